@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Constants of the kernel's interface, named as its UAPI headers name them.
+
+The flags of one system call form one ``IntFlag`` family, so that an assertion shows names and
+not only numbers. Sources: ``linux/mount.h``, ``linux/fcntl.h``, ``linux/nsfs.h``,
+``linux/sched.h``, ``linux/magic.h`` (Linux 7.3). Values are the same on every architecture except
+``O_CLOEXEC``, which is why that one comes from ``os``.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import IntEnum, IntFlag
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+
+
+class OpenTree(IntFlag):
+    """Flags of open_tree(2): the seven bits the call knows (``linux/mount.h``, ``fcntl.h``)."""
+
+    OPEN_TREE_CLONE = 1 << 0
+    OPEN_TREE_NAMESPACE = 1 << 1
+    AT_SYMLINK_NOFOLLOW = 0x100
+    AT_NO_AUTOMOUNT = 0x800
+    AT_EMPTY_PATH = AT_EMPTY_PATH
+    AT_RECURSIVE = 0x8000
+    OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+
+
+OPEN_TREE_CLONE = OpenTree.OPEN_TREE_CLONE
+OPEN_TREE_NAMESPACE = OpenTree.OPEN_TREE_NAMESPACE
+OPEN_TREE_CLOEXEC = OpenTree.OPEN_TREE_CLOEXEC
+AT_SYMLINK_NOFOLLOW = OpenTree.AT_SYMLINK_NOFOLLOW
+AT_NO_AUTOMOUNT = OpenTree.AT_NO_AUTOMOUNT
+AT_RECURSIVE = OpenTree.AT_RECURSIVE
+
+
+class MoveMount(IntFlag):
+    """Flags of move_mount(2) (``linux/mount.h``)."""
+
+    MOVE_MOUNT_F_EMPTY_PATH = 0x04
+    MOVE_MOUNT_T_SYMLINKS = 0x10
+    MOVE_MOUNT_T_EMPTY_PATH = 0x40
+    MOVE_MOUNT_SET_GROUP = 0x100
+    MOVE_MOUNT_BENEATH = 0x200
+
+
+MOVE_MOUNT_F_EMPTY_PATH = MoveMount.MOVE_MOUNT_F_EMPTY_PATH
+MOVE_MOUNT_T_SYMLINKS = MoveMount.MOVE_MOUNT_T_SYMLINKS
+MOVE_MOUNT_T_EMPTY_PATH = MoveMount.MOVE_MOUNT_T_EMPTY_PATH
+MOVE_MOUNT_BENEATH = MoveMount.MOVE_MOUNT_BENEATH
+
+
+class Fsmount(IntFlag):
+    """Flags of fsmount(2) (``linux/mount.h``)."""
+
+    FSMOUNT_CLOEXEC = 1 << 0
+    FSMOUNT_NAMESPACE = 1 << 1
+
+
+FSMOUNT_CLOEXEC = Fsmount.FSMOUNT_CLOEXEC
+FSMOUNT_NAMESPACE = Fsmount.FSMOUNT_NAMESPACE
+
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
+
+
+class MountAttr(IntFlag):
+    """``MOUNT_ATTR_*``: per-mount attributes (``linux/mount.h``)."""
+
+    MOUNT_ATTR_RDONLY = 0x01
+    MOUNT_ATTR_NOSUID = 0x02
+    MOUNT_ATTR_NODEV = 0x04
+    MOUNT_ATTR_NOEXEC = 0x08
+    MOUNT_ATTR_NOATIME = 0x10
+    MOUNT_ATTR_STRICTATIME = 0x20
+    MOUNT_ATTR_NODIRATIME = 0x80
+    MOUNT_ATTR_IDMAP = 0x100000
+    MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+
+
+MOUNT_ATTR_RDONLY = MountAttr.MOUNT_ATTR_RDONLY
+MOUNT_ATTR_NOSUID = MountAttr.MOUNT_ATTR_NOSUID
+MOUNT_ATTR_NODEV = MountAttr.MOUNT_ATTR_NODEV
+MOUNT_ATTR_NOEXEC = MountAttr.MOUNT_ATTR_NOEXEC
+MOUNT_ATTR_NOATIME = MountAttr.MOUNT_ATTR_NOATIME
+MOUNT_ATTR_STRICTATIME = MountAttr.MOUNT_ATTR_STRICTATIME
+MOUNT_ATTR_NODIRATIME = MountAttr.MOUNT_ATTR_NODIRATIME
+MOUNT_ATTR_IDMAP = MountAttr.MOUNT_ATTR_IDMAP
+MOUNT_ATTR_NOSYMFOLLOW = MountAttr.MOUNT_ATTR_NOSYMFOLLOW
+#: The two-bit field that holds relatime (0), noatime or strictatime.
+MOUNT_ATTR__ATIME = 0x70
+
+
+class MountFlags(IntFlag):
+    """``MS_*``: flags of mount(2), and the propagation types statmount(2) reports."""
+
+    MS_RDONLY = 1 << 0
+    MS_REMOUNT = 1 << 5
+    MS_BIND = 1 << 12
+    MS_MOVE = 1 << 13
+    MS_REC = 1 << 14
+    MS_UNBINDABLE = 1 << 17
+    MS_PRIVATE = 1 << 18
+    MS_SLAVE = 1 << 19
+    MS_SHARED = 1 << 20
+
+
+MS_RDONLY = MountFlags.MS_RDONLY
+MS_REMOUNT = MountFlags.MS_REMOUNT
+MS_BIND = MountFlags.MS_BIND
+MS_MOVE = MountFlags.MS_MOVE
+MS_REC = MountFlags.MS_REC
+MS_UNBINDABLE = MountFlags.MS_UNBINDABLE
+MS_PRIVATE = MountFlags.MS_PRIVATE
+MS_SLAVE = MountFlags.MS_SLAVE
+MS_SHARED = MountFlags.MS_SHARED
+
+MNT_DETACH = 2
+
+
+class Clone(IntFlag):
+    """``CLONE_*``: namespace kinds for unshare(2) and setns(2) (``linux/sched.h``)."""
+
+    CLONE_FS = 0x00000200
+    CLONE_NEWNS = 0x00020000
+    CLONE_NEWUTS = 0x04000000
+    CLONE_NEWUSER = 0x10000000
+    CLONE_NEWPID = 0x20000000
+    CLONE_NEWNET = 0x40000000
+
+
+CLONE_FS = Clone.CLONE_FS
+CLONE_NEWNS = Clone.CLONE_NEWNS
+CLONE_NEWUTS = Clone.CLONE_NEWUTS
+CLONE_NEWUSER = Clone.CLONE_NEWUSER
+CLONE_NEWPID = Clone.CLONE_NEWPID
+CLONE_NEWNET = Clone.CLONE_NEWNET
+#: unshare(2): a mount namespace that holds nothing but nullfs (since 7.1).
+UNSHARE_EMPTY_MNTNS = 0x00100000
+
+
+class Statmount(IntFlag):
+    """``STATMOUNT_*``: what statmount(2) is asked for and has answered (``linux/mount.h``)."""
+
+    STATMOUNT_SB_BASIC = 1 << 0
+    STATMOUNT_MNT_BASIC = 1 << 1
+    STATMOUNT_PROPAGATE_FROM = 1 << 2
+    STATMOUNT_MNT_ROOT = 1 << 3
+    STATMOUNT_MNT_POINT = 1 << 4
+    STATMOUNT_FS_TYPE = 1 << 5
+    STATMOUNT_MNT_NS_ID = 1 << 6
+    STATMOUNT_MNT_OPTS = 1 << 7
+    STATMOUNT_FS_SUBTYPE = 1 << 8
+    STATMOUNT_SB_SOURCE = 1 << 9
+    STATMOUNT_OPT_ARRAY = 1 << 10
+    STATMOUNT_OPT_SEC_ARRAY = 1 << 11
+    STATMOUNT_SUPPORTED_MASK = 1 << 12
+    STATMOUNT_MNT_UIDMAP = 1 << 13
+    STATMOUNT_MNT_GIDMAP = 1 << 14
+
+
+#: listmount(2) and statmount(2): the root mount of the namespace.
+LSMT_ROOT = 0xFFFFFFFFFFFFFFFF
+LISTMOUNT_REVERSE = 1 << 0
+
+
+class FsMagic(IntEnum):
+    """``*_SUPER_MAGIC`` of the file systems the cases name (``linux/magic.h``)."""
+
+    NULL_FS_MAGIC = 0x4E554C4C
+    TMPFS_MAGIC = 0x01021994
+    PROC_SUPER_MAGIC = 0x9FA0
+    NSFS_MAGIC = 0x6E736673
+
+
+NULL_FS_MAGIC = FsMagic.NULL_FS_MAGIC

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Namespace handles: the ioctls of nsfs files and listns(2).
+
+Sources: ``linux/nsfs.h`` (Linux 7.3) and ioctl_nsfs(2).
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import fcntl
+import os
+import struct
+from dataclasses import dataclass
+
+from tests.utils.constants import CLONE_NEWNS
+from tests.utils.syscalls import NR_LISTNS, checked, syscall
+
+_NSIO = 0xB7
+
+
+def _io(number: int) -> int:
+    return _NSIO << 8 | number
+
+
+def _ior(number: int, size: int) -> int:
+    return 2 << 30 | size << 16 | _NSIO << 8 | number
+
+
+# _IO() differs on the architectures below, where "no direction" is a bit of its own; they are
+# the same ones on which _IOC_READ is another bit (asm/ioctl.h of alpha, mips, powerpc, sparc).
+if os.uname().machine.startswith(("alpha", "mips", "ppc", "sparc")):  # pragma: no cover
+
+    def _io(number: int) -> int:
+        return 1 << 29 | _NSIO << 8 | number
+
+    def _ior(number: int, size: int) -> int:
+        return 2 << 29 | size << 16 | _NSIO << 8 | number
+
+
+_MNT_NS_INFO = struct.Struct("=IIQ")
+
+NS_GET_USERNS = _io(0x1)
+NS_GET_PARENT = _io(0x2)
+NS_GET_NSTYPE = _io(0x3)
+NS_GET_OWNER_UID = _io(0x4)
+NS_GET_MNTNS_ID = _ior(5, 8)
+NS_MNT_GET_INFO = _ior(10, _MNT_NS_INFO.size)
+NS_MNT_GET_NEXT = _ior(11, _MNT_NS_INFO.size)
+NS_MNT_GET_PREV = _ior(12, _MNT_NS_INFO.size)
+NS_GET_ID = _ior(13, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class MntNsInfo:
+    """``struct mnt_ns_info``: what NS_MNT_GET_INFO says of a mount namespace.
+
+    ``nr_mounts`` leaves out the namespace's hidden base mount.
+    """
+
+    size: int
+    nr_mounts: int
+    mnt_ns_id: int
+
+
+def ns_ioctl(fd: int, request: int) -> int:
+    """An nsfs ioctl without an argument. Return its result (a type, or a new descriptor)."""
+    return fcntl.ioctl(fd, request)
+
+
+def ns_get_userns(fd: int) -> int:
+    """NS_GET_USERNS: a descriptor of the user namespace that owns *fd*'s namespace.
+
+    :raises PermissionError: the owner is outside the caller's user namespace.
+    """
+    return ns_ioctl(fd, NS_GET_USERNS)
+
+
+def ns_get_nstype(fd: int) -> int:
+    """NS_GET_NSTYPE: the ``CLONE_NEW*`` value of the namespace."""
+    return ns_ioctl(fd, NS_GET_NSTYPE)
+
+
+def ns_id(fd: int, request: int = NS_GET_MNTNS_ID) -> int:
+    """The 64-bit id of a namespace: NS_GET_MNTNS_ID, or NS_GET_ID when asked."""
+    buffer = array.array("Q", [0])
+    fcntl.ioctl(fd, request, buffer)
+    return buffer[0]
+
+
+def mnt_get_info(fd: int) -> MntNsInfo:
+    """NS_MNT_GET_INFO of the mount namespace *fd*."""
+    buffer = bytearray(_MNT_NS_INFO.size)
+    fcntl.ioctl(fd, NS_MNT_GET_INFO, buffer)
+    return MntNsInfo(*_MNT_NS_INFO.unpack(buffer))
+
+
+def mnt_get_neighbour(fd: int, request: int) -> tuple[int, MntNsInfo]:
+    """NS_MNT_GET_NEXT or NS_MNT_GET_PREV: a descriptor of the neighbour, and what it is.
+
+    The descriptor pins the neighbour: close it.
+
+    :raises OSError: ENOENT at the end of the list; EPERM unless the caller is privileged in the
+        initial user and PID namespaces.
+    """
+    buffer = (ctypes.c_char * _MNT_NS_INFO.size)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.ioctl(ctypes.c_int(fd), ctypes.c_ulong(request), buffer)
+    neighbour = checked("ioctl(NS_MNT_GET_NEXT/PREV)", int(result))
+    return neighbour, MntNsInfo(*_MNT_NS_INFO.unpack(buffer.raw))
+
+
+def current_mnt_ns() -> int:
+    """A descriptor of the caller's own mount namespace."""
+    return os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def ns_inode(fd_or_path: int | str) -> tuple[int, int]:
+    """What tells one namespace from another: the device and inode number of its nsfs file."""
+    status = os.stat(fd_or_path)
+    return status.st_dev, status.st_ino
+
+
+class NsIdReq(ctypes.Structure):
+    """``struct ns_id_req`` (``linux/nsfs.h``), first version."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("spare", ctypes.c_uint32),
+        ("ns_id", ctypes.c_uint64),
+        ("ns_type", ctypes.c_uint32),
+        ("spare2", ctypes.c_uint32),
+        ("user_ns_id", ctypes.c_uint64),
+    )
+
+
+def listns(kinds: int = CLONE_NEWNS, *, page: int = 256) -> list[int]:
+    """listns(2): the ids of the namespaces of *kinds* the caller may see, ascending.
+
+    :raises OSError: ENOSYS on kernels without the call (before 6.19).
+    """
+    ids: list[int] = []
+    buffer = (ctypes.c_uint64 * page)()
+    last = 0
+    while True:
+        request = NsIdReq(ctypes.sizeof(NsIdReq), 0, last, int(kinds), 0, 0)
+        count = syscall(
+            "listns",
+            NR_LISTNS,
+            ctypes.byref(request),
+            buffer,
+            ctypes.c_size_t(page),
+            ctypes.c_uint(0),
+        )
+        ids += buffer[:count]
+        if count < page:
+            return ids
+        last = ids[-1]

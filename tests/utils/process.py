@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A second process inside a case: to ask something of it, or to have it hold something.
+
+A case already runs in a process of its own, so most change their credentials or namespaces in
+place. These helpers are for what takes two: another user namespace that must not stick, or a task
+that sits in a namespace while the case looks at it from outside.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
+
+
+class ChildError(AssertionError):
+    """A child failed; the text is its traceback (for an error that is no OSError)."""
+
+
+def _exit_with(fd: int, function: Callable[[], object]) -> NoReturn:
+    """Run *function* in a forked child, write how it ended to *fd*, and never return."""
+    status = 1
+    try:
+        try:
+            payload = pickle.dumps((True, function()))
+        except OSError as error:
+            payload = pickle.dumps((False, (error.errno, error.strerror, error.filename)))
+        except BaseException:
+            payload = pickle.dumps((False, traceback.format_exc()))
+        view = memoryview(payload)
+        while view:
+            view = view[os.write(fd, view) :]
+        status = 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _outcome(payload: bytes, status: int) -> object:
+    if not payload:
+        code = os.waitstatus_to_exitcode(status)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        raise ChildError(f"the child {how} without a result")
+    fine, value = pickle.loads(payload)
+    if fine:
+        return value
+    if isinstance(value, tuple):
+        number, text, path = value
+        raise OSError(number, text, path)
+    raise ChildError(f"the child raised:\n{value}")
+
+
+def in_child(function: Callable[[], T]) -> T:
+    """Run *function* in a forked child and return its result (a picklable value).
+
+    :raises OSError: the child's own, with its errno.
+    :raises ChildError: any other exception, with the child's traceback; or a death without result.
+    """
+    read_end, write_end = os.pipe()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        _exit_with(write_end, function)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        payload = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    return _outcome(payload, status)  # type: ignore[return-value]
+
+
+@dataclass(slots=True)
+class Holder:
+    """A child that has done its set-up and now sits still. See :func:`holding`."""
+
+    pid: int
+
+    def proc(self, name: str) -> str:
+        """The path of the child's ``/proc/PID/name``."""
+        return f"/proc/{self.pid}/{name}"
+
+
+@contextmanager
+def holding(function: Callable[[], object]) -> Iterator[Holder]:
+    """A child that runs *function* and then sits still until the block ends.
+
+    What the function raises is raised here (see :func:`in_child`), before the block is entered.
+    When the block has ended, the child is dead and reaped.
+    """
+    ready_read, ready_write = os.pipe()
+    stay_read, stay_write = os.pipe()
+
+    def stay() -> None:
+        payload = memoryview(pickle.dumps((True, function())))
+        while payload:
+            payload = payload[os.write(ready_write, payload) :]
+        os.close(ready_write)
+        os.close(stay_write)
+        os.read(stay_read, 1)
+        os._exit(0)
+
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(ready_read)
+        _exit_with(ready_write, stay)
+    os.close(ready_write)
+    os.close(stay_read)
+    with os.fdopen(ready_read, "rb") as pipe:
+        payload = pipe.read()
+    try:
+        if not payload or not pickle.loads(payload)[0]:
+            _, status = os.waitpid(pid, 0)
+            pid = 0
+            _outcome(payload, status)
+        yield Holder(pid)
+    finally:
+        os.close(stay_write)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
