@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Building blocks of the trees the cases copy: directories, files, tmpfs and bind mounts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.utils.constants import MS_BIND, MS_PRIVATE, MS_REC
+from tests.utils.syscalls import mount
+
+
+def tmpfs(path: Path, *files: str, flags: int = 0) -> Path:
+    """Mount a new private tmpfs at *path* (made when missing) and put *files* on it.
+
+    Each file holds its own name. Return *path*.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    mount("tmpfs", path, "tmpfs", flags, "mode=755")
+    mount(None, path, None, MS_PRIVATE)
+    for name in files:
+        write(path / name)
+    return path
+
+
+def write(path: Path, text: str | None = None) -> Path:
+    """Make the file *path*, and its directories; it holds *text*, or its own name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(path.name if text is None else text)
+    return path
+
+
+def bind(source: Path, target: Path, *, recursive: bool = False) -> Path:
+    """Bind-mount *source* at *target*, made when missing (a file for a file). Return *target*."""
+    if source.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    elif not target.exists():
+        write(target)
+    mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
+    return target
+
+
+def propagation(path: Path, kind: int, *, recursive: bool = False) -> Path:
+    """Change the propagation type of the mount at *path* (``MS_SHARED`` and so on)."""
+    mount(None, path, None, kind | (MS_REC if recursive else 0))
+    return path
