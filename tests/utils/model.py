@@ -12,6 +12,7 @@ Locks (MNT_LOCKED) are not in here: no call reports them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from tests.utils.constants import (
     MountAttr,
     MountFlags,
 )
-from tests.utils.mounts import Mount, mount_table, statmount
+from tests.utils.mounts import Mount, mnt_id_of, mount_table, statmount
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +181,11 @@ def predict(
     root = (source.mnt_root.rstrip("/") + subdirectory) or "/"
     changes = {"mnt_point": "/", "mnt_root": root}
     return Node(**{**{name: getattr(top, name) for name in Node.__slots__}, **changes})
+
+
+def predict_copy(path: str | os.PathLike[str], *, recursive: bool, foreign: bool = False) -> Node:
+    """:func:`predict` for a path of the caller, from its mount table as it is now."""
+    directory = os.path.realpath(path)
+    return predict(
+        mount_table(), mnt_id_of(directory), directory, recursive=recursive, foreign=foreign
+    )

@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from tests.utils.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from tests.utils.process import holding
 from tests.utils.syscalls import mount, unshare
+
+T = TypeVar("T")
 
 
 def write_maps(pid: int | str, uid_map: str, gid_map: str) -> None:
@@ -54,12 +57,12 @@ def userns_fd(uid_map: str, gid_map: str) -> int:
         return os.open(child.proc("ns/user"), os.O_RDONLY | os.O_CLOEXEC)
 
 
-def as_foreign(function: Callable[[], None]) -> Callable[[], None]:
+def as_foreign(function: Callable[[], T]) -> Callable[[], T]:
     """*function*, run as a foreign caller: for the process helpers."""
 
-    def run() -> None:
+    def run() -> T:
         become_foreign()
-        function()
+        return function()
 
     return run
 

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Fixtures of the kernel cases, and what all of them share: isolation and the flag itself."""
+
+from __future__ import annotations
+
+import enum
+
+import pytest
+
+from tests.utils.userns import become_foreign
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Every case in this folder runs isolated, and only where the kernel has the flag."""
+    item.add_marker(pytest.mark.isolated)
+    item.add_marker(pytest.mark.needs("OPEN_TREE_NAMESPACE", "mount namespace"))
+
+
+class Caller(enum.Enum):
+    """Who makes the call: whether its user namespace owns its mount namespace."""
+
+    OWNER = "owner"
+    FOREIGN = "foreign"
+
+    def act(self) -> None:
+        """Become this caller, once the tree is built. Every case starts as the owner."""
+        if self is Caller.FOREIGN:
+            become_foreign()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this is the caller that does not own its mount namespace."""
+        return self is Caller.FOREIGN
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(Caller.OWNER, id="owner"),
+        pytest.param(Caller.FOREIGN, id="foreign", marks=pytest.mark.needs("user namespace")),
+    ]
+)
+def caller(request: pytest.FixtureRequest) -> Caller:
+    """Both kinds of caller, one after the other."""
+    kind: Caller = request.param
+    return kind

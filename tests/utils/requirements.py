@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a case needs, checked before it runs, and what its markers say when it fails.
+
+A need that is not met skips the case, with the reason in full; ``--require`` turns such a skip
+into a failure. Needs are probed on the running system, never derived from a version number. They
+are checked in pytest's own process, so that a skipped case costs no fork.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.utils import probe as flag
+from tests.utils.caps import CAP_SYS_ADMIN, capget
+from tests.utils.process import ChildError, in_child
+from tests.utils.userns import enter_new_userns, is_initial_userns
+
+MARKERS = (
+    "needs(*names): what the case needs; checked before it runs, and skipped with the reason "
+    "when missing (see tests/utils/requirements.py for the names)",
+    "rule(*ids): the rules of docs/RULES.md the case checks",
+    "upstream(name): the kernel's own selftest (fixture.variant.test) that the case re-expresses",
+    "fixed_by(commit, version, subject): the rule holds since this kernel commit; shown when the "
+    "case fails",
+)
+
+
+@functools.cache
+def _userns_error() -> str | None:
+    try:
+        in_child(enter_new_userns)
+    except (OSError, ChildError) as error:
+        return f"cannot make a user namespace: {error}{_userns_hint()}"
+    return None
+
+
+def _userns_hint() -> str:
+    """Which of the known switches forbids user namespaces, if one does."""
+    switches = {
+        "/proc/sys/user/max_user_namespaces": "0",
+        "/proc/sys/kernel/unprivileged_userns_clone": "0",
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1",
+    }
+    for path, forbids in switches.items():
+        try:
+            value = Path(path).read_text().strip()
+        except OSError:
+            continue
+        if value == forbids:
+            return f" ({path} is {value})"
+    return ""
+
+
+def _need_flag() -> str | None:
+    found = flag.probe()
+    return None if found.support is flag.Support.PRESENT else found.reason
+
+
+def _need_mount_ns() -> str | None:
+    if capget().has(CAP_SYS_ADMIN):
+        return None
+    reason = _userns_error()
+    return None if reason is None else f"needs CAP_SYS_ADMIN or a user namespace; {reason}"
+
+
+def _need_root() -> str | None:
+    if os.geteuid() == 0 and capget().has(CAP_SYS_ADMIN) and is_initial_userns():
+        return None
+    return "needs root with CAP_SYS_ADMIN in the initial user namespace"
+
+
+#: Name of a need -> what is missing, or None.
+NEEDS: dict[str, Callable[[], str | None]] = {
+    "OPEN_TREE_NAMESPACE": functools.cache(_need_flag),
+    "mount namespace": functools.cache(_need_mount_ns),
+    "user namespace": _userns_error,
+    "root": functools.cache(_need_root),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--require``."""
+    parser.getgroup("open_tree_ns", "OPEN_TREE_NAMESPACE cases").addoption(
+        "--require",
+        action="store_true",
+        help="fail, not skip, a case whose feature or privilege is missing",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers, for ``pytest --markers`` and ``--strict-markers``."""
+    for line in MARKERS:
+        config.addinivalue_line("markers", line)
+
+
+def missing(item: pytest.Item) -> str | None:
+    """The first need of *item* that is not met, as a sentence; None when all are."""
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            reason = NEEDS[name]()
+            if reason is not None:
+                return reason
+    return None
+
+
+def pytest_isolation_precheck(item: pytest.Item) -> None:
+    """Skip, or with ``--require`` fail, a case that cannot run here."""
+    reason = missing(item)
+    if reason is None:
+        return
+    if item.config.getoption("require"):
+        pytest.fail(f"--require: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def fixing_commits(item: pytest.Item) -> list[str]:
+    """The ``fixed_by`` markers of *item*, each as ``commit ("subject") (version)``."""
+    return [
+        f'{mark.args[0]} ("{mark.args[2]}") ({mark.args[1]})'
+        for mark in item.iter_markers("fixed_by")
+    ]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Say which kernel commit fixed the rule a failing case checks."""
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
+    commits = fixing_commits(item)
+    if report.failed and commits:
+        text = "\n".join(commits)
+        report.sections.append(("a kernel without this fix fails here", text))
+
+
+def pytest_report_header() -> list[str]:
+    """The kernel and the probe's answer, for the head of the run."""
+    name = os.uname()
+    return [f"kernel: {name.sysname} {name.release} {name.machine}; {flag.probe().reason}"]
