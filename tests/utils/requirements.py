@@ -17,13 +17,14 @@ import pytest
 
 from tests.utils import probe as flag
 from tests.utils.caps import CAP_SYS_ADMIN, capget
+from tests.utils.features import FEATURES
 from tests.utils.process import ChildError, in_child
 from tests.utils.userns import enter_new_userns, is_initial_userns
 
 MARKERS = (
     "needs(*names): what the case needs; checked before it runs, and skipped with the reason "
-    "when missing (see tests/utils/requirements.py for the names)",
-    "rule(*ids): the rules of docs/RULES.md the case checks",
+    "when missing (names: NEEDS in tests/utils/requirements.py)",
+    "rule(*ids): the rules of tests/open_tree_ns/RULES.md the case checks",
     "upstream(name): the kernel's own selftest (fixture.variant.test) that the case re-expresses",
     "fixed_by(commit, version, subject): the rule holds since this kernel commit; shown when the "
     "case fails",
@@ -80,6 +81,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "mount namespace": functools.cache(_need_mount_ns),
     "user namespace": _userns_error,
     "root": functools.cache(_need_root),
+    **FEATURES,
 }
 
 

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Features a case may need that are newer than the flag, or optional: each asked for by a probe.
+
+A probe runs in a forked child, in a mount namespace of its own (and in a user namespace where the
+caller is not privileged), so that nothing of it stays. It returns None, or what is missing.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.utils.caps import CAP_SYS_ADMIN, capget
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    FSCONFIG_CMD_CREATE,
+    FSMOUNT_NAMESPACE,
+    MOVE_MOUNT_BENEATH,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    OPEN_TREE_NAMESPACE,
+    UNSHARE_EMPTY_MNTNS,
+)
+from tests.utils.nsfs import listns
+from tests.utils.process import ChildError, in_child
+from tests.utils.syscalls import (
+    fsconfig,
+    fsmount,
+    fsopen,
+    mount,
+    move_mount,
+    open_tree,
+    setns,
+    unshare,
+)
+from tests.utils.userns import enter_new_mount_ns, enter_new_userns
+
+
+def _sandboxed(function: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        if not capget().has(CAP_SYS_ADMIN):
+            enter_new_userns()
+        enter_new_mount_ns()
+        function()
+
+    return run
+
+
+def _missing(function: Callable[[], None], what: str, absent: int) -> str | None:
+    """Run a probe: None when it succeeds, *what* when it ends in the errno *absent*."""
+    try:
+        in_child(_sandboxed(function))
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, str(error.errno))
+        sure = "" if error.errno == absent else ", which is not how a kernel without it answers"
+        return f"kernel has no {what} (the probe gave {name}{sure})"
+    except ChildError as error:
+        return f"the probe for {what} failed: {error}"
+    return None
+
+
+def fresh_tmpfs() -> int:
+    """A descriptor of a new tmpfs that is mounted nowhere (fsopen(2), fsmount(2))."""
+    fs = fsopen("tmpfs")
+    fsconfig(fs, FSCONFIG_CMD_CREATE)
+    return fsmount(fs)
+
+
+def _beneath_root() -> None:
+    setns(open_tree(fresh_tmpfs(), "", OPEN_TREE_NAMESPACE | AT_EMPTY_PATH))
+    move_mount(fresh_tmpfs(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+
+
+def _empty_namespace() -> None:
+    unshare(UNSHARE_EMPTY_MNTNS)
+
+
+def _fsmount_namespace() -> None:
+    try:
+        fsmount(-1, FSMOUNT_NAMESPACE)
+    except OSError as error:
+        # Flags are checked before the descriptor.
+        if error.errno != errno.EBADF:
+            raise
+
+
+def _list_namespaces() -> None:
+    listns()
+
+
+def _debugfs_automount() -> None:
+    directory = Path(tempfile.gettempdir())
+    mount("debugfs", directory, "debugfs")
+    (directory / "tracing").stat()
+
+
+#: Name of a feature, as markers use it -> what is missing, or None.
+FEATURES: dict[str, Callable[[], str | None]] = {
+    name: functools.cache(functools.partial(_missing, function, what, absent))
+    for name, function, what, absent in (
+        (
+            "MOVE_MOUNT_BENEATH on the root",
+            _beneath_root,
+            "MOVE_MOUNT_BENEATH on the root of a namespace (Linux 7.1)",
+            errno.EINVAL,
+        ),
+        (
+            "UNSHARE_EMPTY_MNTNS",
+            _empty_namespace,
+            "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
+            errno.EINVAL,
+        ),
+        (
+            "FSMOUNT_NAMESPACE",
+            _fsmount_namespace,
+            "fsmount(FSMOUNT_NAMESPACE) (Linux 7.1)",
+            errno.EINVAL,
+        ),
+        ("listns", _list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),
+        (
+            "debugfs automount",
+            _debugfs_automount,
+            "automount point tracing in debugfs (CONFIG_DEBUG_FS, CONFIG_TRACING)",
+            errno.ENODEV,
+        ),
+    )
+}
