@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command lines that boot a kernel: QEMU's and User-Mode Linux's.
+
+Both give the guest the same two serial lines, the console and /dev/ttyS1 for the report, and the
+same initramfs; no file system, network or module of the host's is needed or reachable.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from vm.kernels import Kernel
+
+#: What every guest is told: messages of warning level and above on the console (WARN_ON writes
+#: at that level), a crash ends the guest at once, and an oops is a crash.
+_COMMON = ("rdinit=/init", "loglevel=5", "oops=panic", "panic=-1")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The guest's size."""
+
+    #: MiB.
+    memory: int = 1024
+    cpus: int = 1
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to start."""
+
+    arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment]
+        return " ".join([*settings, shlex.join(self.arguments)])
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """A QEMU that can be run: installed, or unpacked into the cache."""
+
+    program: Path
+    options: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    #: "tcg" or "kvm".
+    accelerator: str = "tcg"
+
+    @property
+    def name(self) -> str:
+        """The backend's name in reports."""
+        return f"qemu/{self.accelerator}"
+
+    def command(self, kernel: Kernel, image: Path, report: str, machine: Machine) -> Command:
+        """Boot *kernel* with *image*; *report* is the file that ttyS1 is written to."""
+        return Command(
+            (
+                *(str(self.program), *self.options),
+                *("-machine", "q35", "-accel", self.accelerator),
+                *("-cpu", "host" if self.accelerator == "kvm" else "max"),
+                *("-m", f"{machine.memory}M", "-smp", str(machine.cpus)),
+                *("-kernel", str(kernel.path), "-initrd", str(image)),
+                *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+                *("-monitor", "none", "-serial", "stdio", "-serial", f"file:{report}"),
+                *("-append", " ".join(["console=ttyS0", *_COMMON, "reboot=t", "vm.end=restart"])),
+            ),
+            self.environment,
+        )
+
+
+@dataclass(frozen=True)
+class Uml:
+    """User-Mode Linux: the kernel is the program. *scratch* takes its sockets and pid file."""
+
+    scratch: Path
+    #: With seccomp=on a system call of the guest costs half of what ptrace takes.
+    seccomp: bool = True
+
+    @property
+    def name(self) -> str:
+        """The backend's name in reports."""
+        return "uml"
+
+    def command(self, kernel: Kernel, image: Path, report: str, machine: Machine) -> Command:
+        """Boot *kernel* with *image*; *report* is "fd:N", a descriptor that it inherits."""
+        return Command(
+            (
+                *(str(kernel.path), f"mem={machine.memory}M", f"initrd={image}"),
+                *("con=null", "con0=null,fd:1", f"ssl1=null,{report}"),
+                *(f"uml_dir={self.scratch}", f"seccomp={'on' if self.seccomp else 'off'}"),
+                *(*_COMMON, "vm.end=poweroff"),
+            ),
+            (("HOME", str(self.scratch)), *kernel.loader_environment),
+        )

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line, and the one place where errors become a line and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vm.backends import Machine, Qemu
+from vm.errors import Exit, Interrupted, Problem
+from vm.guest import Limits
+from vm.kernels import Kind, identify
+from vm.process import signals_raise
+from vm.run import Options, require_kind, run
+
+_EPILOG = """exit status:
+  0    every case passed
+  1    a case failed, or the kernel crashed or complained on its console
+  2    usage
+  3    the host cannot do it: a program is missing, an image is bad, the disk is full
+  4    nothing was tested: the kernel lacks the feature, or no case was selected
+  124  run limit
+  125  the kernel could not be booted (git bisect run: skip)
+  130  interrupted
+"""
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"not a number of seconds above 0: {text}")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"not a number above 0: {text}")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="python3 -m vm",
+        description="Boot a real kernel in a guest, run the cases in it, print a verdict.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = top.add_subparsers(dest="verb", metavar="VERB")
+    verb = verbs.add_parser(
+        "run",
+        help="run the cases on a kernel (the default)",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("--kernel", action="append", metavar="K", help="image or package")
+    verb.add_argument("--backend", choices=("auto", "qemu", "uml"), default="auto")
+    verb.add_argument("--output", type=Path, metavar="DIR", help="folder for the artefacts")
+    verb.add_argument("--require", action="store_true", help="a missing feature is a failure")
+    verb.add_argument("--user", choices=("root", "nobody"), default="root", help="in the guest")
+    verb.add_argument("--memory", type=_whole, default=1024, metavar="MIB")
+    verb.add_argument("--cpus", type=_whole, default=1, metavar="N")
+    verb.add_argument("--boot-limit", type=_seconds, default=120.0, metavar="SECONDS")
+    verb.add_argument("--run-limit", type=_seconds, default=900.0, metavar="SECONDS")
+    verb.add_argument("--dry-run", action="store_true", help="print the command that boots")
+    verb.add_argument("-v", "--verbose", action="store_true", help="print how long each phase took")
+    return top
+
+
+def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
+    options = Options(
+        pytest=(*pytest, *(["--require"] if arguments.require else [])),
+        user=arguments.user,
+        output=arguments.output and arguments.output.resolve(),
+        machine=Machine(arguments.memory, arguments.cpus),
+        limits=Limits(arguments.boot_limit, arguments.run_limit),
+        dry_run=arguments.dry_run,
+        verbose=arguments.verbose,
+    )
+    status = Exit.OK
+    for spec in arguments.kernel or []:
+        kernel = identify(Path(spec).expanduser())
+        require_kind(kernel, arguments.backend)
+        qemu = None
+        if kernel.kind is not Kind.UML:
+            program = shutil.which("qemu-system-x86_64")
+            if program is None:
+                raise Problem("no QEMU: apt install qemu-system-x86")
+            qemu = Qemu(Path(program))
+        status = max(status, run(kernel, qemu, options))
+    return status
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """(the launcher's words, pytest's words after the first `--`)."""
+    given = list(words)
+    if "--" in given:
+        at = given.index("--")
+        return given[:at], tuple(given[at + 1 :])
+    return given, ()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line *words*; the exit status."""
+    own, pytest = _split(sys.argv[1:] if words is None else words)
+    if not own or (own[0].startswith("-") and own[0] not in ("-h", "--help")):
+        own.insert(0, "run")
+    arguments = parser().parse_args(own)
+    try:
+        with signals_raise():
+            return int(_run(arguments, pytest))
+    except Problem as problem:
+        print(f"vm: {problem}", file=sys.stderr)
+        return int(problem.status)
+    except Interrupted as signal:
+        print(f"vm: interrupted ({signal})", file=sys.stderr)
+        return int(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads: be quiet at exit too
+        return int(Exit.HOST)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(f"vm: {error.strerror}{where}", file=sys.stderr)
+        return int(Exit.HOST)

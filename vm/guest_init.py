@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs in the guest as process 1: mounts what a Linux system has, runs pytest, tells the host.
+
+It is started by the kernel from the initramfs with nothing around it: no shell, no libraries but
+Python's. What to run stands in /vm/order.json; the report goes to /dev/ttyS1, which is a second
+serial line under QEMU and User-Mode Linux alike. pytest runs in a forked child of this process:
+an interpreter already started is half a second saved under emulation.
+"""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import io
+import json
+import os
+import select
+import signal
+import sys
+import tty
+from contextlib import suppress
+from typing import Any, NoReturn
+
+sys.dont_write_bytecode = True
+sys.path[:0] = ["/vm/launcher", "/vm/site"]
+
+from vm.guest_channel import Channel  # noqa: E402 - it lies where the line above points
+
+#: <linux/reboot.h>. QEMU ends on a restart (-no-reboot), User-Mode Linux on power-off.
+_REBOOT = {"restart": 0x01234567, "poweroff": 0x4321FEDC}
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
+    """mount(2) a file system of this kind on *target*, made when missing."""
+    os.makedirs(target, exist_ok=True)  # noqa: PTH103 - pathlib would cost its import
+    if _libc.mount(kind.encode(), target.encode(), kind.encode(), flags, options.encode()):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), target)
+
+
+def mount_all() -> None:
+    """Mount what cases may expect; the debugging file systems only where the kernel has them."""
+    mount("devtmpfs", "/dev", _MS_NOSUID)
+    mount("proc", "/proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    mount("sysfs", "/sys", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    mount("tmpfs", "/tmp", _MS_NOSUID | _MS_NODEV, "mode=1777")
+    mount("tmpfs", "/run", _MS_NOSUID | _MS_NODEV, "mode=755")
+    for kind, target, options in (
+        ("devpts", "/dev/pts", "ptmxmode=666"),
+        ("tmpfs", "/dev/shm", "mode=1777"),
+        ("debugfs", "/sys/kernel/debug", ""),
+        ("tracefs", "/sys/kernel/tracing", ""),
+        ("securityfs", "/sys/kernel/security", ""),
+    ):
+        with suppress(OSError):
+            mount(kind, target, _MS_NOSUID | _MS_NOEXEC, options)
+    for name, target in (("fd", "self/fd"), ("stdin", "self/fd/0"), ("stdout", "self/fd/1")):
+        with suppress(OSError):
+            os.symlink(f"/proc/{target}", f"/dev/{name}")
+    with suppress(OSError):
+        os.symlink("/proc/self/fd/2", "/dev/stderr")
+
+
+def read(path: str) -> str:
+    """The contents of a small file, empty when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def open_raw(path: str) -> int:
+    """A serial line as it is: no echo, no line-end conversion, no signals."""
+    fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    tty.setraw(fd)
+    return fd
+
+
+def environment(order: dict[str, Any]) -> dict[str, object]:
+    """What a bug report about this kernel would need."""
+    name = os.uname()
+    return {
+        "release": name.release,
+        "version": name.version,
+        "machine": name.machine,
+        "cmdline": read("/proc/cmdline"),
+        "taint": int(read("/proc/sys/kernel/tainted") or 0),
+        "lsm": read("/sys/kernel/security/lsm"),
+        "python": sys.version.split()[0],
+        "packages": order["packages"],
+        "cpus": os.cpu_count(),
+        "user": order["user"],
+    }
+
+
+def run_pytest(order: dict[str, Any], line: int, output: int) -> NoReturn:
+    """In the child: become the user asked for, run pytest, and exit with its status."""
+    status = 3
+    try:
+        os.setsid()
+        for fd in (1, 2):
+            os.dup2(output, fd)
+        # Written through at once, so that what was printed before a crash is seen.
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", write_through=True)
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", write_through=True)
+        os.chdir(order["folder"])
+        os.environ.clear()
+        os.environ.update(order["environment"])
+        if order["user"] != "root":
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            # Else /proc/self belongs to root: a change of credentials makes a process undumpable.
+            _libc.prctl(4, 1, 0, 0, 0)
+        channel = Channel(line, order["nonce"], "pytest")
+        from vm import guest_report  # slow, so here: hello has been said
+
+        channel.send("ready")
+        status = guest_report.run(order["arguments"], channel)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def pump(channel: Channel, source: int, wake: int, child: int) -> int:
+    """Send on what pytest prints until it ends; reap orphans; the child's exit status."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    watch = select.poll()
+    watch.register(source, select.POLLIN)
+    watch.register(wake, select.POLLIN)
+    result = None
+    while True:
+        # What a stray grandchild might print for ever is not waited for once pytest is gone.
+        ready = [fd for fd, _ in watch.poll(None if result is None else 0)]
+        if source in ready:
+            if data := os.read(source, 65536):
+                channel.send("text", text=decoder.decode(data))
+            else:
+                watch.unregister(source)
+        if wake in ready:
+            os.read(wake, 512)
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)) is not None:
+                if ended.si_pid == child:
+                    died = ended.si_code != os.CLD_EXITED
+                    result = -ended.si_status if died else ended.si_status
+                    watch.unregister(wake)
+                    break
+        if result is not None and source not in ready:
+            return result
+
+
+def main() -> None:
+    """The life of process 1."""
+    mount_all()
+    # The kernel opened the initramfs's node, if it had one; take the real console.
+    console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
+    for fd in (0, 1, 2):
+        os.dup2(console, fd)
+    if not os.path.exists("/vm/complete"):  # noqa: PTH110
+        raise SystemExit("vm: image not fully unpacked: the guest needs more memory (--memory)")
+    with open("/vm/order.json", encoding="utf-8") as file:
+        order = json.load(file)
+    words = dict(word.partition("=")[::2] for word in read("/proc/cmdline").split())
+    line = open_raw("/dev/ttyS1")
+    channel = Channel(line, order["nonce"], "init")
+    channel.send("hello", drain=True, environment=environment(order))
+    with suppress(OSError), open("/proc/sys/kernel/printk", "w", encoding="ascii") as file:
+        file.write("8")  # from here on the console has every message
+    source, output = os.pipe()
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waker)
+    child = os.fork()
+    if child == 0:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for fd in (source, wake, waker):
+            os.close(fd)
+        run_pytest(order, line, output)
+    os.close(output)
+    status = pump(channel, source, wake, child)
+    channel.send("end", drain=True, status=status)
+    os.sync()
+    _libc.reboot(_REBOOT[words["vm.end"]])
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main()

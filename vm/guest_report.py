@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs in the guest: a pytest plugin that sends what happens, case by case, to the host.
+
+A case is announced, and the line drained, before it runs: should the kernel die in it, the host
+knows in which. Only reports are used, so that it does not matter whether a case ran in this
+process or in a child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from vm.guest_channel import Channel
+
+#: Markers are sent as they are, these excepted: they steer pytest and name no rule.
+_MECHANICS = frozenset(["parametrize", "usefixtures", "filterwarnings", "skipif", "timeout"])
+
+
+def _plain(value: object) -> object:
+    """*value* when JSON can carry it, else its text."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def markers_of(item: pytest.Item) -> dict[str, list[object]]:
+    """The markers of a case: name -> values, those of repeated markers joined."""
+    found: dict[str, list[object]] = {}
+    for marker in item.iter_markers():
+        if marker.name not in _MECHANICS:
+            values = [*marker.args, *marker.kwargs.values()]
+            found.setdefault(marker.name, []).extend(_plain(value) for value in values)
+    return found
+
+
+def outcome_of(reports: Sequence[pytest.TestReport]) -> tuple[str, str]:
+    """(outcome, reason) of a case from its reports: the worst of set-up, call and tear-down."""
+    failed = [report for report in reports if report.failed]
+    if failed:
+        report = failed[0]
+        crash = getattr(report.longrepr, "reprcrash", None)
+        text = str(crash.message if crash is not None else report.longreprtext).strip()
+        if text.startswith("[XPASS(strict)]"):
+            return "xpassed", text.removeprefix("[XPASS(strict)]").strip()
+        properties = dict(report.user_properties)
+        if properties.get("timeout") or "Timeout (>" in text.partition("\n")[0]:
+            return "timeout", text
+        died = bool(properties.get("signal"))
+        return ("failed" if report.when == "call" and not died else "error"), text
+    for report in reports:
+        if hasattr(report, "wasxfail"):
+            reason = str(report.wasxfail).removeprefix("reason: ")
+            return ("xfailed" if report.skipped else "xpassed"), reason
+        if report.skipped:
+            where = report.longrepr
+            text = str(where[2] if isinstance(where, tuple) else where)
+            return "skipped", text.removeprefix("Skipped: ")
+    if reports:
+        return "passed", ""
+    return "error", "the case started and gave no report"
+
+
+class Reporter:
+    """The plugin: one message per event of the session."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._reports: dict[str, list[pytest.TestReport]] = {}
+        self._markers: dict[str, dict[str, list[object]]] = {}
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Tell which cases will run."""
+        self._markers = {item.nodeid: markers_of(item) for item in session.items}
+        self._channel.send("collected", ids=list(self._markers))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Tell of a module that could not be collected."""
+        if report.failed:
+            self._channel.send("uncollected", id=report.nodeid, text=report.longreprtext)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Tell that a case begins, and see the message off."""
+        self._reports[nodeid] = []
+        self._channel.send("start", drain=True, id=nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a report until its case has ended."""
+        self._reports.setdefault(report.nodeid, []).append(report)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Tell how the case ended."""
+        reports = self._reports.pop(nodeid, [])
+        outcome, reason = outcome_of(reports)
+        sections = {title: text for report in reports for title, text in report.sections}
+        texts = [report.longreprtext for report in reports if report.failed]
+        self._channel.send(
+            "result",
+            id=nodeid,
+            outcome=outcome,
+            reason=reason,
+            duration=round(sum(report.duration for report in reports), 4),
+            text="\n".join(texts),
+            sections=sections,
+            markers=self._markers.get(nodeid, {}),
+        )
+
+
+def run(arguments: list[str], channel: Channel) -> int:
+    """Run pytest in this process with the plugin; its exit status."""
+    plugins: list[Any] = [Reporter(channel)]
+    return int(pytest.main(arguments, plugins=plugins))

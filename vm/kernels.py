@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a kernel image is: told from its bytes, before any program is started with it."""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from vm.errors import Problem
+
+_BANNER = re.compile(rb"Linux version (\d[^\s\0]{1,80}) \(")
+#: Kernel code of x86-64 lies in the upper half of the address space, User-Mode Linux's does not.
+_UPPER_HALF = 1 << 63
+_EM_X86_64 = 62
+_PT_LOAD = 1
+
+
+class Kind(Enum):
+    """The forms a kernel comes in."""
+
+    BZIMAGE = "bzImage"
+    VMLINUX = "vmlinux"
+    UML = "User-Mode Linux"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that can be booted."""
+
+    path: Path
+    kind: Kind
+    #: What uname(2) will most likely say, empty when the image does not tell.
+    release: str
+    #: Where it comes from, for people: a path or a package.
+    origin: str
+    #: Program that loads it (User-Mode Linux on an older C library), empty for none.
+    loader_environment: tuple[tuple[str, str], ...] = ()
+
+
+def _bzimage(path: Path, data: mmap.mmap) -> str:
+    """The release in a bzImage, see Documentation/arch/x86/boot.rst; Problem when it is cut."""
+    sectors = data[0x1F1] or 4
+    paragraphs, version = struct.unpack_from("<I", data, 0x1F4)[0], struct.unpack_from(
+        "<H", data, 0x20E
+    )[0]
+    needed = (sectors + 1) * 512 + paragraphs * 16
+    if len(data) < needed:
+        raise Problem(f"{path}: truncated bzImage ({len(data)} bytes of {needed}): fetch it again")
+    if not version:
+        return ""
+    text = data[0x200 + version : 0x200 + version + 128].split(b"\0")[0]
+    return text.split(b" ")[0].decode("ascii", "replace")
+
+
+def _elf(path: Path, data: mmap.mmap) -> tuple[Kind, str]:
+    """Kind and release of an ELF kernel; Problem when it is none or is cut."""
+    if len(data) < 64 or data[4] != 2 or struct.unpack_from("<H", data, 18)[0] != _EM_X86_64:
+        raise Problem(f"{path}: an ELF file, but not for x86-64")
+    offset, sections = struct.unpack_from("<QQ", data, 32)
+    size, count, section_size, section_count = struct.unpack_from("<HHHH", data, 54)
+    needed, kind = sections + section_size * section_count, Kind.UML
+    if offset + size * count > len(data):
+        raise Problem(f"{path}: truncated ELF file ({len(data)} bytes): fetch or build it again")
+    for number in range(count):
+        segment, _, start, address, _, file_size = struct.unpack_from(
+            "<IIQQQQ", data, offset + size * number
+        )
+        if segment == _PT_LOAD:
+            needed = max(needed, start + file_size)
+            if address >= _UPPER_HALF:
+                kind = Kind.VMLINUX
+    if needed > len(data):
+        raise Problem(
+            f"{path}: truncated ELF file ({len(data)} bytes of {needed}): fetch or build it again"
+        )
+    banner = _BANNER.search(data)
+    if banner is None:
+        raise Problem(f"{path}: an ELF program, but no Linux kernel")
+    return kind, banner[1].decode("ascii", "replace")
+
+
+def identify(path: Path, origin: str = "") -> Kernel:
+    """The kernel in the file *path*. Raises Problem, with the reason, when there is none."""
+    origin = origin or str(path)
+    if path.is_dir():
+        raise Problem(f"{path}: a folder; give the image in it (arch/x86/boot/bzImage, vmlinux)")
+    try:
+        with path.open("rb") as file:
+            if not path.stat().st_size:
+                raise Problem(f"{path}: empty file, no kernel")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                if len(data) > 0x264 and data[0x202:0x206] == b"HdrS":
+                    return Kernel(path.resolve(), Kind.BZIMAGE, _bzimage(path, data), origin)
+                if data[:4] == b"\x7fELF":
+                    kind, release = _elf(path, data)
+                    return Kernel(path.resolve(), kind, release, origin)
+    except OSError as error:
+        raise Problem(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise Problem(f"{path}: cannot be mapped ({error})") from None
+    raise Problem(f"{path}: no kernel: neither a bzImage nor a vmlinux nor a User-Mode Linux")

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where things lie: the checkout, the cache, the folder of past runs.
+
+Nothing is ever written into the checkout. What can be fetched or built again goes to the cache,
+results go to the state folder; both follow the XDG base directory specification. A cache entry is
+made under a temporary name beside its place and renamed, so that it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+#: The project's own folder name below the XDG directories.
+NAME = "open-tree-namespace-tests"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _xdg(variable: str, default: str) -> Path:
+    value = os.environ.get(variable, "")
+    # The specification has relative paths ignored.
+    base = Path(value) if value.startswith("/") else Path.home() / default
+    return base / NAME
+
+
+def cache() -> Path:
+    """The cache folder, made when it is missing."""
+    path = _xdg("XDG_CACHE_HOME", ".cache")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def new_run_folder() -> Path:
+    """A dated, empty folder for one run's artefacts."""
+    parent = _xdg("XDG_STATE_HOME", ".local/state") / "runs"
+    parent.mkdir(parents=True, exist_ok=True)
+    stem = time.strftime("%Y-%m-%dT%H-%M-%S")
+    for number in range(1, 1000):
+        path = parent / (stem if number == 1 else f"{stem}-{number}")
+        with suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise FileExistsError(f"{parent}: a thousand runs within one second")
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the cache lock *name*: one launcher at a time fetches or builds an entry."""
+    with (cache() / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def entry(path: Path, make: Callable[[Path], None]) -> Path:
+    """The cache entry *path*; when absent *make* fills it, as a folder or file of another name."""
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as scratch:
+        draft = Path(scratch) / path.name
+        make(draft)
+        try:
+            draft.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+            shutil.rmtree(draft, ignore_errors=True)  # another launcher was faster
+    return path

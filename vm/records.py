@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reads what the guest sends and keeps the state of the run: environment, cases, what is running.
+
+The stream may end anywhere: a kernel that dies takes the rest along. A line that is cut, is not
+JSON or lacks the run's nonce is dropped and counted; a gap in a sender's numbers is counted too.
+What came before stands.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case and how it ended. *outcome* is one of tests.utils.ktap.OUTCOMES."""
+
+    id: str
+    outcome: str
+    #: Why it was skipped or expected to fail; the error's own words for a failure.
+    reason: str = ""
+    #: Seconds in the guest, set-up and tear-down included.
+    duration: float = 0.0
+    #: pytest's full text of the failure.
+    text: str = ""
+    sections: dict[str, str] = field(default_factory=dict)
+    markers: dict[str, list[Any]] = field(default_factory=dict)
+
+
+class Records:
+    """The guest's report, as far as it has come."""
+
+    def __init__(self, nonce: str) -> None:
+        self._nonce = nonce
+        self._buffer = b""
+        self._expected: dict[str, int] = {}
+        self.environment: dict[str, Any] = {}
+        self.collected: list[str] = []
+        self.results: dict[str, Case] = {}
+        #: The case that was announced and has not ended.
+        self.running: str | None = None
+        #: Exit status of pytest in the guest, None while it has not come; negative for a signal.
+        self.status: int | None = None
+        self.lost = 0
+        #: Host time (time.monotonic) at which each kind of message first arrived.
+        self.first: dict[str, float] = {}
+        #: Seconds after the kernel's own start, by the guest's clock.
+        self.guest_first: dict[str, float] = {}
+
+    @property
+    def cases(self) -> list[Case]:
+        """The cases that ended, in their order."""
+        return list(self.results.values())
+
+    def feed(self, data: bytes) -> str:
+        """Take in bytes of the stream; returns what pytest printed in them."""
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return "".join(self._line(line) for line in lines if line.strip())
+
+    def close(self) -> None:
+        """The stream has ended: what is left of a line is a message that was cut."""
+        if self._buffer.strip():
+            self.lost += 1
+            self._buffer = b""
+
+    def _line(self, line: bytes) -> str:
+        try:
+            frame = json.loads(line)
+            if frame["nonce"] != self._nonce:
+                raise ValueError("not of this run")
+            sender, number, kind = frame["from"], frame["seq"], frame["kind"]
+            self.lost += max(0, number - self._expected.get(sender, 0))
+            self._expected[sender] = number + 1
+            self.first.setdefault(kind, time.monotonic())
+            self.guest_first.setdefault(kind, frame["at"])
+            return self._take(kind, frame)
+        except (ValueError, KeyError, TypeError):
+            self.lost += 1
+            return ""
+
+    def _take(self, kind: str, frame: dict[str, Any]) -> str:
+        match kind:
+            case "hello":
+                self.environment = frame["environment"]
+            case "collected":
+                self.collected = frame["ids"]
+            case "uncollected":
+                name = frame["id"] or "collection"
+                self.results[name] = Case(
+                    name, "error", "could not be collected", text=frame["text"]
+                )
+            case "start":
+                self.running = frame["id"]
+            case "result":
+                self.running = None
+                self.results[frame["id"]] = Case(
+                    *(frame[name] for name in ("id", "outcome", "reason", "duration", "text")),
+                    sections=frame["sections"],
+                    markers=frame["markers"],
+                )
+            case "end":
+                self.status = frame["status"]
+            case "text":
+                return str(frame["text"])
+        return ""

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Builds the guest's root file system: Python, pytest, the cases, and nothing else.
+
+Two archives make one image. The base (interpreter, standard library, pytest, shared libraries) is
+cached; the project's part is written anew for every run. Byte code goes along as unchecked-hash
+pycs (PEP 552): they hold whatever time stamps a kernel gives to unpacked files, and compiling
+pytest in an emulated guest would take longer than the cases do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import marshal
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from vm import closure, places
+from vm.errors import Problem
+from vm.image import Archive
+from vm.runtime import Runtime
+
+#: The guest's folders of the launcher; the site-packages and the checkout lie below.
+GUEST = "/vm"
+SITE = f"{GUEST}/site"
+PROJECT = f"{GUEST}/project"
+#: Standard library that no case and no part of pytest needs: tests, GUIs, installers, databases.
+_NO_PACKAGES = frozenset(
+    "test idlelib tkinter turtledemo ensurepip lib2to3 distutils pydoc_data venv wsgiref xmlrpc"
+    " sqlite3 curses dbm site-packages dist-packages __pycache__".split()
+)
+_NO_EXTENSIONS = (
+    *("_tkinter", "_curses", "readline", "_ssl", "_hashlib", "_sqlite3", "_dbm", "_gdbm", "nis"),
+    *("_test", "_codecs_", "_decimal", "_xxtest", "xxlimited", "_ctypes_test"),
+)
+#: What of the checkout goes along.
+_PROJECT_FILES = ("pyproject.toml", "conftest.py")
+_PROJECT_FOLDERS = ("tests",)
+
+
+@dataclass
+class Tree:
+    """Files by their path in the guest."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def add_folder(self, folder: Path, to: str, skip: frozenset[str] = frozenset()) -> None:
+        """Add the Python files and data below *folder*, without byte code and *skip*."""
+        for path, names, files in os.walk(folder):
+            here = Path(path)
+            names[:] = [
+                name
+                for name in names
+                if name != "__pycache__"
+                and not (here == folder and (name in skip or name.startswith("config-")))
+            ]
+            for name in files:
+                if not name.endswith((".pyc", ".a", ".exe", ".o")):
+                    self.files[f"{to}/{(here / name).relative_to(folder)}"] = here / name
+
+
+def code_bytes(source: Path, name: str) -> bytes:
+    """The marshalled code of *source* as *name* in the guest: the host's byte code when current."""
+    cached = Path(importlib.util.cache_from_source(str(source)))
+    if str(source) == name:
+        try:
+            raw, now = cached.read_bytes(), source.stat()
+        except OSError:
+            raw = b""
+        stamp = int(now.st_mtime).to_bytes(4, "little") if raw else b""
+        if (
+            raw[:8] == importlib.util.MAGIC_NUMBER + bytes(4)
+            and raw[8:12] == stamp
+            and raw[12:16] == (now.st_size & 0xFFFFFFFF).to_bytes(4, "little")
+        ):
+            return raw[16:]
+    return marshal.dumps(compile(source.read_bytes(), name, "exec", dont_inherit=True))
+
+
+def pyc(source: Path, name: str) -> bytes:
+    """An unchecked-hash pyc of *source*: valid whatever its source's time stamp says."""
+    header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
+    return header + importlib.util.source_hash(source.read_bytes()) + code_bytes(source, name)
+
+
+def add_python(archive: Archive, name: str, source: Path) -> None:
+    """Add a module and its byte code; a file that is no Python (a template) goes without."""
+    archive.file(name, source.read_bytes())
+    folder, _, base = name.rpartition("/")
+    cached = Path(importlib.util.cache_from_source(base)).name
+    try:
+        archive.file(f"{folder}/__pycache__/{cached}", pyc(source, name))
+    except (SyntaxError, ValueError):
+        return
+
+
+def _distribution_files(distribution: metadata.Distribution) -> Iterator[tuple[str, Path]]:
+    """(path below site-packages, host path) of a distribution's importable files and metadata."""
+    files = [file for file in distribution.files or [] if ".." not in file.parts]
+    if files:
+        for file in files:
+            if "__pycache__" not in file.parts and file.suffix != ".pyc":
+                yield str(file), Path(str(file.locate()))
+        return
+    # A distribution's packages (Debian's, Fedora's) may come without the list of their files.
+    top = (distribution.read_text("top_level.txt") or "").split()
+    names = top or [(distribution.metadata["Name"] or "").replace("-", "_").lower()]
+    site = Path(str(distribution.locate_file("")))
+    info = getattr(distribution, "_path", None)
+    for name in [*names, *([Path(info).name] if info else [])]:
+        for path in (site / name, site / f"{name}.py"):
+            if path.is_dir():
+                tree = Tree()
+                tree.add_folder(path, name)
+                yield from tree.files.items()
+            elif path.is_file():
+                yield path.name, path
+
+
+def _strip(path: Path, scratch: Path) -> bytes:
+    """The ELF file without what only a debugger reads, when strip(1) is at hand."""
+    out = scratch / "stripped"
+    try:
+        subprocess.run(
+            ["strip", "--strip-unneeded", "-o", out, path],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+        )
+        return out.read_bytes()
+    except (OSError, subprocess.CalledProcessError):
+        return path.read_bytes()
+
+
+def _base_tree(runtime: Runtime) -> Tree:
+    tree = Tree()
+    # In a virtual environment "platstdlib" would be a folder of its own, with nothing in it.
+    base = {"platbase": sys.base_exec_prefix}
+    for folder in {sysconfig.get_path(kind, vars=base) for kind in ("stdlib", "platstdlib")}:
+        tree.add_folder(Path(folder), folder, _NO_PACKAGES)
+    for distribution in runtime.distributions:
+        for name, path in _distribution_files(distribution):
+            if path.is_file():
+                tree.files[f"{SITE}/{name}"] = path
+    return tree
+
+
+def _key(runtime: Runtime) -> str:
+    """What the base archive depends on, as a short name."""
+    stat = runtime.executable.stat()
+    parts: list[object] = [
+        *(str(runtime.executable), stat.st_size, stat.st_mtime_ns, sys.version),
+    ]
+    for distribution in runtime.distributions:
+        place = str(distribution.locate_file(""))
+        parts.append((distribution.metadata["Name"], distribution.version, place))
+    parts += [Path(file).read_text() for file in (__file__, closure.__file__)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _write_base(runtime: Runtime, draft: Path) -> None:
+    tree = _base_tree(runtime)
+    extensions = {
+        name: path
+        for name, path in tree.files.items()
+        if ".so" in path.name and closure.is_elf(path)
+    }
+    for name in [n for n in extensions if Path(n).name.startswith(_NO_EXTENSIONS)]:
+        del extensions[name], tree.files[name]
+    libraries, dropped = closure.libraries(runtime.executable, extensions.values())
+    with draft.open("wb") as stream, tempfile.TemporaryDirectory() as scratch:
+        archive = Archive(stream)
+        for device, major, minor in (("console", 5, 1), ("null", 1, 3), ("urandom", 1, 9)):
+            # Before /dev is mounted Python wants random numbers, and the kernel a console.
+            archive.device(f"/dev/{device}", major, minor)
+        elves = {str(runtime.executable): runtime.executable}
+        for library in sorted(libraries):
+            real = os.path.realpath(library)
+            elves[real] = Path(real)
+        elves |= {name: path for name, path in extensions.items() if path not in dropped}
+        for name, path in sorted(elves.items()):
+            archive.file(name, _strip(path, Path(scratch)), 0o755)
+        for library in sorted(libraries):
+            if os.path.realpath(library) != library:
+                archive.symlink(library, os.path.realpath(library))
+        for name, path in sorted(tree.files.items()):
+            if path.suffix == ".py":
+                add_python(archive, name, path)
+            elif name not in extensions:
+                archive.file(name, path.read_bytes())
+        for folder, mode in (("/proc", 0o555), ("/sys", 0o555), ("/run", 0o755), ("/tmp", 0o1777)):
+            archive.folder(folder, mode)
+        archive.folder("/root", 0o700)
+        archive.file("/etc/passwd", b"root:x:0:0:root:/root:\nnobody:x:65534:65534:nobody:/tmp:\n")
+        archive.file("/etc/group", b"root:x:0:\nnogroup:x:65534:\n")
+        archive.close()
+
+
+def base(runtime: Runtime) -> Path:
+    """The cached base archive for *runtime*, built when it is missing."""
+    with places.locked("base"):
+        path = places.cache() / "base" / f"{_key(runtime)}.cpio"
+        places.entry(path, lambda draft: _write_base(runtime, draft))
+    return path
+
+
+def project_files(root: Path = places.ROOT) -> dict[str, Path]:
+    """What of the checkout goes into a guest: path in the guest -> path here."""
+    tree = Tree()
+    for name in _PROJECT_FILES:
+        if (root / name).is_file():
+            tree.files[f"{PROJECT}/{name}"] = root / name
+    for name in _PROJECT_FOLDERS:
+        tree.add_folder(root / name, f"{PROJECT}/{name}")
+    return tree.files
+
+
+def write(image: Path, runtime: Runtime, order: dict[str, object]) -> None:
+    """Write the image of one run: the base, the checkout's cases, the *order* for init."""
+    shebang = f"#!{runtime.executable} -IS\n".encode()
+    if len(shebang) > 127 or shebang.count(b" ") > 1:
+        raise Problem(f"the kernel cannot start {runtime.executable}: path too long or with blanks")
+    with base(runtime).open("rb") as source, image.open("wb") as stream:
+        shutil.copyfileobj(source, stream, 1 << 20)
+        archive = Archive(stream)
+        here = Path(__file__).parent
+        archive.file("/init", shebang + (here / "guest_init.py").read_bytes(), 0o755)
+        for name in ("__init__.py", "guest_channel.py", "guest_report.py"):
+            add_python(archive, f"{GUEST}/launcher/vm/{name}", here / name)
+        for name, path in sorted(project_files().items()):
+            archive.file(name, path.read_bytes())
+        archive.file(f"{GUEST}/order.json", json.dumps(order).encode())
+        # The last member: init looks for it to see that all before it was unpacked.
+        archive.file(f"{GUEST}/complete", b"")
+        archive.close()

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`python3 -m vm run`: one kernel, one guest, one verdict, and the artefacts of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from vm import artefacts, places, rootfs, runtime
+from vm.backends import Command, Machine, Qemu, Uml
+from vm.errors import Exit, Problem
+from vm.guest import Ending, Limits, drive
+from vm.kernels import Kernel, Kind
+from vm.records import Records
+from vm.verdict import Verdict, judge
+
+_DEFAULT_CASES = "tests/open_tree_ns"
+#: UML maps its memory into a file of the host's /dev/shm: less than QEMU's default does there.
+_UML_MEMORY = 512
+_TAIL = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks of a run."""
+
+    pytest: tuple[str, ...] = ()
+    user: str = "root"
+    output: Path | None = None
+    machine: Machine = Machine()
+    limits: Limits = Limits()
+    dry_run: bool = False
+    verbose: bool = False
+
+
+def color() -> bool:
+    """Whether to print colours: to a terminal, and not against the user's wish (NO_COLOR)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def pytest_arguments(given: tuple[str, ...], root: Path = places.ROOT) -> list[str]:
+    """pytest's arguments in the guest: *given*, and the kernel cases when no path is among them."""
+    fixed = ["-p", "no:cacheprovider", f"--color={'yes' if color() else 'no'}"]
+    if not any(word.startswith(("-n", "--numprocesses", "--dist")) for word in given):
+        fixed += ["-p", "no:xdist"]  # saves its import
+    named = any(
+        not word.startswith("-") and (root / word.partition("::")[0]).exists() for word in given
+    )
+    return [*fixed, *given, *([] if named else [_DEFAULT_CASES])]
+
+
+def order(found: runtime.Runtime, options: Options, nonce: str) -> dict[str, object]:
+    """What init is to do, as it stands in the image."""
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root" if options.user == "root" else "/tmp",
+        "USER": options.user,
+        "LANG": "C.UTF-8",
+        "TERM": os.environ.get("TERM", "dumb"),
+        "COLUMNS": str(shutil.get_terminal_size((80, 24)).columns),
+        "PYTHONPATH": rootfs.SITE,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT", "NO_COLOR", "CI"):
+        if name in os.environ:
+            environment[name] = os.environ[name]
+    return {
+        "nonce": nonce,
+        "folder": rootfs.PROJECT,
+        "user": options.user,
+        "packages": found.versions,
+        "environment": environment,
+        "arguments": pytest_arguments(options.pytest),
+    }
+
+
+def run(kernel: Kernel, backend: Qemu | None, options: Options) -> Exit:
+    """Boot *kernel*, in *backend* or as User-Mode Linux, run the cases, print the verdict."""
+    begin = time.monotonic()
+    found = runtime.find()
+    nonce = secrets.token_hex(8)
+    if options.dry_run:
+        return _dry_run(kernel, backend, options, order(found, options, nonce), found)
+    folder = options.output or places.new_run_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="vm-") as name:
+        scratch = Path(name)
+        image = scratch / "initramfs.cpio"
+        rootfs.write(image, found, order(found, options, nonce))
+        label = backend.name if backend else "uml"
+        print(f"booting {describe(kernel)} in {label} ...", flush=True)
+        records = Records(nonce)
+        ending = drive(
+            lambda fd: _command(kernel, backend, image, scratch, options.machine, fd),
+            records,
+            folder / "console.log",
+            options.limits,
+            _show,
+        )
+    log = (folder / "console.log").read_text(errors="replace").splitlines()
+    verdict = judge(records, ending, log)
+    _report(verdict, log, folder)
+    seconds = ending.times["end"] - begin
+    phases = _phases(begin, records, ending)
+    release = records.environment.get("release") or kernel.release or "?"
+    head = {
+        "verdict": verdict.text,
+        "status": int(verdict.status),
+        "kernel": kernel.origin,
+        "backend": label,
+        "seconds": round(seconds, 2),
+        "phases": phases,
+        "environment": records.environment,
+        "console": verdict.splats,
+    }
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - seconds))
+    artefacts.write(folder, verdict.cases, head, stamp, verdict.lost)
+    if options.verbose:
+        print("phases: " + ", ".join(f"{name} {value:.2f} s" for name, value in phases.items()))
+    origin = "" if kernel.origin == str(kernel.path) else f" ({kernel.origin})"
+    print(
+        f"Linux {release}{origin}, {label}: {verdict.text} in {seconds:.1f} s; artefacts: {folder}",
+        flush=True,
+    )
+    return verdict.status
+
+
+def describe(kernel: Kernel) -> str:
+    """The kernel in a few words."""
+    release = f"Linux {kernel.release}" if kernel.release else "a kernel"
+    return f"{release} ({kernel.origin})"
+
+
+def _command(
+    kernel: Kernel, backend: Qemu | None, image: Path, scratch: Path, machine: Machine, fd: int
+) -> Command:
+    if backend is None:
+        memory = min(machine.memory, _UML_MEMORY) if machine == Machine() else machine.memory
+        return Uml(scratch / "uml").command(
+            kernel, image, f"fd:{fd}", Machine(memory, machine.cpus)
+        )
+    return backend.command(kernel, image, f"/proc/self/fd/{fd}", machine)
+
+
+def _dry_run(
+    kernel: Kernel,
+    backend: Qemu | None,
+    options: Options,
+    what: dict[str, object],
+    found: runtime.Runtime,
+) -> Exit:
+    """Print the command; with --output the image is made there, so that the command works."""
+    folder = options.output or Path("OUTPUT")
+    image, report = folder / "initramfs.cpio", folder / "report.jsonl"
+    if options.output is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        rootfs.write(image, found, what)
+    if backend is not None:
+        print(backend.command(kernel, image, str(report), options.machine))
+    else:
+        command = Uml(folder / "uml").command(kernel, image, "fd:3", options.machine)
+        print(f"{command} </dev/null 3>{report}")
+    return Exit.OK
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _report(verdict: Verdict, log: list[str], folder: Path) -> None:
+    """What there is to say before the last line: the kernel's complaints, the console's end."""
+    if verdict.splats:
+        print(f"\nthe kernel complained ({folder / 'console.log'}):")
+        print("\n".join(f"  {line}" for line in verdict.splats[:_TAIL]))
+    if verdict.lost and log:
+        print(f"\nend of the console ({folder / 'console.log'}):")
+        print("\n".join(f"  {line}" for line in log[-_TAIL:]))
+
+
+def _phases(begin: float, records: Records, ending: Ending) -> dict[str, float]:
+    """Seconds per phase of the run, as far as it came."""
+    marks = [("host set-up", ending.times["start"])]
+    for name, kind in (
+        ("firmware, kernel and init", "hello"),
+        ("importing pytest", "ready"),
+        ("collection", "collected"),
+        ("cases", "end"),
+    ):
+        if kind in records.first:
+            marks.append((name, records.first[kind]))
+    marks.append(("power-off", ending.times["end"]))
+    phases, last = {}, begin
+    for name, at in marks:
+        phases[name] = round(at - last, 2)
+        last = at
+    return phases
+
+
+def require_kind(kernel: Kernel, backend: str) -> None:
+    """Raise Problem when the user's choice of backend does not fit the kernel."""
+    is_uml = kernel.kind is Kind.UML
+    if (backend == "uml") is not is_uml and backend != "auto":
+        fits = "uml" if is_uml else "qemu"
+        raise Problem(
+            f"{kernel.origin} is a {kernel.kind.value} kernel: it runs with --backend {fits},"
+            f" not {backend}",
+            Exit.USAGE,
+        )

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From what a guest reported and how it ended to one sentence and one exit status."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vm import console
+from vm.errors import Exit
+from vm.guest import Ending, Stop
+from vm.records import Case, Records
+
+_BAD = frozenset(["failed", "error", "timeout", "xpassed"])
+#: pytest's exit statuses.
+_PYTEST_USAGE, _PYTEST_NOTHING = 4, 5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the run comes to."""
+
+    status: Exit
+    #: The sentence after "Linux ..., backend: ".
+    text: str
+    #: All cases, those that a lost run kept from ending included.
+    cases: list[Case]
+    #: Why the run did not come to its end, empty when it did.
+    lost: str = ""
+    #: Console lines that report a fault of the kernel.
+    splats: list[str] = field(default_factory=list)
+
+
+def counts(cases: Sequence[Case]) -> str:
+    """ "3 passed, 1 skipped", in pytest's order of words."""
+    found = Counter(case.outcome for case in cases)
+    order = ("failed", "error", "timeout", "xpassed", "passed", "skipped", "xfailed")
+    return ", ".join(f"{found[name]} {name}" for name in order if found[name]) or "no case ran"
+
+
+def _unfinished(records: Records, why: str) -> list[Case]:
+    """The results, with the cases that a lost run did not end as errors."""
+    cases = records.cases
+    known = set(records.results)
+    if records.running is not None and records.running not in known:
+        outcome = "timeout" if why.startswith("run limit") else "error"
+        cases.append(Case(records.running, outcome, f"{why} while this case ran"))
+        known.add(records.running)
+    return cases + [
+        Case(name, "error", f"did not run: {why} before it")
+        for name in records.collected
+        if name not in known
+    ]
+
+
+def judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
+    """The verdict; *log* are the lines of the console."""
+    splats = console.splats(log)
+    if "hello" not in records.first:
+        return _not_booted(ending, log, splats)
+    if records.status is None:
+        return _lost(records, ending, log, splats)
+    cases = records.cases
+    text = counts(cases)
+    if records.status == _PYTEST_USAGE:
+        return Verdict(Exit.USAGE, "pytest rejected its arguments", cases)
+    if splats:
+        return Verdict(Exit.FAILED, f"{text}, and the kernel complained", cases, splats=splats)
+    if any(case.outcome in _BAD for case in cases):
+        return Verdict(Exit.FAILED, text, cases)
+    if records.status == _PYTEST_NOTHING or (
+        records.status == 0 and not any(case.outcome in ("passed", "xfailed") for case in cases)
+    ):
+        return Verdict(Exit.NOTHING, f"nothing was tested: {text}{_first_reason(cases)}", cases)
+    if records.status != 0:
+        return Verdict(Exit.FAILED, f"pytest exited with status {records.status}: {text}", cases)
+    if records.lost:
+        why = f"{records.lost} messages of the guest were lost"
+        return Verdict(Exit.FAILED, f"{text}, but {why}", _unfinished(records, why), why)
+    return Verdict(Exit.OK, text, cases)
+
+
+def _first_reason(cases: Sequence[Case]) -> str:
+    reasons = Counter(case.reason for case in cases if case.reason)
+    return f" ({reasons.most_common(1)[0][0]})" if reasons else ""
+
+
+def _last_words(ending: Ending, log: Sequence[str]) -> str:
+    words = [line.strip() for line in log if line.strip()] or ending.stderr.splitlines()[-1:]
+    return f"; last line: {words[-1]}" if words else ""
+
+
+def _not_booted(ending: Ending, log: Sequence[str], splats: list[str]) -> Verdict:
+    if not ending.console_bytes and ending.stop is Stop.EXITED and ending.returncode:
+        words = (ending.stderr.splitlines() or [f"exit status {ending.returncode}"])[-1]
+        return Verdict(Exit.HOST, f"the guest could not be started: {words}", [], words)
+    if panic := console.panicked(log):
+        why = panic
+    elif not ending.console_bytes:
+        why = (
+            "the kernel printed nothing: it needs SERIAL_8250_CONSOLE and BLK_DEV_INITRD"
+            f" ({ending.stop.value})"
+        )
+    else:
+        why = f"{ending.stop.value} before the guest's init answered{_last_words(ending, log)}"
+    return Verdict(Exit.NOT_BOOTED, f"not booted: {why}", [], why, splats)
+
+
+def _lost(records: Records, ending: Ending, log: Sequence[str], splats: list[str]) -> Verdict:
+    limit = ending.stop is Stop.RUN_LIMIT
+    why = "run limit hit" if limit else console.panicked(log) or "the guest ended without a word"
+    where = f" in {records.running}" if records.running else ""
+    cases = _unfinished(records, why)
+    text = f"{why}{where}: {counts(records.cases)} before"
+    status = Exit.RUN_LIMIT if limit and not splats else Exit.FAILED
+    return Verdict(status, text, cases, why + where, splats)
