@@ -3,17 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from tests.utils.process import in_child
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.utils.catalogue import RULES, Case, collect, problems, rendered
 
 #: The fixture open_tree_ns of open_tree_ns_test.c: every variant runs every test.
 _VARIANTS = (
@@ -46,45 +40,10 @@ UPSTREAM = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One collected case: its id, what it says of itself, and its markers' arguments."""
-
-    nodeid: str
-    docstring: str
-    markers: tuple[tuple[str, tuple[object, ...]], ...]
-
-    def arguments(self, marker: str) -> list[object]:
-        """All arguments of all markers of this name."""
-        return [value for name, args in self.markers if name == marker for value in args]
-
-
-class _Collector:
-    def __init__(self) -> None:
-        self.cases: list[Case] = []
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        names = ("upstream", "fixed_by", "needs", "rule", "isolated")
-        for item in session.items:
-            assert isinstance(item, pytest.Function)
-            marks = tuple((m.name, m.args) for m in item.iter_markers() if m.name in names)
-            self.cases.append(Case(item.nodeid, item.function.__doc__ or "", marks))
-
-
-def _collect() -> Sequence[Case]:
-    collector = _Collector()
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        arguments = ["--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        status = pytest.main([*arguments, str(ROOT / "tests/open_tree_ns")], plugins=[collector])
-    assert status == pytest.ExitCode.OK, output.getvalue()
-    return collector.cases
-
-
 @pytest.fixture(scope="session")
 def cases() -> Sequence[Case]:
     """All kernel cases, collected once in a process of their own."""
-    return in_child(_collect)
+    return collect()
 
 
 def test_every_upstream_test_has_a_case(cases: Sequence[Case]) -> None:
@@ -92,6 +51,29 @@ def test_every_upstream_test_has_a_case(cases: Sequence[Case]) -> None:
     named = {name for case in cases for name in case.arguments("upstream")}
     assert named == UPSTREAM
     assert len(UPSTREAM) == 31
+
+
+def test_every_rule_has_a_case(cases: Sequence[Case]) -> None:
+    """Every rule of the table has a case, and every case a rule of the table."""
+    assert problems(RULES.read_text(), cases) == []
+
+
+def test_table_of_rules_is_current(cases: Sequence[Case]) -> None:
+    """The table names the cases as they are: python3 -m tests.utils.catalogue --write."""
+    text = RULES.read_text()
+    assert text == rendered(text, cases)
+
+
+def test_a_rule_without_a_case_is_noticed() -> None:
+    """A row nobody checks, and a case that names no row, are both reported."""
+    text = "| Q1 | Something holds. | |\n"
+    case = Case("tests/test_x.py::test_y[z]", "", (("rule", ("Q2",)),))
+    assert problems(text, []) == ["rule Q1 has no case"]
+    assert problems(text, [case]) == [
+        "rule Q1 has no case",
+        "a case names rule Q2, which is not in the table",
+    ]
+    assert rendered("| Q2 | It holds. | old |", [case]) == "| Q2 | It holds. | x: y |\n"
 
 
 def test_every_case_says_what_it_checks(cases: Sequence[Case]) -> None:

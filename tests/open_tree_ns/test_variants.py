@@ -109,6 +109,7 @@ def each_variant(test: str) -> pytest.MarkDecorator:
     )
 
 
+@pytest.mark.rule("C1", "C2", "C3", "R3", "U2")
 @each_variant("create_namespace")
 def test_create_namespace(variant: Variant, scratch: Path) -> None:
     """The call returns a new mount namespace, owned by the caller, that holds exactly the copy."""
@@ -126,6 +127,7 @@ def test_create_namespace(variant: Variant, scratch: Path) -> None:
     assert mount_table() == before
 
 
+@pytest.mark.rule("N1")
 @each_variant("setns_into_namespace")
 def test_setns_into_namespace(variant: Variant, scratch: Path) -> None:
     """Entering the namespace makes the top of the copy both root and working directory."""
@@ -147,6 +149,7 @@ def test_setns_into_namespace(variant: Variant, scratch: Path) -> None:
     assert [mount.mnt_id for mount in mount_table()] == listmount(ns_fd=fd)
 
 
+@pytest.mark.rule("Y1", "Y2", "Y3", "R4")
 @each_variant("verify_mount_properties")
 def test_verify_mount_properties(variant: Variant, scratch: Path) -> None:
     """The top of the copy is mounted on "/" of a hidden, empty, private base of nullfs."""
@@ -175,6 +178,7 @@ def ask_for_recursion_alone() -> None:
         open_tree(AT_FDCWD, "/", AT_RECURSIVE | OPEN_TREE_CLOEXEC)
 
 
+@pytest.mark.rule("F4")
 @pytest.mark.upstream("open_tree_ns.invalid_recursive_alone.create_namespace")
 def test_invalid_recursive_alone_creates_nothing() -> None:
     """AT_RECURSIVE without CLONE or NAMESPACE is EINVAL, and no descriptor comes to be."""
@@ -183,6 +187,7 @@ def test_invalid_recursive_alone_creates_nothing() -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
+@pytest.mark.rule("F4")
 @pytest.mark.upstream("open_tree_ns.invalid_recursive_alone.setns_into_namespace")
 def test_invalid_recursive_alone_moves_nobody() -> None:
     """After the refused call the caller's namespace, root and working directory are its own."""
@@ -195,6 +200,7 @@ def test_invalid_recursive_alone_moves_nobody() -> None:
     assert place() == before
 
 
+@pytest.mark.rule("F4")
 @pytest.mark.upstream("open_tree_ns.invalid_recursive_alone.verify_mount_properties")
 def test_invalid_recursive_alone_changes_no_mount() -> None:
     """After the refused call every mount of the caller is as it was."""
