@@ -33,10 +33,13 @@ class Command:
 
     arguments: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
+    #: Working folder, None for the launcher's own.
+    folder: Path | None = None
 
     def __str__(self) -> str:
         settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment]
-        return " ".join([*settings, shlex.join(self.arguments)])
+        start = [f"cd {shlex.quote(str(self.folder))} &&"] if self.folder else []
+        return " ".join([*start, *settings, shlex.join(self.arguments)])
 
 
 @dataclass(frozen=True)
@@ -94,4 +97,5 @@ class Uml:
                 *(*_COMMON, "vm.end=poweroff"),
             ),
             (("HOME", str(self.scratch)), *kernel.loader_environment),
+            kernel.folder,
         )

@@ -6,15 +6,15 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vm import packages, qemu
 from vm.backends import Machine, Qemu
 from vm.errors import Exit, Interrupted, Problem
 from vm.guest import Limits
-from vm.kernels import Kind, identify
+from vm.kernels import Kernel, Kind, identify
 from vm.process import signals_raise
 from vm.run import Options, require_kind, run
 
@@ -84,17 +84,37 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         verbose=arguments.verbose,
     )
     status = Exit.OK
-    for spec in arguments.kernel or []:
-        kernel = identify(Path(spec).expanduser())
-        require_kind(kernel, arguments.backend)
-        qemu = None
-        if kernel.kind is not Kind.UML:
-            program = shutil.which("qemu-system-x86_64")
-            if program is None:
-                raise Problem("no QEMU: apt install qemu-system-x86")
-            qemu = Qemu(Path(program))
+    for spec in arguments.kernel or [""]:
+        kernel, qemu = _choose(spec, arguments.backend)
         status = max(status, run(kernel, qemu, options))
     return status
+
+
+def _choose(text: str, backend: str) -> tuple[Kernel, Qemu | None]:
+    """The kernel that *text* names, and the QEMU to boot it in (None: User-Mode Linux)."""
+    if not text:
+        return _default(backend)
+    named = packages.is_spec(text)
+    kernel = packages.get(packages.parse(text)) if named else identify(Path(text).expanduser())
+    require_kind(kernel, backend)
+    if kernel.kind is Kind.UML:
+        return kernel, None
+    return kernel, qemu.accelerated(qemu.find(), kernel)
+
+
+def _default(backend: str) -> tuple[Kernel, Qemu | None]:
+    """The newest packaged kernel that has the feature; User-Mode Linux where QEMU is not to be had."""
+    if backend != "uml":
+        try:
+            program = qemu.find()
+        except Problem as problem:
+            if backend == "qemu":
+                raise
+            print(f"User-Mode Linux instead of QEMU: {problem}", file=sys.stderr)
+        else:
+            kernel = packages.get(packages.Spec())
+            return kernel, qemu.accelerated(program, kernel)
+    return packages.get(packages.Spec(flavour=packages.UML)), None
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

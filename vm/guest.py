@@ -91,7 +91,7 @@ def _drive(
     environment = dict(command.environment)
     with (
         console.open("wb") as log,
-        started(command.arguments, (report_end,), environment) as process,
+        started(command.arguments, (report_end,), environment, command.folder) as process,
         selectors.DefaultSelector() as selector,
     ):
         os.close(report_end)

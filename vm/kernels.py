@@ -37,7 +37,8 @@ class Kernel:
     release: str
     #: Where it comes from, for people: a path or a package.
     origin: str
-    #: Program that loads it (User-Mode Linux on an older C library), empty for none.
+    #: For a User-Mode Linux with a C library of its own: the folder and the environment it needs.
+    folder: Path | None = None
     loader_environment: tuple[tuple[str, str], ...] = ()
 
 

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels from Debian's packages: which one a specification means, fetched into the cache.
+
+A specification is `debian[:SUITE][/FLAVOUR][=VERSION]`. The suite may be an alias such as
+"testing"; VERSION is the kernel's own (7.0.13) or the beginning of one (7.0); FLAVOUR is the
+package's ("cloud-amd64", "amd64", "rt-amd64") or "user-mode-linux". Without a suite the machine's
+own backports, the stable release's, testing and unstable are asked in that order, and the first
+that has a kernel with the feature is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vm import apt, elfpatch, places
+from vm.errors import Exit, Problem
+from vm.kernels import Kernel, identify
+
+UML = "user-mode-linux"
+_FLAVOUR = "cloud-amd64"
+#: OPEN_TREE_NAMESPACE came with this one.
+_LEAST = (7, 0)
+_SPEC = re.compile(
+    r"debian(?::(?P<suite>[a-z][a-z0-9.-]*))?(?:/(?P<flavour>[a-z0-9-]+))?"
+    r"(?:=(?P<version>\d+(?:\.\d+)*(?:[~-]?rc\d+)?))?"
+)
+_PACKAGE = re.compile(
+    r"linux-binary-(?P<unsigned>unsigned-)?(?P<version>\d+(?:\.\d+)+(?:[~-]rc\d+)?)"
+    r"(?:\+[^-]+)?-(?P<flavour>[a-z0-9-]+)"
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A kernel of Debian's, as far as the user named it; empty means "choose"."""
+
+    suite: str = ""
+    flavour: str = _FLAVOUR
+    version: str = ""
+
+
+def is_spec(text: str) -> bool:
+    """Whether *text* names a package rather than a file."""
+    return re.match(r"debian(?:$|[:/=])", text) is not None
+
+
+def parse(text: str) -> Spec:
+    """The specification in *text*. Raises Problem when it is none."""
+    match = _SPEC.fullmatch(text)
+    if match is None:
+        raise Problem(
+            f"{text}: no kernel package; write debian[:SUITE][/FLAVOUR][=VERSION],"
+            " such as debian:trixie-backports=7.0.13",
+            Exit.USAGE,
+        )
+    return Spec(match["suite"] or "", match["flavour"] or _FLAVOUR, match["version"] or "")
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """Sorts kernel versions: 7.2.12 after 7.2.9, 7.3~rc7 before 7.3."""
+    numbers, _, candidate = re.sub(r"[~-]?rc", "~", version).partition("~")
+    parts = [int(number) for number in numbers.split(".")]
+    return (*(parts + [0] * 3)[:3], int(candidate) if candidate else 1 << 30)
+
+
+def matches(version: str, wanted: str) -> bool:
+    """Whether *version* is *wanted* or, number by number, begins with it."""
+    return not wanted or version == wanted or version.startswith((f"{wanted}.", f"{wanted}~"))
+
+
+def choose(names: Iterable[str], spec: Spec) -> tuple[str, str] | None:
+    """(package, kernel version) of the newest package in *names* that *spec* allows."""
+    found = []
+    for name in names:
+        match = _PACKAGE.fullmatch(name)
+        if match and match["flavour"] == spec.flavour and matches(match["version"], spec.version):
+            # A signed and an unsigned package of one version hold the same kernel.
+            rank = (version_key(match["version"]), not match["unsigned"], name)
+            found.append((rank, name, match["version"]))
+    return max(found)[1:] if found else None
+
+
+def _site() -> str:
+    """Where this machine gets Debian packages from."""
+    name, _ = apt.distribution()
+    sites = [site for site, _, _ in apt.own_sites()] if name == "debian" else []
+    if not sites:
+        raise Problem("no Debian package source on this machine: give a kernel with --kernel PATH")
+    return next((site for site in sites if "security" not in site), sites[0])
+
+
+def _state(suite: str) -> tuple[apt.Apt, str]:
+    """apt for *suite*, its index there, and the suite's own name when *suite* is an alias."""
+    site = _site()
+    state = apt.Apt(f"debian-{suite}", [(site, suite, "main")])
+    state.update()
+    codename = state.codename()
+    if codename and codename != suite:
+        # Mirrors may lag behind with their aliases.
+        own = apt.Apt(f"debian-{codename}", [(site, codename, "main")])
+        try:
+            own.update()
+        except Problem:
+            return state, suite
+        return own, codename
+    return state, suite
+
+
+def _default_suites() -> Iterator[str]:
+    _, codename = apt.distribution()
+    if codename:
+        yield f"{codename}-backports"
+    yield from ("stable-backports", "testing", "unstable")
+
+
+def _cached(spec: Spec) -> list[tuple[tuple[int, ...], Path]]:
+    """Kernels in the cache that *spec* allows, oldest first."""
+    found = []
+    for folder in (places.cache() / "kernels").glob("*/*"):
+        match = _PACKAGE.fullmatch(folder.name)
+        if match is None or match["flavour"] != spec.flavour:
+            continue
+        if spec.suite in ("", folder.parent.name) and matches(match["version"], spec.version):
+            found.append((version_key(match["version"]), folder))
+    return sorted(found)
+
+
+def _image(folder: Path, spec: Spec) -> Kernel:
+    """The kernel in an unpacked package."""
+    origin = f"debian {folder.parent.name}, {spec.flavour}"
+    if spec.flavour == UML:
+        kernel = identify(folder / "linux.uml", origin)
+        return elfpatch.with_loader(kernel, folder)
+    # Up to 7.1 the image lay in /boot.
+    for pattern in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz"):
+        for path in folder.glob(pattern):
+            return identify(path, origin)
+    raise Problem(f"{folder}: no kernel in this package; remove the folder to fetch it again")
+
+
+def _fetch(state: apt.Apt, suite: str, name: str, spec: Spec) -> Kernel:
+    def make(draft: Path) -> None:
+        package = state.package(name)
+        state.unpack([package], draft, f"{name} {package.version} from {suite}")
+        if spec.flavour == UML:
+            elfpatch.adopt(draft, lambda to: state.unpack([state.package("libc6")], to, "its libc"))
+
+    folder = places.entry(places.cache() / "kernels" / suite / name, make)
+    return _image(folder, spec)
+
+
+def _find_in(suite: str, spec: Spec) -> Kernel | None:
+    """The kernel that *spec* means in *suite*, None when the suite has none."""
+    state, suite = _state(suite)
+    if spec.flavour == UML:
+        return _fetch(state, suite, UML, spec) if UML in state.names(UML) else None
+    found = choose(state.names("linux-binary-"), spec)
+    if found is None or (not spec.suite and version_key(found[1])[:2] < _LEAST):
+        return None
+    return _fetch(state, suite, found[0], spec)
+
+
+def get(spec: Spec) -> Kernel:
+    """The kernel that *spec* means, from the cache or the mirror.
+
+    Raises Problem when no suite has it, or no mirror can be reached.
+    """
+    cached = _cached(spec)
+    exact = [path for _, path in cached if spec.version and f"-{spec.version}+" in path.name]
+    if exact:
+        return _image(exact[-1], spec)
+    reasons = []
+    with places.locked("kernels"):
+        for suite in [spec.suite] if spec.suite else _default_suites():
+            try:
+                kernel = _find_in(suite, spec)
+            except Problem as problem:
+                reasons.append(f"{suite}: {problem}")
+                continue
+            if kernel is not None:
+                return kernel
+            reasons.append(f"{suite}: none")
+    usable = [path for key, path in cached if spec.suite or spec.version or key[:2] >= _LEAST]
+    if usable:
+        print(f"vm: taking a kernel from the cache: {reasons[0]}", file=sys.stderr)
+        return _image(usable[-1], spec)
+    what = f"{spec.flavour} kernel{f' {spec.version}' if spec.version else ''}"
+    if not (spec.suite or spec.version):
+        what += f" of Linux {'.'.join(map(str, _LEAST))} or newer"
+    raise Problem(f"no {what} to be had; give one with --kernel PATH ({'; '.join(reasons)})")
+
+
+def listed() -> Iterator[tuple[str, str]]:
+    """(specification, release) of every kernel in the cache."""
+    for folder in sorted((places.cache() / "kernels").glob("*/*")):
+        match = _PACKAGE.fullmatch(folder.name)
+        suite = folder.parent.name
+        if folder.name == UML:
+            yield f"debian:{suite}/{UML}", identify(folder / "linux.uml").release
+        elif match:
+            flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
+            yield f"debian:{suite}{flavour}={match['version']}", match["version"]
+
+
+def obtainable(suite: str) -> list[str]:
+    """Specifications of the packaged kernels of *suite* that have the feature, newest first."""
+    state, suite = _state(suite)
+    found = set()
+    for name in state.names("linux-binary-"):
+        match = _PACKAGE.fullmatch(name)
+        if match and version_key(match["version"])[:2] >= _LEAST:
+            flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
+            key = version_key(match["version"])
+            found.add((key, flavour, f"debian:{suite}{flavour}={match['version']}"))
+    return [text for _, _, text in sorted(found, reverse=True)]
