@@ -7,13 +7,17 @@ reads what the kernel made. Both are trees of :class:`Node`, which leaves out wh
 copy to copy (mount ids), so that they can be compared whole: ``lines()`` of the one against
 ``lines()`` of the other shows every difference, also one nobody thought of.
 
+A stack of mounts on one place is a chain here: each mount is a child of the one it lies on.
+:meth:`Node.visible` is what is left of a tree for someone inside, who stands on the topmost.
+
 Locks (MNT_LOCKED) are not in here: no call reports them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tests.utils.constants import (
@@ -68,6 +72,13 @@ class Node:
         """The mount points of the whole tree, top first."""
         return [self.mnt_point, *(p for child in self.children for p in child.mount_points())]
 
+    def visible(self) -> Node:
+        """The part that can be reached from inside: the topmost mount on "/" and what is on it."""
+        for child in self.children:
+            if child.mnt_point == self.mnt_point:
+                return child.visible()
+        return self
+
 
 def _names(flags: MountAttr | MountFlags) -> str:
     return "|".join(str(flag.name).split("_", 1)[1] for flag in flags)
@@ -102,14 +113,30 @@ def _node(mount: Mount, children: Iterable[Node], **changes: object) -> Node:
     return Node(**{**fields, **changes})  # type: ignore[arg-type]
 
 
+def _by_parent(table: Iterable[Mount]) -> Mapping[int, list[Mount]]:
+    children: defaultdict[int, list[Mount]] = defaultdict(list)
+    for mount in table:
+        if mount.mnt_parent_id != mount.mnt_id:
+            children[mount.mnt_parent_id].append(mount)
+    return children
+
+
 def tree_of(table: list[Mount], top: Mount) -> Node:
     """The part of a mount table that starts at *top*, as it is."""
-    children = [m for m in table if m.mnt_parent_id == top.mnt_id and m.mnt_id != top.mnt_id]
-    return _node(top, (tree_of(table, child) for child in children))
+    children = _by_parent(table)
+
+    def subtree(mount: Mount) -> Node:
+        return _node(mount, (subtree(child) for child in children.get(mount.mnt_id, ())))
+
+    return subtree(top)
 
 
-def namespace_tree(ns_fd: int) -> Node:
-    """What the mount namespace *ns_fd* holds, from its (visible) top on."""
+def namespace_tree(ns_fd: int = -1) -> Node:
+    """What the mount namespace *ns_fd* holds; without one, the caller's own.
+
+    From outside the tree starts at the mount that lies on the hidden base. From inside it starts
+    at the caller's root: in a stack, the topmost.
+    """
     table = mount_table(ns_fd=ns_fd)
     ids = {mount.mnt_id for mount in table}
     tops = [mount for mount in table if mount.mnt_parent_id not in ids]
@@ -158,13 +185,13 @@ def predict(
     """
     source = next(mount for mount in table if mount.mnt_id == mnt_id)
     assert source.mnt_point is not None
+    mounts_on = _by_parent(table)
 
     def copy(mount: Mount) -> Node:
         children = (
             copy(child)
-            for child in table
-            if child.mnt_parent_id == mount.mnt_id
-            and child.mnt_point is not None
+            for child in mounts_on.get(mount.mnt_id, ())
+            if child.mnt_point is not None
             and _is_below(child.mnt_point, directory)
             and (foreign or MS_UNBINDABLE not in child.mnt_propagation)
             and not is_mnt_ns_file(child)
@@ -183,9 +210,18 @@ def predict(
     return Node(**{**{name: getattr(top, name) for name in Node.__slots__}, **changes})
 
 
-def predict_copy(path: str | os.PathLike[str], *, recursive: bool, foreign: bool = False) -> Node:
-    """:func:`predict` for a path of the caller, from its mount table as it is now."""
-    directory = os.path.realpath(path)
-    return predict(
-        mount_table(), mnt_id_of(directory), directory, recursive=recursive, foreign=foreign
-    )
+def predict_copy(
+    source: str | os.PathLike[str] | int, *, recursive: bool, foreign: bool = False
+) -> Node:
+    """:func:`predict` for a path of the caller, from its mount table as it is now.
+
+    :param source: a path, which leads to the topmost mount of a stack, or the descriptor of a
+        directory, which may be on a buried one (for AT_EMPTY_PATH).
+    """
+    if isinstance(source, int):
+        directory = os.readlink(f"/proc/self/fd/{source}")
+        mnt_id = mnt_id_of(source)
+    else:
+        directory = os.path.realpath(source)
+        mnt_id = mnt_id_of(directory)
+    return predict(mount_table(), mnt_id, directory, recursive=recursive, foreign=foreign)
