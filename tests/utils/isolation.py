@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""pytest plugin: each case marked ``isolated`` runs in a forked child of its own.
+
+The pytest process sets up and tears down what is shared (session, package, module and class scope),
+forks, supervises, and hands on the child's reports as they come. Set-up of function scope, call and
+tear-down run in the child; nothing that they do to namespaces, credentials, root or descriptors
+reaches the pytest process. Without ``isolated`` pytest runs an item as ever.
+
+A plugin that can tell without running a case that it must be skipped implements
+``pytest_isolation_precheck(item)`` and calls ``pytest.skip``: that costs no fork.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.runner import CallInfo, check_interactive_exception, get_reraise_exceptions
+
+from tests.utils import child, sandbox, sources, supervise
+from tests.utils.child import Phase
+from tests.utils.keeper import Keeper
+from tests.utils.reports import merge_sections
+
+
+@dataclass(slots=True)
+class _Session:
+    """What the isolated cases of one pytest process share."""
+
+    facts: sandbox.Facts
+    keeper: Keeper
+    #: A file in memory into which a child's faulthandler writes.
+    stacks: int
+
+
+_SESSION = pytest.StashKey[_Session]()
+_LIMIT = pytest.StashKey[float]()
+
+
+class Hooks:
+    """The hooks this plugin adds."""
+
+    @pytest.hookspec
+    def pytest_isolation_precheck(self, item: pytest.Item) -> None:
+        """Called before *item* is set up, in the pytest process; isolated or not.
+
+        Call ``pytest.skip`` when the item cannot run here (or ``pytest.fail`` when that is an
+        error). The report is located at the item. Must have no side effects.
+        """
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(Hooks)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "isolated: run the case in a forked child with namespaces of its own"
+    )
+    if config.getoption("forked", False):
+        raise pytest.UsageError(
+            "--forked (pytest-forked) cannot be combined with this suite: its cases are isolated"
+            " in forked children already; run without --forked or with -p no:pytest_forked"
+        )
+    basetemp = config.getoption("basetemp", None)
+    sandbox.keep_visible(
+        config.rootpath, config.invocation_params.dir, *([Path(basetemp)] if basetemp else [])
+    )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    for option in ("usepdb", "trace"):
+        if session.config.getoption(option, False) and any(map(is_isolated, session.items)):
+            name = "--pdb" if option == "usepdb" else "--trace"
+            raise pytest.UsageError(
+                f"{name} needs the terminal, which an isolated case does not have:"
+                " deselect the isolated cases (-m 'not isolated') or run without it"
+            )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    state = config.stash.get(_SESSION, None)
+    if state is not None:
+        del config.stash[_SESSION]
+        state.keeper.close()
+        os.close(state.stacks)
+
+
+def is_isolated(item: pytest.Item) -> bool:
+    """Whether *item* runs in a child of its own."""
+    return item.get_closest_marker("isolated") is not None
+
+
+def _session(config: pytest.Config) -> _Session:
+    state = config.stash.get(_SESSION, None)
+    if state is None:
+        facts = sandbox.facts()
+        state = _Session(facts, Keeper(facts), os.memfd_create("python-stacks"))
+        config.stash[_SESSION] = state
+        sources.rehearse(config)
+    sources.prime(config)
+    return state
+
+
+@pytest.fixture
+def scratch(request: pytest.FixtureRequest) -> Path:
+    """The directory of an empty tmpfs which no other case sees, in a private mount namespace."""
+    if child.current() is None:
+        raise pytest.UsageError(f"{request.node.nodeid} asks for `scratch` and is not isolated")
+    facts = sandbox.facts()
+    if facts.scratch is None:
+        pytest.skip(facts.reason)
+    return facts.scratch
+
+
+# --- limits: the setting is pytest-timeout's, the clock is ours -----------------------------------
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
+    if not is_isolated(item):
+        return None
+    running = child.current()
+    if running is not None:
+        running.arm(settings.timeout)
+    else:
+        item.stash[_LIMIT] = settings.timeout
+    return True
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_timeout_cancel_timer(item: pytest.Item) -> bool | None:
+    if not isinstance(item, pytest.Item) or not is_isolated(item):
+        return None
+    running = child.current()
+    if running is not None:
+        running.arm(None)
+    return True
+
+
+# --- in the child: no second process gets past the case -------------------------------------------
+
+
+def _guarded() -> Generator[None, Any, Any]:
+    running = child.current()
+    if running is None:
+        return (yield)
+    with running.only_here():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    if not is_isolated(item):
+        precheck(item)
+    return (yield from _guarded())
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    return (yield from _guarded())
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_pyfunc_call() -> Generator[None, Any, Any]:
+    return (yield from _guarded())
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_fixture_setup() -> Generator[None, Any, Any]:
+    return (yield from _guarded())
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_teardown() -> Generator[None, Any, Any]:
+    result = yield from _guarded()
+    running = child.current()
+    if running is not None:
+        running.fail_for_leftovers()
+    return result
+
+
+# --- in the pytest process ------------------------------------------------------------------------
+
+
+def precheck(item: pytest.Item) -> None:
+    """Ask all plugins whether *item* can run here; a skip is located at the item."""
+    try:
+        hooks: Any = item.ihook
+        hooks.pytest_isolation_precheck(item=item)
+    except pytest.skip.Exception as skipped:
+        skipped._use_item_location = True
+        raise
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    if not is_isolated(item):
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    _Protocol(item, nextitem).run()
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+class _Protocol:
+    """One isolated item, from its set-up to its tear-down."""
+
+    def __init__(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        self._item = item
+        self._nextitem = nextitem
+
+    def run(self) -> None:
+        item: Any = self._item
+        if getattr(item, "_request", None) is False:  # the item runs a second time
+            item._initrequest()
+        teardown: pytest.TestReport | None = None
+        try:
+            setup = self._call("setup", self._set_up_shared)
+            if setup.excinfo is None:
+                state = _session(item.config)
+                teardown = supervise.run(
+                    item,
+                    state.facts,
+                    state.keeper,
+                    state.stacks,
+                    limit=item.stash.get(_LIMIT, None),
+                    shared_setup=setup,
+                )
+            else:
+                self._log(self._report(setup))
+            self._tear_down(teardown)
+        finally:
+            if hasattr(item, "_request"):
+                item._request = False
+                item.funcargs = None
+
+    def _call(self, when: Phase, function: Callable[[], None]) -> CallInfo[None]:
+        """Call *function* as part of phase *when*, captured as pytest captures that phase."""
+        item = self._item
+        manager = item.config.pluginmanager
+        kept = {"capturemanager", "logging-plugin"} | ({"skipping"} if when == "setup" else set())
+        others = [plugin for name, plugin in manager.list_name_plugin() if name not in kept]
+        hook = manager.subset_hook_caller(f"pytest_runtest_{when}", filter(None, others))
+        arguments = {"item": item} | ({"nextitem": self._nextitem} if when == "teardown" else {})
+
+        def run() -> None:
+            hook.call_extra([function], arguments)
+
+        return CallInfo.from_call(
+            run,
+            when=when,
+            reraise=get_reraise_exceptions(item.config),
+        )
+
+    def _report(self, call: CallInfo[None]) -> pytest.TestReport:
+        item = self._item
+        report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        if check_interactive_exception(call, report):
+            item.ihook.pytest_exception_interact(node=item, call=call, report=report)
+        return report
+
+    def _log(self, report: pytest.TestReport) -> None:
+        self._item.ihook.pytest_runtest_logreport(report=report)
+
+    def _set_up_shared(self) -> None:
+        """Set up what outlives the item: collectors, and fixtures of a wider scope."""
+        item: Any = self._item
+        precheck(item)
+        state = item.session._setupstate
+        state.setup(item.parent)
+        # A fixture's value is only given out while its item is being set up.
+        state.stack[item] = ([], None)
+        try:
+            for name in getattr(item, "fixturenames", ()):
+                if name != "request" and self._scope(name) != "function":
+                    item._request.getfixturevalue(name)
+            if "tmp_path_factory" in getattr(item, "fixturenames", ()):
+                # Made on demand: each child would make another one.
+                item._request.getfixturevalue("tmp_path_factory").getbasetemp()
+        finally:
+            del state.stack[item]
+
+    def _scope(self, name: str) -> str:
+        item: Any = self._item
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and name in callspec._arg2scope:
+            return str(callspec._arg2scope[name].value)
+        definitions = item._fixtureinfo.name2fixturedefs.get(name)
+        return str(definitions[-1].scope) if definitions else "function"
+
+    def _tear_down(self, report: pytest.TestReport | None) -> None:
+        """Tear down what the next item does not share, and report together with the child."""
+        item = self._item
+        if item.session.shouldfail or item.session.shouldstop:
+            self._nextitem = None
+        sections = len(item._report_sections)
+        call = self._call(
+            "teardown", lambda: item.session._setupstate.teardown_exact(self._nextitem)
+        )
+        if report is None or (call.excinfo is not None and not report.failed):
+            shared = self._report(call)
+            if report is not None:
+                shared.sections = [*report.sections, *shared.sections[-1:]]
+            report = shared
+        elif call.excinfo is not None:
+            text = str(self._report(call).longrepr)
+            report.sections.append(("Error in the tear-down of wider scopes", text))
+        else:
+            report.sections += [
+                (f"Captured {key} {when}", text)
+                for when, key, text in item._report_sections[sections:]
+            ]
+        merge_sections(report)
+        self._log(report)
