@@ -7,6 +7,7 @@ packages are never written, nothing is installed, and no privilege is needed.
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -74,13 +75,17 @@ def _run(
     return done
 
 
+@functools.cache
 def own_sites() -> list[tuple[str, str, str]]:
     """(site, release, component) of the distribution's own package sources on this machine."""
     _, codename = distribution()
     if not codename or shutil.which("apt-get") is None:
         return []
     form = "$(SITE) $(RELEASE) $(COMPONENT)"
-    lines = _run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"]).stdout
+    # Without the machine's package lists: slow to read, and on a fresh machine there are none.
+    lists = "-oDir::State::Lists=/nonexistent"
+    command = ["apt-get", lists, "indextargets", "--no-release-info", "--format", form]
+    lines = _run([*command, "Created-By: Packages"]).stdout
     found = []
     for line in lines.splitlines():
         words = line.split()

@@ -56,7 +56,8 @@ def junit(cases: Sequence[Case], environment: Mapping[str, Any], stamp: str, los
     root = ElementTree.Element("testsuites", name="open_tree_ns")
     root.append(suite)
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
 
 
 def _junit_case(case: Case) -> ElementTree.Element:

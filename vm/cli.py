@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vm import packages, qemu
 from vm.backends import Machine, Qemu
+from vm.check import check
 from vm.errors import Exit, Interrupted, Problem
 from vm.guest import Limits
 from vm.kernels import Kernel, Kind, identify
@@ -70,7 +71,19 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--run-limit", type=_seconds, default=900.0, metavar="SECONDS")
     verb.add_argument("--dry-run", action="store_true", help="print the command that boots")
     verb.add_argument("-v", "--verbose", action="store_true", help="print how long each phase took")
+    verb = verbs.add_parser("check", help="run the project's own tests (`--` passes words to tox)")
+    verb = verbs.add_parser("kernels", help="list kernels in the cache and those to be had")
+    verb.add_argument("suite", nargs="?", help="a Debian suite to look into (trixie-backports)")
     return top
+
+
+def _kernels(suite: str | None) -> Exit:
+    """Print what --kernel takes, one specification a line."""
+    for spec, release in packages.listed():
+        print(f"{spec}  Linux {release}, in the cache")
+    for spec in packages.obtainable(suite) if suite else []:
+        print(spec)
+    return Exit.OK
 
 
 def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
@@ -103,7 +116,7 @@ def _choose(text: str, backend: str) -> tuple[Kernel, Qemu | None]:
 
 
 def _default(backend: str) -> tuple[Kernel, Qemu | None]:
-    """The newest packaged kernel that has the feature; User-Mode Linux where QEMU is not to be had."""
+    """The newest packaged kernel that has the feature, as User-Mode Linux where QEMU fails."""
     if backend != "uml":
         try:
             program = qemu.find()
@@ -134,7 +147,13 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(own)
     try:
         with signals_raise():
-            return int(_run(arguments, pytest))
+            match arguments.verb:
+                case "check":
+                    return int(check(pytest))
+                case "kernels":
+                    return int(_kernels(arguments.suite))
+                case _:
+                    return int(_run(arguments, pytest))
     except Problem as problem:
         print(f"vm: {problem}", file=sys.stderr)
         return int(problem.status)

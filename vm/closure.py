@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a set of ELF files needs to run: the shared libraries and the loader, as ldd(1) finds them."""
+"""What a set of ELF files needs to run: shared libraries and the loader, as ldd(1) finds them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def libraries(required: Path, optional: Iterable[Path]) -> tuple[set[str], set[P
             env={**os.environ, "LC_ALL": "C"},
         )
     except FileNotFoundError:
-        raise Problem("ldd is missing: it finds the libraries that Python needs (libc-bin)") from None
+        raise Problem("ldd is missing: it finds the libraries of Python (libc-bin)") from None
     found = parse_ldd(done.stdout, str(required))
     if missing := found[str(required)][1]:
         raise Problem(f"{required} needs {', '.join(sorted(missing))}, which ldd does not find")

@@ -86,6 +86,4 @@ def with_loader(kernel: Kernel, folder: Path) -> Kernel:
         return kernel
     libraries = next((folder / _LIBC).glob("usr/lib*/**/libc.so.6")).parent
     # Only for this program: any other would be given a C library that is not its own.
-    return replace(
-        kernel, folder=folder, loader_environment=(("LD_LIBRARY_PATH", str(libraries)),)
-    )
+    return replace(kernel, folder=folder, loader_environment=(("LD_LIBRARY_PATH", str(libraries)),))

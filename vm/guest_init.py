@@ -34,7 +34,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
     """mount(2) a file system of this kind on *target*, made when missing."""
-    os.makedirs(target, exist_ok=True)  # noqa: PTH103 - pathlib would cost its import
+    os.makedirs(target, exist_ok=True)
     if _libc.mount(kind.encode(), target.encode(), kind.encode(), flags, options.encode()):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), target)
@@ -162,7 +162,7 @@ def main() -> None:
     console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
     for fd in (0, 1, 2):
         os.dup2(console, fd)
-    if not os.path.exists("/vm/complete"):  # noqa: PTH110
+    if not os.path.exists("/vm/complete"):
         raise SystemExit("vm: image not fully unpacked: the guest needs more memory (--memory)")
     with open("/vm/order.json", encoding="utf-8") as file:
         order = json.load(file)

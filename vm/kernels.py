@@ -45,9 +45,10 @@ class Kernel:
 def _bzimage(path: Path, data: mmap.mmap) -> str:
     """The release in a bzImage, see Documentation/arch/x86/boot.rst; Problem when it is cut."""
     sectors = data[0x1F1] or 4
-    paragraphs, version = struct.unpack_from("<I", data, 0x1F4)[0], struct.unpack_from(
-        "<H", data, 0x20E
-    )[0]
+    paragraphs, version = (
+        struct.unpack_from("<I", data, 0x1F4)[0],
+        struct.unpack_from("<H", data, 0x20E)[0],
+    )
     needed = (sectors + 1) * 512 + paragraphs * 16
     if len(data) < needed:
         raise Problem(f"{path}: truncated bzImage ({len(data)} bytes of {needed}): fetch it again")

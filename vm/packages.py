@@ -10,7 +10,6 @@ that has a kernel with the feature is taken.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator

@@ -47,7 +47,7 @@ def started(
             env={**os.environ, **(environment or {})},
             cwd=folder,
             process_group=0,
-            preexec_fn=_before_exec,
+            preexec_fn=_before_exec,  # noqa: PLW1509 - the launcher has no threads
         )
     except OSError as error:
         raise Problem(f"cannot start {command[0]}: {error.strerror}") from None

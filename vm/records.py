@@ -96,11 +96,16 @@ class Records:
                 self.running = frame["id"]
             case "result":
                 self.running = None
-                self.results[frame["id"]] = Case(
-                    *(frame[name] for name in ("id", "outcome", "reason", "duration", "text")),
+                case = Case(
+                    id=frame["id"],
+                    outcome=frame["outcome"],
+                    reason=frame["reason"],
+                    duration=frame["duration"],
+                    text=frame["text"],
                     sections=frame["sections"],
                     markers=frame["markers"],
                 )
+                self.results[case.id] = case
             case "end":
                 self.status = frame["status"]
             case "text":

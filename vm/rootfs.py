@@ -35,8 +35,11 @@ SITE = f"{GUEST}/site"
 PROJECT = f"{GUEST}/project"
 #: Standard library that no case and no part of pytest needs: tests, GUIs, installers, databases.
 _NO_PACKAGES = frozenset(
-    "test idlelib tkinter turtledemo ensurepip lib2to3 distutils pydoc_data venv wsgiref xmlrpc"
-    " sqlite3 curses dbm site-packages dist-packages __pycache__".split()
+    (
+        *("test", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "distutils", "venv"),
+        *("pydoc_data", "wsgiref", "xmlrpc", "sqlite3", "curses", "dbm"),
+        *("site-packages", "dist-packages"),
+    )
 )
 _NO_EXTENSIONS = (
     *("_tkinter", "_curses", "readline", "_ssl", "_hashlib", "_sqlite3", "_dbm", "_gdbm", "nis"),

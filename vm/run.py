@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vm import artefacts, places, rootfs, runtime
@@ -33,8 +33,8 @@ class Options:
     pytest: tuple[str, ...] = ()
     user: str = "root"
     output: Path | None = None
-    machine: Machine = Machine()
-    limits: Limits = Limits()
+    machine: Machine = field(default_factory=Machine)
+    limits: Limits = field(default_factory=Limits)
     dry_run: bool = False
     verbose: bool = False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""KTAP, the kernel's test protocol, as its readers really read it: pure functions from text to text.
+"""KTAP, the kernel's test protocol, as its readers really read it: from results to text.
 
 The form follows Documentation/dev-tools/ktap.rst where readers agree with it and the readers where
 they do not: the header is `TAP version 13`, which all of them take, and a name or a diagnostic
@@ -75,7 +75,9 @@ def result(number: int, one: Result) -> list[str]:
     lines = diagnostics(one.text) if verdict == "not ok" else []
     reason = _harmless(_one_line(one.reason.partition("\n")[0]))
     # NIPA reads the duration there; with a directive the place is taken.
-    tail = " ".join([directive, reason]).strip() if directive else f"time={one.duration * 1000:.0f}ms"
+    tail = (
+        " ".join([directive, reason]).strip() if directive else f"time={one.duration * 1000:.0f}ms"
+    )
     return [*lines, f"{verdict} {number} {_one_line(one.name)} # {tail}"]
 
 
