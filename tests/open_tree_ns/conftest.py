@@ -7,6 +7,7 @@ import enum
 
 import pytest
 
+from tests.utils.unlocked import leave_locks_behind
 from tests.utils.userns import become_foreign
 
 
@@ -14,6 +15,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Every case in this folder runs isolated, and only where the kernel has the flag."""
     item.add_marker(pytest.mark.isolated)
     item.add_marker(pytest.mark.needs("OPEN_TREE_NAMESPACE", "mount namespace"))
+    if "unlocked" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.needs("unlocked root"))
 
 
 class Caller(enum.Enum):
@@ -43,3 +46,12 @@ def caller(request: pytest.FixtureRequest) -> Caller:
     """Both kinds of caller, one after the other."""
     kind: Caller = request.param
     return kind
+
+
+@pytest.fixture
+def unlocked() -> None:
+    """The case starts in a mount namespace whose root is not locked.
+
+    For cases that show what an owner may do with the root of a copy.
+    """
+    leave_locks_behind()

@@ -54,7 +54,9 @@ def test_umount_fails_einval(scratch: Path) -> None:
     assert mount_table() == before
 
 
+@pytest.mark.rule("K4")
 @pytest.mark.upstream("open_tree_ns_userns.umount_succeeds")
+@pytest.mark.usefixtures("unlocked")
 def test_umount_succeeds(scratch: Path) -> None:
     """In an owner's copy every mount can be detached, the top too; empty nullfs is what remains,
     and the source keeps all its mounts."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -23,3 +23,12 @@ def refused(number: int) -> Iterator[None]:
             pytest.fail(f"must be refused with {wanted}, the kernel said {got}: {error}")
     else:
         pytest.fail(f"must be refused with {wanted}, but the call succeeded")
+
+
+def outcome(call: Callable[[], object]) -> str:
+    """How a call ends, for tables of outcomes: "allowed", or the name of the errno."""
+    try:
+        call()
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, str(error.errno))
+    return "allowed"

@@ -17,7 +17,6 @@ from tests.utils.caps import CAP_SYS_ADMIN, capget
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
-    FSCONFIG_CMD_CREATE,
     FSMOUNT_NAMESPACE,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
@@ -27,15 +26,15 @@ from tests.utils.constants import (
 from tests.utils.nsfs import listns
 from tests.utils.process import ChildError, in_child
 from tests.utils.syscalls import (
-    fsconfig,
     fsmount,
-    fsopen,
     mount,
     move_mount,
     open_tree,
     setns,
     unshare,
 )
+from tests.utils.trees import fresh_tmpfs
+from tests.utils.unlocked import leave_locks_behind
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 
@@ -60,13 +59,6 @@ def _missing(function: Callable[[], None], what: str, absent: int) -> str | None
     except ChildError as error:
         return f"the probe for {what} failed: {error}"
     return None
-
-
-def fresh_tmpfs() -> int:
-    """A descriptor of a new tmpfs that is mounted nowhere (fsopen(2), fsmount(2))."""
-    fs = fsopen("tmpfs")
-    fsconfig(fs, FSCONFIG_CMD_CREATE)
-    return fsmount(fs)
 
 
 def _beneath_root() -> None:
@@ -117,6 +109,13 @@ FEATURES: dict[str, Callable[[], str | None]] = {
             "FSMOUNT_NAMESPACE",
             _fsmount_namespace,
             "fsmount(FSMOUNT_NAMESPACE) (Linux 7.1)",
+            errno.EINVAL,
+        ),
+        (
+            "unlocked root",
+            leave_locks_behind,
+            "root that may be unmounted; it takes privilege over the machine's mount namespace, or "
+            "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
             errno.EINVAL,
         ),
         ("listns", _list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),

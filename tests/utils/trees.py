@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.utils.constants import MS_BIND, MS_PRIVATE, MS_REC
-from tests.utils.syscalls import mount
+from tests.utils.constants import FSCONFIG_CMD_CREATE, MS_BIND, MS_PRIVATE, MS_REC
+from tests.utils.syscalls import fsconfig, fsmount, fsopen, mount
 
 
 def tmpfs(path: Path, *files: str, flags: int = 0) -> Path:
@@ -43,3 +43,10 @@ def propagation(path: Path, kind: int, *, recursive: bool = False) -> Path:
     """Change the propagation type of the mount at *path* (``MS_SHARED`` and so on)."""
     mount(None, path, None, kind | (MS_REC if recursive else 0))
     return path
+
+
+def fresh_tmpfs() -> int:
+    """A descriptor of a new tmpfs that is mounted nowhere (fsopen(2), fsmount(2))."""
+    fs = fsopen("tmpfs")
+    fsconfig(fs, FSCONFIG_CMD_CREATE)
+    return fsmount(fs)
