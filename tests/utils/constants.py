@@ -97,7 +97,11 @@ class MountFlags(IntFlag):
     """``MS_*``: flags of mount(2), and the propagation types statmount(2) reports."""
 
     MS_RDONLY = 1 << 0
+    MS_NOSUID = 1 << 1
+    MS_NODEV = 1 << 2
+    MS_NOEXEC = 1 << 3
     MS_REMOUNT = 1 << 5
+    MS_NOATIME = 1 << 10
     MS_BIND = 1 << 12
     MS_MOVE = 1 << 13
     MS_REC = 1 << 14
@@ -105,10 +109,15 @@ class MountFlags(IntFlag):
     MS_PRIVATE = 1 << 18
     MS_SLAVE = 1 << 19
     MS_SHARED = 1 << 20
+    MS_STRICTATIME = 1 << 24
 
 
 MS_RDONLY = MountFlags.MS_RDONLY
+MS_NOSUID = MountFlags.MS_NOSUID
+MS_NODEV = MountFlags.MS_NODEV
+MS_NOEXEC = MountFlags.MS_NOEXEC
 MS_REMOUNT = MountFlags.MS_REMOUNT
+MS_NOATIME = MountFlags.MS_NOATIME
 MS_BIND = MountFlags.MS_BIND
 MS_MOVE = MountFlags.MS_MOVE
 MS_REC = MountFlags.MS_REC
@@ -116,6 +125,7 @@ MS_UNBINDABLE = MountFlags.MS_UNBINDABLE
 MS_PRIVATE = MountFlags.MS_PRIVATE
 MS_SLAVE = MountFlags.MS_SLAVE
 MS_SHARED = MountFlags.MS_SHARED
+MS_STRICTATIME = MountFlags.MS_STRICTATIME
 
 MNT_DETACH = 2
 

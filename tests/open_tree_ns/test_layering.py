@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The two layers of a new namespace: the copy on top, and the hidden empty base below it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    FSCONFIG_CMD_CREATE,
+    FSMOUNT_CLOEXEC,
+    FSMOUNT_NAMESPACE,
+    MNT_DETACH,
+    MS_BIND,
+    MS_NOATIME,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REMOUNT,
+    MS_SHARED,
+    MS_STRICTATIME,
+    NULL_FS_MAGIC,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.expect import outcome, refused
+from tests.utils.model import base_of, namespace_tree, predict_copy
+from tests.utils.mountinfo import line_of, mountinfo, open_proc
+from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
+from tests.utils.nsfs import mnt_get_info, ns_id
+from tests.utils.syscalls import (
+    fsconfig,
+    fsmount,
+    fsopen,
+    mount,
+    open_tree,
+    setns,
+    umount2,
+    unshare,
+)
+from tests.utils.trees import fresh_tmpfs, tmpfs
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
+#: To get at the base the top must go, which it may where the caller's own root is not locked.
+ON_BASE = pytest.mark.usefixtures("unlocked")
+RECONFIGURE_FIX = pytest.mark.fixed_by(
+    "d791606bb915", "7.2.11", "don't reconfigure internal superblocks via remount and umount"
+)
+LOCK_FIX = pytest.mark.fixed_by("31a1fb906", "7.2.12", "nullfs: refuse file locks")
+ATIME_FIX = pytest.mark.fixed_by("caf16f9b4aa6", "7.2.11", "nullfs atime")
+
+
+def nested_tree(scratch: Path) -> Path:
+    """Mounts side by side and on each other."""
+    top = tmpfs(scratch / "top", "top.txt")
+    tmpfs(top / "a", "a.txt")
+    tmpfs(top / "a" / "inner", "inner.txt")
+    tmpfs(top / "b", "b.txt")
+    return top
+
+
+def stacked_tree(scratch: Path) -> tuple[int, Path]:
+    """Two mounts on one place, each with a mount on it; and a descriptor of the buried one."""
+    top = tmpfs(scratch / "top", "lower.txt")
+    tmpfs(top / "below", "below.txt")
+    buried = os.open(top, os.O_PATH | os.O_DIRECTORY)
+    tmpfs(top, "upper.txt")
+    tmpfs(top / "above", "above.txt")
+    return buried, top
+
+
+@pytest.mark.rule("Y1", "Y6")
+def test_base_is_private_nullfs(caller: Caller, scratch: Path) -> None:
+    """The base is one private mount of nullfs, its own parent, of the whole file system, without
+    a mount point; and so is the base of a namespace made inside the first one."""
+    top = nested_tree(scratch)
+    caller.act()
+
+    first = open_tree(AT_FDCWD, top, FLAGS)
+    setns(first, CLONE_NEWNS)
+    second = open_tree(AT_FDCWD, "/", FLAGS)
+
+    for fd in (first, second):
+        base = base_of(fd)
+        assert (base.fs_type, base.sb_magic, base.mnt_root) == ("nullfs", NULL_FS_MAGIC, "/")
+        assert base.mnt_point is None
+        assert base.mnt_parent_id == base.mnt_id
+        assert (base.mnt_propagation, base.mnt_peer_group, base.mnt_master) == (MS_PRIVATE, 0, 0)
+        assert base.mnt_ns_id == ns_id(fd)
+    assert base_of(first).mnt_id != base_of(second).mnt_id
+
+
+@pytest.mark.rule("Y2")
+def test_ids_ascend_from_the_base(caller: Caller, scratch: Path) -> None:
+    """The top lies on "/" of the base; each mount is younger than the one it lies on."""
+    top = nested_tree(scratch)
+    caller.act()
+
+    fd = open_tree(AT_FDCWD, top, FLAGS)
+
+    base = base_of(fd)
+    mounts = mount_table(ns_fd=fd)
+    assert (mounts[0].mnt_point, mounts[0].mnt_parent_id) == ("/", base.mnt_id)
+    assert mounts[0].mnt_id > base.mnt_id
+    points = {mount.mnt_id: mount.mnt_point for mount in mounts}
+    parents = {mount.mnt_point: points.get(mount.mnt_parent_id) for mount in mounts}
+    assert parents == {"/": None, "/a": "/", "/a/inner": "/a", "/b": "/"}
+    assert [m.mnt_point for m in mounts if m.mnt_parent_id >= m.mnt_id] == []
+
+
+@pytest.mark.rule("Y3")
+def test_base_is_in_no_list(caller: Caller, scratch: Path) -> None:
+    """From outside and from inside the base is neither listed nor counted nor in mountinfo, where
+    its id is but the parent of the root; asked for by id it is there, and lists what lies on it."""
+    top = nested_tree(scratch)
+    proc = open_proc()
+    caller.act()
+    fd = open_tree(AT_FDCWD, top, FLAGS)
+    base = base_of(fd)
+
+    outside = listmount(ns_fd=fd)
+    below_base = listmount(base.mnt_id, ns_fd=fd)
+    setns(fd, CLONE_NEWNS)
+    inside = listmount()
+    lines = mountinfo(proc)
+
+    assert outside == below_base == inside == listmount(base.mnt_id)
+    assert len(outside) == mnt_get_info(fd).nr_mounts == 4
+    assert base.mnt_id not in outside
+    assert statmount(base.mnt_id) == base
+    assert base.mnt_id_old not in {line.mnt_id for line in lines}
+    assert {line.parent_id for line in lines} - {line.mnt_id for line in lines} == {base.mnt_id_old}
+
+
+@pytest.mark.rule("Y3")
+@pytest.mark.needs("user namespace")
+def test_base_is_denied_to_the_unprivileged(scratch: Path) -> None:
+    """Inside, a caller without CAP_SYS_ADMIN over the owner gets EPERM for the base, and the
+    mounts above it all the same."""
+    fd = open_tree(AT_FDCWD, nested_tree(scratch), FLAGS)
+    base = base_of(fd).mnt_id
+    setns(fd, CLONE_NEWNS)
+    before = mount_table()
+
+    unshare(CLONE_NEWUSER)
+
+    with refused(errno.EPERM):
+        statmount(base)
+    with refused(errno.EPERM):
+        listmount(base)
+    assert mount_table() == before
+
+
+@pytest.mark.rule("Y3")
+def test_mountinfo_tells_what_statmount_tells(caller: Caller, scratch: Path) -> None:
+    """Inside, mountinfo has a line for each listed mount, with the same facts as statmount(2)."""
+    top = nested_tree(scratch)
+    mount(None, top / "a", None, MS_SHARED)
+    strict = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME
+    mount(None, top / "b", None, MS_REMOUNT | MS_BIND | strict)
+    proc = open_proc()
+    caller.act()
+
+    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+
+    lines = {line.mnt_id: line for line in mountinfo(proc)}
+    assert lines == {mount.mnt_id_old: line_of(mount) for mount in mount_table()}
+    assert len(lines) == 4
+
+
+@pytest.mark.rule("Y4")
+def test_list_below_a_mount(scratch: Path) -> None:
+    """listmount(2) of a mount gives all that lies on it and not itself; LISTMOUNT_REVERSE gives
+    each list in exactly the opposite order; and so from inside."""
+    fd = open_tree(AT_FDCWD, nested_tree(scratch), FLAGS)
+    ids = {mount.mnt_point: mount.mnt_id for mount in mount_table(ns_fd=fd)}
+    expected = {
+        "/": [ids["/a"], ids["/a/inner"], ids["/b"]],
+        "/a": [ids["/a/inner"]],
+        "/a/inner": [],
+        "/b": [],
+    }
+    expected = {point: sorted(below) for point, below in expected.items()}
+    backwards = {point: below[::-1] for point, below in expected.items()}
+
+    assert {p: listmount(i, ns_fd=fd) for p, i in ids.items()} == expected
+    assert {p: listmount(i, ns_fd=fd, reverse=True) for p, i in ids.items()} == backwards
+    assert listmount(ns_fd=fd, reverse=True) == listmount(ns_fd=fd)[::-1]
+    setns(fd, CLONE_NEWNS)
+    assert {p: listmount(i) for p, i in ids.items()} == expected
+    assert {p: listmount(i, reverse=True) for p, i in ids.items()} == backwards
+
+
+@pytest.mark.rule("Y5", "C6")
+def test_stacked_root_from_outside_and_inside(caller: Caller, scratch: Path) -> None:
+    """Of a stack copied by a descriptor of the buried mount, outside sees all, buried ones too;
+    inside sees the topmost mount on "/" and what lies on it."""
+    buried, _ = stacked_tree(scratch)
+    expected = predict_copy(buried, recursive=True, foreign=caller.foreign)
+    caller.act()
+
+    fd = open_tree(buried, "", FLAGS | AT_EMPTY_PATH)
+
+    assert namespace_tree(fd).lines() == expected.lines()
+    outside = listmount(ns_fd=fd)
+    setns(fd, CLONE_NEWNS)
+    inside = listmount()
+    assert namespace_tree().lines() == expected.visible().lines()
+    assert (len(outside), len(inside), mnt_get_info(fd).nr_mounts) == (4, 2, 4)
+    assert mnt_id_of("/") == inside[0] != outside[0]
+    assert sorted(os.listdir("/")) == ["above", "upper.txt"]
+    assert os.listdir("/above") == ["above.txt"]
+
+
+def enter_emptied_namespace() -> int:
+    """Become a task in a namespace made by the flag whose top is detached: on its base."""
+    fd = open_tree(fresh_tmpfs(), "", OPEN_TREE_NAMESPACE | AT_EMPTY_PATH)
+    base = base_of(fd).mnt_id
+    setns(fd, CLONE_NEWNS)
+    umount2("/", MNT_DETACH)
+    setns(fd, CLONE_NEWNS)
+    here = statmount(mnt_id_of("/"))
+    assert (here.mnt_id, here.fs_type) == (base, "nullfs")
+    return fd
+
+
+def outcomes(calls: dict[str, Callable[[], object]]) -> dict[str, str]:
+    """How each call ends: the name of its errno, or "allowed"."""
+    return {name: outcome(call) for name, call in calls.items()}
+
+
+@pytest.mark.rule("Y7")
+@ON_BASE
+def test_base_is_empty_and_takes_nothing() -> None:
+    """Nothing is on the base, nothing can be made there, nothing about it can be changed."""
+    enter_emptied_namespace()
+    status = os.stat("/")
+
+    got = outcomes(
+        {
+            "mkdir": lambda: os.mkdir("/x"),
+            "creat": lambda: os.open("/x", os.O_CREAT | os.O_WRONLY),
+            "symlink": lambda: os.symlink("x", "/y"),
+            "unnamed file": lambda: os.open("/", os.O_TMPFILE | os.O_WRONLY),
+            "chmod": lambda: os.chmod("/", 0o777),
+            "chown": lambda: os.chown("/", 0, 0),
+            "utime": lambda: os.utime("/", (1, 1)),
+            "setxattr": lambda: os.setxattr("/", "user.x", b"x"),
+        }
+    )
+
+    assert got == {
+        "mkdir": "ENOENT",
+        "creat": "ENOENT",
+        "symlink": "ENOENT",
+        "unnamed file": "EPERM",
+        "chmod": "EPERM",
+        "chown": "EPERM",
+        "utime": "EPERM",
+        "setxattr": "EPERM",
+    }
+    assert (os.listdir("/"), os.stat("/")) == ([], status)
+    assert status.st_mode == 0o40555
+
+
+@pytest.mark.rule("Y7")
+@ON_BASE
+@RECONFIGURE_FIX
+@pytest.mark.needs("root")  # others are refused with EPERM before nullfs is asked
+def test_base_cannot_be_reconfigured() -> None:
+    """nullfs is one for the whole machine: remounting it, and unmounting "/" (which remounts it
+    read-only), is EINVAL."""
+    enter_emptied_namespace()
+    before = statmount(mnt_id_of("/"))
+
+    got = outcomes(
+        {
+            "remount": lambda: mount(None, "/", None, MS_REMOUNT | MS_RDONLY),
+            "umount": lambda: umount2("/"),
+            "detach": lambda: umount2("/", MNT_DETACH),
+        }
+    )
+
+    after = statmount(mnt_id_of("/"))
+    if after.sb_flags != before.sb_flags:  # a kernel without the fix: leave nullfs as it was
+        mount(None, "/", None, MS_REMOUNT)
+    assert got == {"remount": "EINVAL", "umount": "EINVAL", "detach": "EINVAL"}
+    assert after == before
+
+
+@pytest.mark.rule("Y7")
+@ON_BASE
+@LOCK_FIX
+def test_base_takes_no_file_lock() -> None:
+    """The one inode of nullfs carries no locks, on which containers could meet: ENOLCK."""
+    enter_emptied_namespace()
+    root = os.open("/", os.O_RDONLY)
+
+    got = outcomes(
+        {
+            "flock": lambda: fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB),
+            "record lock": lambda: fcntl.lockf(root, fcntl.LOCK_SH | fcntl.LOCK_NB),
+        }
+    )
+
+    assert got == {"flock": "ENOLCK", "record lock": "ENOLCK"}
+
+
+@pytest.mark.rule("Y7")
+@ON_BASE
+@ATIME_FIX
+def test_base_keeps_its_times() -> None:
+    """Reading the base leaves no trace, even where the mount asks for one (strictatime)."""
+    enter_emptied_namespace()
+    mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_STRICTATIME)
+    before = os.stat("/")
+
+    os.listdir("/")
+    os.listdir("/")
+
+    after = os.stat("/")
+    assert (after.st_atime_ns, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_atime_ns,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
+
+
+@pytest.mark.rule("Y8", "Y1", "Y2", "Y3")
+@pytest.mark.needs("FSMOUNT_NAMESPACE")
+def test_fsmount_namespace_has_the_same_layers() -> None:
+    """fsmount(FSMOUNT_NAMESPACE) makes the same: a younger top on a private hidden nullfs."""
+    fs = fsopen("tmpfs")
+    fsconfig(fs, FSCONFIG_CMD_CREATE)
+
+    fd = fsmount(fs, FSMOUNT_NAMESPACE | FSMOUNT_CLOEXEC)
+
+    (top,) = mount_table(ns_fd=fd)
+    base = base_of(fd)
+    assert (top.mnt_point, top.mnt_root, top.fs_type) == ("/", "/", "tmpfs")
+    assert top.mnt_parent_id == base.mnt_id == base.mnt_parent_id < top.mnt_id
+    assert (base.fs_type, base.mnt_root, base.mnt_point) == ("nullfs", "/", None)
+    assert base.mnt_propagation == MS_PRIVATE
+    assert listmount(base.mnt_id, ns_fd=fd) == [top.mnt_id]
+    assert mnt_get_info(fd).nr_mounts == 1
