@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from tests.utils.syscalls import checked
@@ -88,3 +90,14 @@ def drop(*caps: Cap) -> None:
     now = capget()
     mask = ~sum(1 << cap for cap in caps)
     capset(Capabilities(now.effective & mask, now.permitted & mask, now.inheritable & mask))
+
+
+@contextmanager
+def effective(mask: int) -> Iterator[None]:
+    """Have exactly the capabilities of *mask* effective during the block; all stay permitted."""
+    before = capget()
+    capset(replace(before, effective=mask))
+    try:
+        yield
+    finally:
+        capset(before)

@@ -135,45 +135,74 @@ def listmount(
     :param page: how many ids to fetch in one call.
     """
     ids: list[int] = []
-    buffer = (ctypes.c_uint64 * page)()
-    last = 0
     while True:
-        request = _request(mnt_id, last, ns_id, ns_fd)
-        count = syscall(
-            "listmount",
-            NR_LISTMOUNT,
-            ctypes.byref(request),
-            buffer,
-            ctypes.c_size_t(page),
-            ctypes.c_uint(LISTMOUNT_REVERSE if reverse else 0),
-        )
-        ids += buffer[:count]
-        if count < page:
+        after = ids[-1] if ids else 0
+        got = listmount_page(mnt_id, after, page, ns_id=ns_id, ns_fd=ns_fd, reverse=reverse)
+        ids += got
+        if len(got) < page:
             return ids
-        last = ids[-1]
+
+
+def listmount_page(
+    mnt_id: int = LSMT_ROOT,
+    after: int = 0,
+    count: int = 512,
+    *,
+    ns_id: int = 0,
+    ns_fd: int = -1,
+    reverse: bool = False,
+) -> list[int]:
+    """One call of listmount(2): up to *count* ids that come after the id *after*."""
+    buffer = (ctypes.c_uint64 * count)()
+    request = _request(mnt_id, after, ns_id, ns_fd)
+    got = syscall(
+        "listmount",
+        NR_LISTMOUNT,
+        ctypes.byref(request),
+        buffer,
+        ctypes.c_size_t(count),
+        ctypes.c_uint(LISTMOUNT_REVERSE if reverse else 0),
+    )
+    return buffer[:got]
 
 
 def statmount(mnt_id: int, *, ns_id: int = 0, ns_fd: int = -1, mask: int = STATMOUNT_ALL) -> Mount:
     """statmount(2): one mount. See :func:`listmount` for the namespace arguments."""
-    request = _request(mnt_id, int(mask), ns_id, ns_fd)
     size = 4096
     while True:
         buffer = ctypes.create_string_buffer(size)
         try:
-            syscall(
-                "statmount",
-                NR_STATMOUNT,
-                ctypes.byref(request),
-                buffer,
-                ctypes.c_size_t(size),
-                ctypes.c_uint(0),
-            )
+            statmount_into(buffer, size, mnt_id, mask, ns_id=ns_id, ns_fd=ns_fd)
         except OSError as error:
             if error.errno != errno.EOVERFLOW or size > 1 << 20:
                 raise
             size *= 4
             continue
         return _mount(buffer.raw)
+
+
+def statmount_into(
+    buffer: ctypes.Array[ctypes.c_char],
+    size: int,
+    mnt_id: int,
+    mask: int,
+    *,
+    ns_id: int = 0,
+    ns_fd: int = -1,
+) -> None:
+    """One call of statmount(2), which may write *size* bytes of *buffer*.
+
+    :raises OSError: EOVERFLOW when the answer does not fit.
+    """
+    request = _request(mnt_id, int(mask), ns_id, ns_fd)
+    syscall(
+        "statmount",
+        NR_STATMOUNT,
+        ctypes.byref(request),
+        buffer,
+        ctypes.c_size_t(size),
+        ctypes.c_uint(0),
+    )
 
 
 def _mount(raw: bytes) -> Mount:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import fcntl
 import os
 import struct
 from dataclasses import dataclass
 
 from tests.utils.constants import CLONE_NEWNS
+from tests.utils.mounts import listmount_page
 from tests.utils.syscalls import NR_LISTNS, checked, syscall
 
 _NSIO = 0xB7
@@ -140,19 +142,43 @@ def listns(kinds: int = CLONE_NEWNS, *, page: int = 256) -> list[int]:
     :raises OSError: ENOSYS on kernels without the call (before 6.19).
     """
     ids: list[int] = []
-    buffer = (ctypes.c_uint64 * page)()
-    last = 0
     while True:
-        request = NsIdReq(ctypes.sizeof(NsIdReq), 0, last, int(kinds), 0, 0)
-        count = syscall(
-            "listns",
-            NR_LISTNS,
-            ctypes.byref(request),
-            buffer,
-            ctypes.c_size_t(page),
-            ctypes.c_uint(0),
-        )
-        ids += buffer[:count]
-        if count < page:
+        try:
+            got = listns_page(ids[-1] if ids else 0, page, kinds)
+        except OSError as error:
+            # How a list ends whose last page is full.
+            if ids and error.errno == errno.ENOENT:
+                return ids
+            raise
+        ids += got
+        if len(got) < page:
             return ids
-        last = ids[-1]
+
+
+def listns_page(after: int, count: int, kinds: int = CLONE_NEWNS) -> list[int]:
+    """One call of listns(2): up to *count* ids larger than *after*.
+
+    :raises OSError: ENOENT when no namespace has a larger id.
+    """
+    buffer = (ctypes.c_uint64 * count)()
+    request = NsIdReq(ctypes.sizeof(NsIdReq), 0, after, int(kinds), 0, 0)
+    got = syscall(
+        "listns",
+        NR_LISTNS,
+        ctypes.byref(request),
+        buffer,
+        ctypes.c_size_t(count),
+        ctypes.c_uint(0),
+    )
+    return buffer[:got]
+
+
+def exists(mnt_ns_id: int) -> bool:
+    """Whether a mount namespace with this id exists, for a caller privileged over its owner."""
+    try:
+        listmount_page(ns_id=mnt_ns_id, count=1)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
+    return True

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The limits a call can run into, each set for the calling process or its user namespace only."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: Belongs to the user namespace of whoever opens it: a case sets it in one of its own.
+MAX_MNT_NAMESPACES = Path("/proc/sys/user/max_mnt_namespaces")
+
+
+def open_limit() -> int:
+    """A descriptor to set the limit of the caller's user namespace by, where /proc is no more."""
+    return os.open(MAX_MNT_NAMESPACES, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def allow_mnt_namespaces(count: int, limit_fd: int = -1) -> None:
+    """Set user.max_mnt_namespaces of the caller's user namespace (or of *limit_fd*'s)."""
+    fd = open_limit() if limit_fd < 0 else limit_fd
+    os.pwrite(fd, str(count).encode(), 0)
+    if limit_fd < 0:
+        os.close(fd)
+
+
+@contextmanager
+def descriptor_table_full() -> Iterator[None]:
+    """No descriptor can be opened during the block; those that are open stay so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

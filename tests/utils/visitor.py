@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A task that enters and leaves mount namespaces at the case's word: a thread, hence no fork.
+
+It has its own root and working directory (unshare(CLONE_FS)) and mount namespace. A process with a
+second thread can no longer enter a new user namespace: change sides first.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+from tests.utils.constants import CLONE_FS, CLONE_NEWNS
+from tests.utils.nsfs import current_mnt_ns
+from tests.utils.syscalls import setns, unshare
+
+T = TypeVar("T")
+
+
+class Visitor:
+    """The task; as a context manager it ends with the block."""
+
+    def __init__(self) -> None:
+        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
+        self._home = current_mnt_ns()
+        self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> Visitor:
+        self._thread.start()
+        self.run(lambda: unshare(CLONE_FS))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._orders.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (order := self._orders.get()) is not None:
+            order()
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Have the task call *function*; return its result, or raise what it raised."""
+
+        def order() -> None:
+            try:
+                self._done.put((function(), None))
+            except BaseException as error:
+                self._done.put((None, error))
+
+        self._orders.put(order)
+        result, error = self._done.get()
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]
+
+    def enter(self, ns_fd: int) -> None:
+        """Move the task into the mount namespace *ns_fd*."""
+        self.run(lambda: setns(ns_fd, CLONE_NEWNS))
+
+    def leave(self) -> None:
+        """Move the task back to where the case is."""
+        self.enter(self._home)
+
+    def bring(self, ns_fd: int, function: Callable[[], T]) -> T:
+        """What *function* returns in the mount namespace *ns_fd*; the task comes back."""
+        self.enter(ns_fd)
+        try:
+            return self.run(function)
+        finally:
+            self.leave()
+
+    def open_own_proc_file(self, name: str) -> int:
+        """Open ``/proc/PID/task/TID/name`` of the task, wherever it is (to be called by it)."""
+        return os.open(f"thread-self/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
