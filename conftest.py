@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The plugins of the suite."""
+"""The plugins of the suite: isolation of the kernel cases, and what a case may ask for."""
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.utils.isolation"]
+pytest_plugins = ["tests.utils.isolation", "tests.utils.requirements"]
