@@ -3,4 +3,5 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.utils.isolation", "tests.utils.requirements"]
+# pytester is for tests/harness alone, but only this file may name plugins.
+pytest_plugins = ["pytester", "tests.utils.isolation", "tests.utils.requirements"]
