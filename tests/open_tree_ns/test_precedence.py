@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Of several reasons to refuse a call, the one that is checked first gives the errno."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.caps import CAP_SYS_ADMIN, effective
+from tests.utils.constants import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MS_UNBINDABLE,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.limits import allow_mnt_namespaces, descriptor_table_full, open_limit
+from tests.utils.syscalls import PathLike, open_tree, setns
+from tests.utils.trees import propagation, tmpfs
+from tests.utils.userns import enter_new_mount_ns, enter_new_userns
+
+pytestmark = pytest.mark.needs("user namespace")  # its limit of mount namespaces is the case's own
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+#: Nothing else, so that CAP_DAC_OVERRIDE does not open closed directories.
+PRIVILEGED = 1 << CAP_SYS_ADMIN
+PLENTY = 1000
+
+#: The rule: reasons to refuse, the first checked first, and the errno of each.
+ORDER = {
+    "full descriptor table": "EMFILE",
+    "unknown flag": "EINVAL",
+    "no CAP_SYS_ADMIN": "EPERM",
+    "NULL path": "EFAULT",
+    "closed dirfd": "EBADF",
+    "no directory": "ENOTDIR",
+    "limit of namespaces": "ENOSPC",
+    "source not to be copied": "EINVAL",
+}
+
+
+def expected(faults: Iterable[str]) -> str:
+    """What the call must end in: the errno of the first of its faults in the order."""
+    return next((ORDER[fault] for fault in ORDER if fault in faults), "success")
+
+
+def outcome(dirfd: int, path: PathLike, flags: int = FLAGS) -> str:
+    """What the call ends in: the name of the errno, or "success"."""
+    try:
+        fd = open_tree(dirfd, path, flags)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    os.close(fd)
+    return "success"
+
+
+def outcome_with(faults: frozenset[str], good: int, bad: int) -> str:
+    """What a call with these faults ends in (but for the limit, which is set outside).
+
+    :param good: a directory that can be copied; below it lies a regular file, "file".
+    :param bad: a directory that cannot be copied; the same.
+    """
+    dirfd = bad if "source not to be copied" in faults else good
+    with contextlib.ExitStack() as stack:
+        capable = 0 if "no CAP_SYS_ADMIN" in faults else PRIVILEGED
+        stack.enter_context(effective(capable))
+        if "full descriptor table" in faults:
+            stack.enter_context(descriptor_table_full())
+        return outcome(
+            1 << 20 if "closed dirfd" in faults else dirfd,
+            None if "NULL path" in faults else "file" if "no directory" in faults else ".",
+            FLAGS | (1 << 30 if "unknown flag" in faults else 0),
+        )
+
+
+def become(caller: Caller) -> None:
+    """Enter a new user namespace, with a mount namespace of its own for an owner."""
+    enter_new_userns()
+    if not caller.foreign:
+        enter_new_mount_ns()
+
+
+@pytest.mark.rule("O1")
+def test_every_combination_of_faults(caller: Caller, scratch: Path) -> None:
+    """Of any of eight faults at once, all 256 combinations, the first in the order wins."""
+    become(Caller.OWNER)
+    good = tmpfs(scratch / "good", "file")
+    bad = tmpfs(scratch / "bad", "file")
+    if caller.foreign:
+        tmpfs(bad / "child")
+        become(caller)
+    else:
+        propagation(bad, MS_UNBINDABLE)
+    goodfd, badfd = os.open(good, os.O_PATH), os.open(bad, os.O_PATH)
+    limit = "limit of namespaces"
+
+    wrong = []
+    for limited in (False, True):
+        allow_mnt_namespaces(0 if limited else PLENTY)
+        for count in range(len(ORDER)):
+            for chosen in itertools.combinations([f for f in ORDER if f != limit], count):
+                faults = frozenset(chosen) | (frozenset([limit]) if limited else frozenset())
+                got = outcome_with(faults, goodfd, badfd)
+                if got != expected(faults):
+                    names = " + ".join(fault for fault in ORDER if fault in faults)
+                    wrong.append(f"{names}: expected {expected(faults)}, got {got}")
+
+    assert wrong == []
+
+
+@pytest.mark.rule("O1")
+def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
+    """Every fault of the path comes after descriptor table, flags and privilege, and before the
+    limit of namespaces; the string itself is fetched before the descriptor is looked at."""
+    become(Caller.OWNER)
+    top = tmpfs(scratch / "top", "file", "closed/inner/file")
+    (top / "loop").symlink_to("loop")
+    (top / "closed").chmod(0)
+    if caller.foreign:
+        become(caller)
+    dirfd, closed = os.open(top, os.O_PATH), 1 << 20
+    paths: dict[str, tuple[int, PathLike, str]] = {
+        "bad address": (dirfd, 1, "EFAULT"),
+        "bad address, closed dirfd": (closed, 1, "EFAULT"),
+        "empty": (dirfd, "", "ENOENT"),
+        "empty, closed dirfd": (closed, "", "ENOENT"),
+        "too long": (dirfd, "./" * 2048, "ENAMETOOLONG"),
+        "too long, closed dirfd": (closed, "./" * 2048, "ENAMETOOLONG"),
+        "closed dirfd": (closed, "missing", "EBADF"),
+        "component too long": (dirfd, "x" * 256, "ENAMETOOLONG"),
+        "missing": (dirfd, "missing", "ENOENT"),
+        "below a file": (dirfd, "file/x", "ENOTDIR"),
+        "file": (dirfd, "file", "ENOTDIR"),
+        "loop of links": (dirfd, "loop", "ELOOP"),
+        "below a closed directory": (dirfd, "closed/inner", "EACCES"),
+    }
+    unknown = FLAGS | 1 << 30
+    both = FLAGS | OPEN_TREE_CLONE
+    allow_mnt_namespaces(0)
+
+    found = {}
+    for name, (fd, path, _) in paths.items():
+        with effective(PRIVILEGED):
+            found[name, "limit"] = outcome(fd, path)
+            found[name, "flag"] = outcome(fd, path, unknown)
+            found[name, "pair of flags"] = outcome(fd, path, both)
+            with descriptor_table_full():
+                found[name, "table"] = outcome(fd, path)
+        with effective(0):
+            found[name, "privilege"] = outcome(fd, path)
+
+    rule = {}
+    for name, (_, _, number) in paths.items():
+        rule[name, "limit"] = number
+        rule[name, "flag"] = rule[name, "pair of flags"] = "EINVAL"
+        rule[name, "table"] = "EMFILE"
+        rule[name, "privilege"] = "EPERM"
+    assert found == rule
+
+
+@pytest.mark.rule("O1", "K7")
+@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+def test_child_that_cannot_be_left_out_comes_last(scratch: Path) -> None:
+    """A locked unbindable child below (EPERM) loses to an unbindable source (EINVAL), and both to
+    the limit of namespaces (ENOSPC)."""
+    become(Caller.OWNER)
+    top = tmpfs(scratch / "top")
+    propagation(tmpfs(top / "child"), MS_UNBINDABLE)
+    become(Caller.FOREIGN)
+    limit = open_limit()
+    setns(open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+
+    def ask() -> tuple[str, str]:
+        allow_mnt_namespaces(PLENTY, limit)
+        plenty = outcome(AT_FDCWD, "/", FLAGS | AT_RECURSIVE)
+        allow_mnt_namespaces(0, limit)
+        return plenty, outcome(AT_FDCWD, "/", FLAGS | AT_RECURSIVE)
+
+    child = ask()
+    propagation(Path("/"), MS_UNBINDABLE)
+    child_and_source = ask()
+
+    assert child == ("EPERM", "ENOSPC")
+    assert child_and_source == ("EINVAL", "ENOSPC")
