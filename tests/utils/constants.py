@@ -128,6 +128,7 @@ MS_SHARED = MountFlags.MS_SHARED
 MS_STRICTATIME = MountFlags.MS_STRICTATIME
 
 MNT_DETACH = 2
+MNT_EXPIRE = 4
 
 
 class Clone(IntFlag):

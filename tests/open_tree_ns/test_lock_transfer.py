@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Taking the place of a locked mount: who comes to stand there inherits the lock."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MNT_DETACH,
+    MOVE_MOUNT_BENEATH,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MS_PRIVATE,
+    MS_SHARED,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.expect import outcome, refused
+from tests.utils.locks import locks
+from tests.utils.model import namespace_tree
+from tests.utils.mounts import mnt_id_of, mount_table
+from tests.utils.syscalls import mount, move_mount, open_tree, pivot_root, setns, umount2
+from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
+
+
+def enter_copy(scratch: Path, caller: Caller) -> int:
+    """Stand in a copy of a small tree, as the one who made it; return its descriptor."""
+    top = tmpfs(scratch / "top", "top.txt")
+    tmpfs(top / "child", "child.txt")
+    (top / "new").mkdir()
+    caller.act()
+    fd = open_tree(AT_FDCWD, top, FLAGS)
+    setns(fd, CLONE_NEWNS)
+    return fd
+
+
+def unmount(path: str) -> str:
+    """How MNT_DETACH of *path* ends."""
+    return outcome(lambda: umount2(path, MNT_DETACH))
+
+
+@pytest.mark.rule("K8", "N5")
+@pytest.mark.usefixtures("unlocked")
+def test_pivot_root(caller: Caller, scratch: Path) -> None:
+    """pivot_root(2) works at once. Afterwards the old root can be unmounted, with all on it; the
+    new one is locked exactly when the old one was."""
+    enter_copy(scratch, caller)
+    new = tmpfs(Path("/new"), "new.txt")
+    (new / "old").mkdir()
+    top = mnt_id_of(new)
+
+    pivot_root(new, new / "old")
+
+    assert mnt_id_of("/") == mnt_id_of(".") == top
+    assert Path("/new.txt").read_text() == "new.txt"
+    assert locks() == {"/old": False, "/old/child": caller.foreign}
+    umount2("/old", MNT_DETACH)
+    assert [mount.mnt_point for mount in mount_table()] == ["/"]
+    assert unmount("/") == ("EINVAL" if caller.foreign else "allowed")
+
+
+@pytest.mark.rule("K8", "N5")
+@pytest.mark.usefixtures("unlocked")
+def test_pivot_root_onto_itself(caller: Caller, scratch: Path) -> None:
+    """pivot_root(".", ".") puts the old root on top of the new one, from where it can be detached;
+    what remains is the new root, locked exactly when the old one was."""
+    fd = enter_copy(scratch, caller)
+    os.chdir(tmpfs(Path("/new"), "new.txt"))
+    top = mnt_id_of(".")
+
+    pivot_root(".", ".")
+    umount2(".", MNT_DETACH)
+
+    assert [mount.mnt_id for mount in mount_table()] == [top]
+    assert namespace_tree(fd).mount_points() == ["/"]
+    assert os.listdir("/") == ["new.txt"]
+    assert unmount("/") == ("EINVAL" if caller.foreign else "allowed")
+
+
+@pytest.mark.rule("K8", "N5")
+@pytest.mark.usefixtures("unlocked")
+def test_pivot_root_to_a_copied_mount(caller: Caller, scratch: Path) -> None:
+    """A locked mount cannot become the root: EINVAL, and nothing moves. A free one can."""
+    enter_copy(scratch, caller)
+    before = mount_table()
+    os.chdir("/child")
+    child = mnt_id_of(".")
+
+    found = outcome(lambda: pivot_root(".", "."))
+
+    if caller.foreign:
+        assert found == "EINVAL"
+        assert mount_table() == before
+    else:
+        assert found == "allowed"
+        assert mnt_id_of("/") == child
+
+
+@pytest.mark.rule("G6", "N5")
+def test_pivot_root_of_a_shared_root(scratch: Path) -> None:
+    """An owner's copy of a shared mount is shared: pivot_root(2) is EINVAL while the root is, and
+    works once it is private."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    (top / "new").mkdir()
+    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    tmpfs(Path("/new"), "new.txt")
+    os.chdir("/new")
+
+    with refused(errno.EINVAL):
+        pivot_root(".", ".")
+    mount(None, "/", None, MS_PRIVATE)
+    pivot_root(".", ".")
+
+    umount2(".", MNT_DETACH)
+    assert os.listdir("/") == ["new.txt"]
+
+
+@pytest.mark.rule("K8")
+def test_beneath_a_child(caller: Caller, scratch: Path) -> None:
+    """What is moved beneath a locked mount takes its lock: the old mount can be detached now, the
+    new one not; where nothing was locked nothing is."""
+    enter_copy(scratch, caller)
+    beneath = fresh_tmpfs()
+
+    move_mount(beneath, "", AT_FDCWD, "/child", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+
+    assert os.listdir("/child") == ["child.txt"]
+    umount2("/child", MNT_DETACH)
+    assert mnt_id_of("/child") == mnt_id_of(beneath)
+    assert locks() == {"/child": caller.foreign}
+    assert unmount("/child") == ("EINVAL" if caller.foreign else "allowed")
+
+
+@pytest.mark.needs("user namespace")
+@pytest.mark.rule("K8")
+def test_beneath_a_mount_of_ones_own(scratch: Path) -> None:
+    """Beneath a free mount nothing becomes locked, though the tree around it be."""
+    enter_copy(scratch, Caller.FOREIGN)
+    tmpfs(Path("/new"))
+    tree = fresh_tmpfs()
+
+    move_mount(tree, "", AT_FDCWD, "/new", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+
+    assert locks() == {"/child": True, "/new": False}
+    umount2("/new", MNT_DETACH)
+    assert mnt_id_of("/new") == mnt_id_of(tree)
+    umount2("/new", MNT_DETACH)
+    assert locks() == {"/child": True}
+
+
+@pytest.mark.needs("user namespace")
+@pytest.mark.rule("K8")
+def test_lock_goes_down_a_stack(scratch: Path) -> None:
+    """Several mounts moved beneath a locked one, each beneath the topmost: only the lowest, which
+    went there first, is locked in the end; all above it can be taken away."""
+    enter_copy(scratch, Caller.FOREIGN)
+    trees = [fresh_tmpfs() for _ in range(3)]
+    for tree in trees:
+        move_mount(tree, "", AT_FDCWD, "/child", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+
+    for tree in reversed(trees):
+        umount2("/child", MNT_DETACH)
+        assert mnt_id_of("/child") == mnt_id_of(tree)
+
+    assert unmount("/child") == "EINVAL"
