@@ -27,7 +27,7 @@ from tests.utils import reports, sandbox, sources
 from tests.utils.keeper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, parent_of
 from tests.utils.syscalls import prctl
 
-#: Makes the child write its Python stacks: a signal that no case has a reason to use.
+#: Makes the child write its Python stacks and die: a signal that no case has a reason to use.
 STACKS_SIGNAL = signal.SIGRTMAX
 
 #: How long a process may take to end after its case, in seconds, to count as ended with it.
@@ -47,11 +47,14 @@ def current() -> Child | None:
 class Child:
     """One case, from the fork on."""
 
-    def __init__(self, item: pytest.Item, granted: sandbox.Facts, events: int, stacks: int) -> None:
+    def __init__(
+        self, item: pytest.Item, granted: sandbox.Facts, events: int, stacks: int, mask: set[int]
+    ) -> None:
         self._item = item
         self._facts = granted
         self._events = events
         self._stacks = stacks
+        self._mask = mask
         self._pid = os.getpid()
         self._proc = -1
         self._warnings: list[warnings.WarningMessage] = []
@@ -67,6 +70,8 @@ class Child:
                 self._phases()
                 status = 0
             except BaseException:
+                # Also for the eye: the case may have closed the pipe.
+                traceback.print_exc()
                 self._send("broken", traceback.format_exc())
         finally:
             self._flush()
@@ -84,6 +89,7 @@ class Child:
     def _arrange(self) -> None:
         # The terminal's Ctrl-C is for the pytest process, which then kills the child.
         os.setsid()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         if not self._facts.pid_namespace:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         # Orphans come to the case, so that waitpid(2) tells whether anything is left.
@@ -92,7 +98,7 @@ class Child:
         gc.disable()
         gc.freeze()
         faulthandler.enable(file=self._stacks)
-        faulthandler.register(STACKS_SIGNAL, file=self._stacks, all_threads=True)
+        faulthandler.register(STACKS_SIGNAL, file=self._stacks, all_threads=True, chain=True)
         sources.pin()
         sandbox.enter(self._facts)
         with suppress(OSError):

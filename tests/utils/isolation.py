@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _pytest.runner import CallInfo, check_interactive_exception, get_reraise_exceptions
+from _pytest.runner import CallInfo, check_interactive_exception
 
 from tests.utils import child, sandbox, sources, supervise
 from tests.utils.child import Phase
@@ -86,7 +86,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     state = config.stash.get(_SESSION, None)
     if state is not None:
         del config.stash[_SESSION]
-        state.keeper.close()
+        state.keeper.renew()
         os.close(state.stacks)
 
 
@@ -218,12 +218,12 @@ class _Protocol:
         item: Any = self._item
         if getattr(item, "_request", None) is False:  # the item runs a second time
             item._initrequest()
-        teardown: pytest.TestReport | None = None
+        ended: supervise.Outcome | None = None
         try:
             setup = self._call("setup", self._set_up_shared)
             if setup.excinfo is None:
                 state = _session(item.config)
-                teardown = supervise.run(
+                ended = supervise.run(
                     item,
                     state.facts,
                     state.keeper,
@@ -233,7 +233,7 @@ class _Protocol:
                 )
             else:
                 self._log(self._report(setup))
-            self._tear_down(teardown)
+            self._tear_down(ended)
         finally:
             if hasattr(item, "_request"):
                 item._request = False
@@ -254,7 +254,8 @@ class _Protocol:
         return CallInfo.from_call(
             run,
             when=when,
-            reraise=get_reraise_exceptions(item.config),
+            # As pytest does without --pdb, which is refused.
+            reraise=(pytest.exit.Exception, KeyboardInterrupt),
         )
 
     def _report(self, call: CallInfo[None]) -> pytest.TestReport:
@@ -293,27 +294,34 @@ class _Protocol:
         definitions = item._fixtureinfo.name2fixturedefs.get(name)
         return str(definitions[-1].scope) if definitions else "function"
 
-    def _tear_down(self, report: pytest.TestReport | None) -> None:
+    def _tear_down(self, ended: supervise.Outcome | None) -> None:
         """Tear down what the next item does not share, and report together with the child."""
         item = self._item
         if item.session.shouldfail or item.session.shouldstop:
             self._nextitem = None
-        sections = len(item._report_sections)
+        before = len(item._report_sections)
         call = self._call(
             "teardown", lambda: item.session._setupstate.teardown_exact(self._nextitem)
         )
+        own = [
+            (f"Captured {key} {when}", text) for when, key, text in item._report_sections[before:]
+        ]
+        report = ended.teardown if ended is not None else None
         if report is None or (call.excinfo is not None and not report.failed):
-            shared = self._report(call)
-            if report is not None:
-                shared.sections = [*report.sections, *shared.sections[-1:]]
-            report = shared
-        elif call.excinfo is not None:
-            text = str(self._report(call).longrepr)
-            report.sections.append(("Error in the tear-down of wider scopes", text))
+            in_child, report = report, self._report(call)
+            if ended is not None and ended.last is not None:
+                # The last report of an item is where junitxml looks for output and properties.
+                report.sections = [*ended.last.sections, *own]
+                report.user_properties = ended.last.user_properties
+            if in_child is not None:
+                report.duration += in_child.duration
+                report.start = in_child.start
         else:
-            report.sections += [
-                (f"Captured {key} {when}", text)
-                for when, key, text in item._report_sections[sections:]
-            ]
+            report.sections += own
+            report.duration += call.duration
+            report.stop = call.stop
+            if call.excinfo is not None:
+                text = str(self._report(call).longrepr)
+                report.sections.append(("Error in the tear-down of wider scopes", text))
         merge_sections(report)
         self._log(report)

@@ -115,10 +115,10 @@ class PidNamespace:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    def close(self) -> bool:
-        """Kill everything in the namespace and wait; tell whether all is gone."""
+    def close(self, patience: float) -> bool:
+        """Kill everything in the namespace; is all gone after *patience* seconds?"""
         self.kill()
-        gone = ended(self._pidfd, PATIENCE)
+        gone = ended(self._pidfd, patience)
         if gone:
             os.waitpid(self._init, 0)
         for fd in (self._back, self._namespace, self._pidfd):
@@ -287,9 +287,11 @@ class Keeper:
             _keep(self._facts, control, events, run)
         return Process(os.pidfd_open(pid), pid, control, None)
 
-    def renew(self) -> bool:
-        """After a case that did not end clean: a new namespace for the next; is all gone?"""
-        namespace, self._namespace = self._namespace, None
-        return namespace.close() if namespace is not None else True
+    def renew(self, patience: float = PATIENCE) -> None:
+        """End the namespace with all that is in it; the next case gets a new one.
 
-    close = renew
+        :param patience: how long that may take, in seconds.
+        """
+        namespace, self._namespace = self._namespace, None
+        if namespace is not None:
+            namespace.close(patience)

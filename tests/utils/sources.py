@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -40,15 +41,16 @@ def _read(module: ModuleType) -> None:
     name = getattr(module, "__file__", None)
     if name and name not in _seen:
         _seen.add(name)
+        linecache.checkcache(name)
         linecache.getlines(name)
 
 
 def prime(config: pytest.Config) -> None:
     """Read the sources of the project's modules into the line cache (new ones, when repeated)."""
-    root = f"{config.rootpath}/"
+    roots = (f"{config.rootpath}/", f"{Path(__file__).parents[2]}/")
     for module in list(sys.modules.values()):
         name = getattr(module, "__file__", None)
-        if isinstance(name, str) and name.startswith(root) and "/site-packages/" not in name:
+        if isinstance(name, str) and name.startswith(roots) and "/site-packages/" not in name:
             _read(module)
 
 
@@ -82,9 +84,12 @@ def rehearse(config: pytest.Config) -> None:
     except OSError:
         traceback.format_exc()
         text = str(pytest.ExceptionInfo.from_current().getrepr(style="long", showlocals=True))
-    writer = config.get_terminal_writer()
-    # Loads the highlighter, where pytest would use one.
-    getattr(writer, "_highlight", lambda source, lexer: source)(text, lexer="python")
+    if config.pluginmanager.has_plugin("terminalreporter"):
+        # Loads the highlighter, where pytest would use one.
+        highlight = getattr(config.get_terminal_writer(), "_highlight", None)
+        if highlight is not None:
+            highlight(text, lexer="python")
+            highlight(text, lexer="diff")
 
 
 def pin() -> None:

@@ -14,6 +14,7 @@ import select
 import signal
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,16 @@ from tests.utils.sandbox import Facts
 _STACKS_PATIENCE = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is left to report when the child is gone."""
+
+    #: The report of the child's tear-down; not logged yet, since the wider scopes may follow.
+    teardown: pytest.TestReport | None
+    #: The last report there is of the item.
+    last: pytest.TestReport | None
+
+
 def run(
     item: pytest.Item,
     granted: Facts,
@@ -37,8 +48,8 @@ def run(
     *,
     limit: float | None,
     shared_setup: CallInfo[None],
-) -> pytest.TestReport | None:
-    """Run *item* in a child and log its reports; return that of the tear-down for completion.
+) -> Outcome:
+    """Run *item* in a child and log its reports, all but that of the tear-down.
 
     :param stacks: the file into which the child's faulthandler writes.
     :param limit: how long the child may take, in seconds.
@@ -65,6 +76,7 @@ class _Run:
         self._stacks = stacks
         self._shared_setup = shared_setup
         self._reports: dict[str, pytest.TestReport] = {}
+        self._last: pytest.TestReport | None = None
         self._decoder = reports.Decoder()
         self._limit = limit
         self._deadline = None if limit is None else time.monotonic() + limit
@@ -75,7 +87,7 @@ class _Run:
         self._done = False
         self._clean = False
 
-    def run(self) -> pytest.TestReport | None:
+    def run(self) -> Outcome:
         if os.fstat(self._stacks).st_size:
             os.ftruncate(self._stacks, 0)
             os.lseek(self._stacks, 0, os.SEEK_SET)
@@ -84,11 +96,16 @@ class _Run:
 
         def in_child() -> NoReturn:
             os.close(read_end)
-            Child(self._item, self._facts, write_end, self._stacks).run()
+            Child(self._item, self._facts, write_end, self._stacks, mask).run()
 
+        # A Ctrl-C on its way must not be handled by the child, as if it were this process.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process = self._keeper.start(write_end, in_child)
-            os.close(write_end)
+            try:
+                process = self._keeper.start(write_end, in_child)
+            finally:
+                os.close(write_end)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             try:
                 self._supervise(process, read_end)
             finally:
@@ -97,13 +114,13 @@ class _Run:
             os.close(read_end)
         if self._ending is not None:
             raise self._ending
-        return self._reports.get("teardown")
+        return Outcome(self._reports.get("teardown"), self._last)
 
     def _supervise(self, process: Process, events: int) -> None:
         """See *process* to its end, whatever happens."""
         problem: str | None = None
         kind: dict[str, object] = {}
-        buried = False
+        gone: bool | None = None
         try:
             if not self._wait(process, events):
                 phase = self._phase()
@@ -111,21 +128,24 @@ class _Run:
                 kind = {"kind": "timeout", "seconds": self._limit}
                 problem += self._where(process)
                 process.kill()
-                if not ended(process.pidfd, PATIENCE):
+                gone = ended(process.pidfd, PATIENCE)
+                if not gone:
                     problem += _unkillable(process)
                     return
-            buried = True
+            gone = True
             status = process.reap()
             if problem is None and not self._done:
                 problem, kind = self._cause(status)
         finally:
-            if not buried:
-                # Unkillable, or an exception is under way.
+            if gone is None:
+                # An exception is under way: Ctrl-C, or a hook's.
                 process.kill()
-                if ended(process.pidfd, PATIENCE):
+                gone = ended(process.pidfd, PATIENCE)
+                if gone:
                     process.reap()
-            if not self._clean or not buried:
-                self._keeper.renew()
+                self._clean = False
+            if not self._clean:
+                self._keeper.renew(PATIENCE if gone else 0)
             if problem is not None:
                 self._bury(problem, kind)
 
@@ -184,12 +204,12 @@ class _Run:
         else:
             raise reports.BrokenChannel(f"unknown event {kind!r}")
 
-    def _take(self, report: pytest.TestReport) -> None:
+    def _take(self, report: pytest.TestReport, *, shared: bool = True) -> None:
         self._since = time.time()
         when = report.when
         if type(report) is pytest.TestReport:
-            self._reports[when] = report
-            if when == "setup":
+            self._reports[when] = self._last = report
+            if when == "setup" and shared:
                 report.duration += self._shared_setup.duration
                 report.start = self._shared_setup.start
             if when == "teardown":
@@ -229,17 +249,8 @@ class _Run:
         """Report *problem* as the failure of the phase the child was in."""
         item = self._item
         phase = self._phase()
-        before = self._reports.get("call") or self._reports.get("setup")
-        sections = list(before.sections) if before is not None else []
-        capture = item.config.pluginmanager.get_plugin("capturemanager")
-        if capture is not None and capture.is_globally_capturing():
-            # The child's capture file is ours, with what the child wrote and did not take out.
-            out, err = capture.read_global_capture()
-            sections += [
-                (f"Captured {name} {phase}", text)
-                for name, text in (("stdout", out), ("stderr", err))
-                if text
-            ]
+        sections = list(self._last.sections) if self._last is not None else []
+        sections += [(f"Captured {name} {phase}", text) for name, text in _left_in_capture(item)]
         call: CallInfo[None] = CallInfo.from_call(
             lambda: pytest.fail(problem, pytrace=False), when=phase
         )
@@ -254,10 +265,9 @@ class _Run:
         report.sections = [*sections, *(s for s in report.sections if s not in sections)]
         report.isolation = kind  # type: ignore[attr-defined]
         reports.merge_sections(report)
-        if phase == "teardown":
-            self._reports[phase] = report
-        else:
-            self._take(report)
+        if self._last is not None:
+            report.user_properties = self._last.user_properties
+        self._take(report, shared=False)
 
     def _written_stacks(self) -> str:
         size = os.fstat(self._stacks).st_size
@@ -271,21 +281,37 @@ class _Run:
         pid = process.pid
         if pid is None:
             return "\n\n(the case's process is not known)"
+        kernel = _kernel_view(pid)
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, STACKS_SIGNAL)
-        end = time.monotonic() + _STACKS_PATIENCE
-        size, last = 0, -1
-        while time.monotonic() < end and (size == 0 or size != last):
-            last = size
-            time.sleep(0.02)
-            size = os.fstat(self._stacks).st_size
+        # It dies of the signal, once the stacks are written: it must not go on after the wait
+        # that the signal interrupts.
+        ended(process.pidfd, _STACKS_PATIENCE)
         stacks = self._written_stacks()
         if not stacks:
             stacks = (
                 f"\n\nNo Python stacks: {_signal_name(STACKS_SIGNAL)} had no effect in"
                 f" {_STACKS_PATIENCE:g} s (the case blocks it, or is stuck in the kernel)"
             )
-        return stacks + _kernel_view(pid)
+        return stacks + kernel
+
+
+def _left_in_capture(item: pytest.Item) -> list[tuple[str, str]]:
+    """What a child that died has written and not reported, as pairs of stream and text.
+
+    The files that pytest captures output in are shared with the child.
+    """
+    capture = item.config.pluginmanager.get_plugin("capturemanager")
+    if capture is None or not capture.is_globally_capturing():
+        return []
+    for name in ("out", "err"):
+        # A child may have filled the disk: read no more than the beginning.
+        with suppress(AttributeError, OSError, ValueError):
+            fd = getattr(capture._global_capturing, name).tmpfile.fileno()
+            if os.fstat(fd).st_size > reports.MAX_SECTION:
+                os.ftruncate(fd, reports.MAX_SECTION)
+    out, err = capture.read_global_capture()
+    return [(name, text) for name, text in (("stdout", out), ("stderr", err)) if text]
 
 
 def _kernel_view(pid: int) -> str:

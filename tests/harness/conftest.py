@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the harness tests share: a suite of isolated cases, written and run on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEADER = """
+import os, signal, sys, time, warnings
+import pytest
+pytestmark = pytest.mark.isolated
+"""
+PLUGIN = ("-p", "tests.utils.isolation")
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteRun:
+    """What a run of isolated cases gave."""
+
+    ret: int
+    #: All reports of items in their order, subtests included.
+    reports: list[pytest.TestReport]
+    warnings: list[str]
+    text: str
+
+    def outcomes(self) -> list[tuple[str, str | None, str]]:
+        """Per report: the case, the phase, the outcome."""
+        return [
+            (report.nodeid.partition("::")[2], report.when, report.outcome)
+            for report in self.reports
+        ]
+
+    def report(self, case: str, when: str = "call") -> pytest.TestReport:
+        """The only report of *case* for phase *when*."""
+        (found,) = (
+            report
+            for report in self.reports
+            if report.nodeid.endswith(f"::{case}") and report.when == when
+        )
+        return found
+
+
+RunCases = Callable[..., SuiteRun]
+
+
+@pytest.fixture
+def run_cases(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> RunCases:
+    """Run the given source as a module of isolated cases, in this process."""
+    # For what is started as a process of its own.
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(source: str, *arguments: str, header: str = HEADER) -> SuiteRun:
+        pytester.makepyfile(header + source)
+        result: Any = pytester.runpytest_inprocess(*PLUGIN, *arguments)
+        calls = result.reprec.getcalls("pytest_runtest_logreport")
+        warned = result.reprec.getcalls("pytest_warning_recorded")
+        return SuiteRun(
+            int(result.ret),
+            [call.report for call in calls],
+            [str(call.warning_message.message) for call in warned],
+            result.stdout.str() + result.stderr.str(),
+        )
+
+    return run
