@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,20 @@ from tests.utils.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
     CLONE_NEWNS,
+    MNT_DETACH,
+    MS_BIND,
     MS_PRIVATE,
     MS_UNBINDABLE,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import outcome, refused
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
+from tests.utils.nsfs import mnt_get_info, ns_inode
 from tests.utils.process import in_child
-from tests.utils.syscalls import open_tree, setns
-from tests.utils.trees import propagation, tmpfs
+from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.trees import bind, propagation, readable, tmpfs, write
 from tests.utils.userns import as_foreign
 
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
@@ -32,6 +36,7 @@ COVERED_FIX = pytest.mark.fixed_by(
 )
 
 
+@pytest.mark.rule("C2")
 @pytest.mark.needs("user namespace")
 @pytest.mark.upstream("open_tree_ns_userns.recursive_in_userns")
 def test_recursive_in_userns(scratch: Path) -> None:
@@ -48,6 +53,7 @@ def test_recursive_in_userns(scratch: Path) -> None:
     assert in_child(as_foreign(foreign_copy)) == expected.lines()
 
 
+@pytest.mark.rule("C7")
 @pytest.mark.upstream("open_tree_ns_unbindable.fails_on_unbindable")
 @pytest.mark.parametrize("recursive", [False, True], ids=["single", "recursive"])
 def test_fails_on_unbindable(caller: Caller, recursive: bool, scratch: Path) -> None:
@@ -62,6 +68,7 @@ def test_fails_on_unbindable(caller: Caller, recursive: bool, scratch: Path) -> 
     assert mount_table() == before
 
 
+@pytest.mark.rule("C7")
 @pytest.mark.upstream("open_tree_ns_unbindable.recursive_skips_on_unbindable")
 def test_recursive_skips_on_unbindable(scratch: Path) -> None:
     """The owner's recursive copy leaves out an unbindable child and all below it, nothing else."""
@@ -81,6 +88,7 @@ def test_recursive_skips_on_unbindable(scratch: Path) -> None:
 
 
 @COVERED_FIX
+@pytest.mark.rule("C7", "K6")
 @pytest.mark.needs("user namespace")
 @pytest.mark.parametrize(
     "kind",
@@ -142,3 +150,118 @@ class TestCovered:
         fd = open_tree(AT_FDCWD, top, FLAGS)
 
         assert namespace_tree(fd).lines() == expected.lines()
+
+
+@pytest.mark.rule("C1")
+def test_single_copy_is_one_mount(scratch: Path) -> None:
+    """Without AT_RECURSIVE the owner gets the one mount the path is on, and with it what the
+    mounts on it covered."""
+    top = tmpfs(scratch / "top", "top.txt", "a/under.txt")
+    tmpfs(top / "a", "a.txt")
+    tmpfs(top / "a" / "inner")
+    tmpfs(top / "b")
+    expected = predict_copy(top, recursive=False)
+
+    fd = open_tree(AT_FDCWD, top, FLAGS)
+
+    assert namespace_tree(fd).lines() == expected.lines()
+    assert mnt_get_info(fd).nr_mounts == 1
+    setns(fd, CLONE_NEWNS)
+    assert readable("/") == {"top.txt": "top.txt", "a/under.txt": "under.txt"}
+
+
+@pytest.mark.rule("C2", "C3")
+def test_recursion_is_by_directory(caller: Caller, scratch: Path) -> None:
+    """With AT_RECURSIVE the copy holds what is mounted at or below the directory, at any depth, and
+    nothing beside it: not on its parent, nor where a name only begins like its name."""
+    top = tmpfs(scratch / "top")
+    for name in ("dir/a", "dir/a/b", "dir/sub/c", "directory", "di", "other", "other/dir"):
+        tmpfs(top / name, "file.txt")
+    tmpfs(scratch / "beside")
+    expected = predict_copy(top / "dir", recursive=True, foreign=caller.foreign)
+    caller.act()
+
+    fd = open_tree(AT_FDCWD, top / "dir", FLAGS | AT_RECURSIVE)
+
+    copy = namespace_tree(fd)
+    assert copy.mount_points() == ["/", "/a", "/a/b", "/sub/c"]
+    assert copy.mnt_root == "/dir"
+    assert copy.lines() == expected.lines()
+
+
+@pytest.mark.rule("C3")
+def test_no_way_up_from_the_top(caller: Caller, scratch: Path) -> None:
+    """The directory is the root of the copy; ".." leads nowhere from there, whatever lies above
+    it in the file system."""
+    top = tmpfs(scratch / "top", "above.txt", "one/above.txt", "one/two/inside.txt")
+    directory = ns_inode(str(top / "one/two"))
+    caller.act()
+
+    setns(open_tree(AT_FDCWD, top / "one/two", FLAGS), CLONE_NEWNS)
+
+    places = ["/", ".", "/..", "..", "/../..", "../../.."]
+    assert {place: ns_inode(place) for place in places} == dict.fromkeys(places, directory)
+    os.chdir("..")
+    assert (os.getcwd(), os.listdir(".")) == ("/", ["inside.txt"])
+
+
+@pytest.mark.rule("C4")
+def test_copy_shares_files_and_not_mounts(scratch: Path) -> None:
+    """The copy shows the same files, so that writes appear on the other side, under mount ids of
+    its own; what is then mounted or unmounted on one side stays there."""
+    top = tmpfs(scratch / "top", "file")
+    tmpfs(top / "a", "a.txt")
+    tmpfs(top / "b", "b.txt")
+    (top / "empty").mkdir()
+    before = mount_table()
+    here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+
+    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+
+    copied = mount_table(ns_fd=fd)
+    assert {m.mnt_id for m in copied} & {m.mnt_id for m in before} == set()
+    assert max(m.mnt_id for m in before) < min(m.mnt_id for m in copied)
+    setns(fd, CLONE_NEWNS)
+    write(Path("/file"), "from inside")
+    umount2("/a", MNT_DETACH)
+    mount("tmpfs", "/empty", "tmpfs")
+    setns(here, CLONE_NEWNS)
+    assert (top / "file").read_text() == "from inside"
+    assert mount_table() == before
+    write(top / "file", "from outside")
+    umount2(top / "b", MNT_DETACH)
+    bind(top / "a", top / "again")
+    assert [m.mnt_point for m in mount_table(ns_fd=fd)] == ["/", "/b", "/empty"]
+    setns(fd, CLONE_NEWNS)
+    assert Path("/file").read_text() == "from outside"
+
+
+@pytest.mark.rule("C7")
+@pytest.mark.needs("user namespace")
+@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+def test_foreign_copy_of_an_unbindable_child_stays_unbindable(scratch: Path) -> None:
+    """A foreign caller's copy holds an unbindable child and all below it, unbindable as it was:
+    inside it cannot be bound, nor be the source of another namespace."""
+    top = tmpfs(scratch / "top")
+    tmpfs(top / "unbindable", "u.txt")
+    tmpfs(top / "unbindable" / "below", "b.txt")
+    propagation(top / "unbindable", MS_UNBINDABLE)
+    (top / "place").mkdir()
+    expected = predict_copy(top, recursive=True, foreign=True)
+
+    def foreign_copy() -> tuple[list[str], dict[str, str], list[str]]:
+        fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+        lines = namespace_tree(fd).lines()
+        setns(fd, CLONE_NEWNS)
+        calls = [
+            outcome(lambda: mount("/unbindable", "/place", None, MS_BIND)),
+            outcome(lambda: open_tree(AT_FDCWD, "/unbindable", FLAGS)),
+            outcome(lambda: open_tree(AT_FDCWD, "/unbindable", FLAGS | AT_RECURSIVE)),
+            outcome(lambda: open_tree(AT_FDCWD, "/unbindable/below", FLAGS)),
+        ]
+        return lines, readable("/"), calls
+
+    lines, files, calls = in_child(as_foreign(foreign_copy))
+    assert lines == expected.lines()
+    assert files == {"unbindable/u.txt": "u.txt", "unbindable/below/b.txt": "b.txt"}
+    assert calls == ["EINVAL", "EINVAL", "EINVAL", "allowed"]

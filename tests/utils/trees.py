@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from tests.utils.constants import FSCONFIG_CMD_CREATE, MS_BIND, MS_PRIVATE, MS_REC
@@ -50,3 +52,18 @@ def fresh_tmpfs() -> int:
     fs = fsopen("tmpfs")
     fsconfig(fs, FSCONFIG_CMD_CREATE)
     return fsmount(fs)
+
+
+def readable(top: Path | str) -> dict[str, str]:
+    """Every file that can be read below *top*: its path from there, and what it holds.
+
+    What mounts cover is not reached: two trees that give the same here show the same files.
+    Files that cannot be read (those of namespaces) do not count.
+    """
+    found = {}
+    for directory, _, names in os.walk(top):
+        for name in names:
+            path = Path(directory) / name
+            with contextlib.suppress(OSError):
+                found[str(path.relative_to(top))] = path.read_text()
+    return found

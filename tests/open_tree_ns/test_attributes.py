@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a copied mount takes along: its attributes and its id map."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MOUNT_ATTR__ATIME,
+    MOUNT_ATTR_IDMAP,
+    MOUNT_ATTR_NOATIME,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_NOSYMFOLLOW,
+    MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_STRICTATIME,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+    MountAttr,
+)
+from tests.utils.expect import outcome
+from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.mounts import mnt_id_of, mount_table, statmount
+from tests.utils.syscalls import attach, mount_setattr, open_tree, setns
+from tests.utils.trees import bind, tmpfs, write
+from tests.utils.userns import userns_fd
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+
+ATTRIBUTES = {
+    "ro": MOUNT_ATTR_RDONLY,
+    "nosuid": MOUNT_ATTR_NOSUID,
+    "nodev": MOUNT_ATTR_NODEV,
+    "noexec": MOUNT_ATTR_NOEXEC,
+    "nosymfollow": MOUNT_ATTR_NOSYMFOLLOW,
+    "noatime": MOUNT_ATTR_NOATIME,
+    "strictatime": MOUNT_ATTR_STRICTATIME,
+    "nodiratime": MOUNT_ATTR_NODIRATIME,
+    "all": MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+}
+
+
+def set_attributes(path: Path, attributes: MountAttr) -> None:
+    """Set exactly these on the mount at *path*, besides what it has."""
+    atime = MOUNT_ATTR__ATIME if attributes & MOUNT_ATTR__ATIME else 0
+    mount_setattr(AT_FDCWD, path, attr_set=attributes, attr_clr=atime)
+
+
+@pytest.mark.rule("C5")
+def test_attributes_come_along(caller: Caller, scratch: Path) -> None:
+    """Each mount of the copy has exactly the attributes of its source, each kind for itself."""
+    top = tmpfs(scratch / "top")
+    tmpfs(top / "plain")
+    for name, attributes in ATTRIBUTES.items():
+        set_attributes(tmpfs(top / name), attributes)
+    source = {mount.mnt_point: mount.mnt_attr for mount in mount_table()}
+    expected = predict_copy(top, recursive=True, foreign=caller.foreign)
+    caller.act()
+
+    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+
+    assert namespace_tree(fd).lines() == expected.lines()
+    got = {mount.mnt_point: mount.mnt_attr for mount in mount_table(ns_fd=fd)}
+    plain = source[str(top / "plain")]
+    assert got["/plain"] == plain
+    assert {name: got[f"/{name}"] & ~plain for name in ATTRIBUTES} == ATTRIBUTES
+
+
+@pytest.mark.rule("C5")
+def test_attributes_of_the_top_come_along(caller: Caller, scratch: Path) -> None:
+    """The top of a single copy keeps its source's attributes; a restriction of the source holds
+    inside, and one of another mount of the same file system does not."""
+    plain = tmpfs(scratch / "plain", "file")
+    strict = bind(plain, scratch / "strict")
+    set_attributes(strict, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME)
+    caller.act()
+    strict_fd = open_tree(AT_FDCWD, strict, FLAGS)
+    plain_fd = open_tree(AT_FDCWD, plain, FLAGS)
+
+    setns(strict_fd, CLONE_NEWNS)
+    assert statmount(mnt_id_of("/")).mnt_attr & ATTRIBUTES["ro"]
+    assert statmount(mnt_id_of("/")).mnt_attr & MOUNT_ATTR__ATIME == MOUNT_ATTR_NOATIME
+    assert outcome(lambda: write(Path("/new"))) == "EROFS"
+    setns(plain_fd, CLONE_NEWNS)
+    assert outcome(lambda: write(Path("/new"))) == "allowed"
+
+
+def idmapped(source: Path, target: Path) -> Path:
+    """Mount *source* at *target* so that its id 5 appears as the caller's own id."""
+    tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE)
+    ids = userns_fd("5 0 1\n", "5 0 1\n")
+    mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_IDMAP, userns_fd=ids)
+    target.mkdir()
+    attach(tree, target)
+    return target
+
+
+@pytest.mark.rule("C5")
+def test_id_maps_come_along(caller: Caller, scratch: Path) -> None:
+    """An idmapped mount is copied with its id map, as the top and as a child: files belong to the
+    same users inside as they do through the source's path, and not to those of the plain mount."""
+    top = tmpfs(scratch / "top")
+    plain = tmpfs(top / "plain", "file")
+    idmapped(plain, top / "mapped")
+    caller.act()
+    expected = predict_copy(top, recursive=True, foreign=caller.foreign)
+    expected_leaf = predict_copy(top / "mapped", recursive=False, foreign=caller.foreign)
+    uids = {name: (top / name / "file").stat().st_uid for name in ("plain", "mapped")}
+
+    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    leaf = open_tree(AT_FDCWD, top / "mapped", FLAGS)
+
+    maps = {m.mnt_point: (m.uidmap, m.gidmap) for m in mount_table(ns_fd=fd)}
+    assert maps["/plain"] == ((), ())
+    assert maps["/mapped"] == (("5 0 1",), ("5 0 1",))
+    assert namespace_tree(fd).lines() == expected.lines()
+    assert namespace_tree(leaf).lines() == expected_leaf.lines()
+    setns(fd, CLONE_NEWNS)
+    assert {name: os.stat(f"/{name}/file").st_uid for name in uids} == uids
+    setns(leaf, CLONE_NEWNS)
+    assert os.stat("/file").st_uid == uids["mapped"] != uids["plain"]
+
+
+@pytest.mark.rule("C5")
+def test_id_maps_cannot_be_changed_inside(caller: Caller, scratch: Path) -> None:
+    """A mount of the new namespace is in use, so that it gets no id map any more: EINVAL; where it
+    has one already, and where the caller does not own the file system: EPERM."""
+    top = tmpfs(scratch / "top")
+    idmapped(tmpfs(top / "plain"), top / "mapped")
+    caller.act()
+    ids = userns_fd("7 0 1\n", "7 0 1\n")
+    setns(open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+    before = mount_table()
+
+    def change(path: str) -> None:
+        mount_setattr(AT_FDCWD, path, attr_set=MOUNT_ATTR_IDMAP, userns_fd=ids)
+
+    got = {path: outcome(partial(change, path)) for path in ("/", "/plain", "/mapped")}
+    own = "EPERM" if caller.foreign else "EINVAL"
+    assert got == {"/": own, "/plain": own, "/mapped": "EPERM"}
+    assert mount_table() == before

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Mounts on one place: a path leads to the topmost, an open descriptor to the one it is on."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MNT_DETACH,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.expect import refused
+from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.mounts import listmount, mnt_id_of, mount_table
+from tests.utils.syscalls import open_tree, setns, umount2
+from tests.utils.trees import readable, tmpfs
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+
+
+def stack(scratch: Path) -> tuple[Path, list[int]]:
+    """Three mounts on one place; the path, and a descriptor of the root of each, lowest first."""
+    top = scratch / "top"
+    roots = []
+    for name in ("lower", "middle", "upper"):
+        tmpfs(top, name)
+        roots.append(os.open(top, os.O_PATH | os.O_DIRECTORY))
+    return top, roots
+
+
+@pytest.mark.rule("C6")
+def test_path_names_the_topmost(caller: Caller, scratch: Path) -> None:
+    """Of a stack a path copies the topmost mount alone, with AT_RECURSIVE or without."""
+    top, _ = stack(scratch)
+    expected = predict_copy(top, recursive=False, foreign=caller.foreign).lines()
+    caller.act()
+
+    single = open_tree(AT_FDCWD, top, FLAGS)
+    recursive = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+
+    assert len(expected) == 1
+    assert namespace_tree(single).lines() == expected
+    assert namespace_tree(recursive).lines() == expected
+    setns(recursive, CLONE_NEWNS)
+    assert readable("/") == {"upper": "upper"}
+
+
+@pytest.mark.rule("C6")
+def test_owner_copies_a_buried_mount_alone(scratch: Path) -> None:
+    """Without AT_RECURSIVE the owner gets the one mount the descriptor is on: what was buried is
+    in the open."""
+    _, roots = stack(scratch)
+    expected = [predict_copy(root, recursive=False).lines() for root in roots]
+
+    fds = [open_tree(root, "", FLAGS | AT_EMPTY_PATH) for root in roots]
+
+    assert [namespace_tree(fd).lines() for fd in fds] == expected
+    for fd, name in zip(fds, ("lower", "middle", "upper"), strict=True):
+        setns(fd, CLONE_NEWNS)
+        assert readable("/") == {name: name}
+
+
+@pytest.mark.rule("C6", "Y5")
+def test_recursive_copy_of_a_buried_mount(caller: Caller, scratch: Path) -> None:
+    """With AT_RECURSIVE the copy holds the mount of the descriptor and those over it, not those
+    under it; who enters stands on the topmost, and sees only that listed."""
+    _, roots = stack(scratch)
+    expected = [predict_copy(r, recursive=True, foreign=caller.foreign) for r in roots]
+    caller.act()
+
+    fds = [open_tree(root, "", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE) for root in roots]
+
+    assert [len(listmount(ns_fd=fd)) for fd in fds] == [3, 2, 1]
+    assert [namespace_tree(fd).lines() for fd in fds] == [tree.lines() for tree in expected]
+    for fd in fds:
+        topmost = listmount(ns_fd=fd)[-1]
+        setns(fd, CLONE_NEWNS)
+        assert readable("/") == {"upper": "upper"}
+        assert [mount.mnt_id for mount in mount_table()] == [mnt_id_of("/")] == [topmost]
+
+
+@pytest.mark.rule("C6", "K6")
+@pytest.mark.needs("user namespace")
+@pytest.mark.fixed_by(
+    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
+)
+def test_foreign_caller_may_not_leave_out_what_lies_on_top(scratch: Path) -> None:
+    """An overmount counts as mounted below: without AT_RECURSIVE a foreign caller's buried mount
+    is EINVAL, and the topmost one is not."""
+    _, roots = stack(scratch)
+    expected = predict_copy(roots[2], recursive=False, foreign=True)
+    Caller.FOREIGN.act()
+
+    for root in roots[:2]:
+        with refused(errno.EINVAL):
+            open_tree(root, "", FLAGS | AT_EMPTY_PATH)
+
+    fd = open_tree(roots[2], "", FLAGS | AT_EMPTY_PATH)
+    assert namespace_tree(fd).lines() == expected.lines()
+
+
+@pytest.mark.rule("C6", "K4")
+@pytest.mark.usefixtures("unlocked")
+def test_stack_is_taken_down_from_the_top(scratch: Path) -> None:
+    """In an owner's copy each detached mount uncovers the one below it, down to the lowest, and
+    the source's stack stays."""
+    _, roots = stack(scratch)
+    source = mount_table()
+    here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    fd = open_tree(roots[0], "", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE)
+
+    seen = []
+    for _ in roots:
+        setns(fd, CLONE_NEWNS)
+        seen.append(os.listdir("/"))
+        umount2("/", MNT_DETACH)
+
+    assert seen == [["upper"], ["middle"], ["lower"]]
+    setns(here, CLONE_NEWNS)
+    assert mount_table() == source
+
+
+@pytest.mark.rule("C6", "C2")
+def test_stacks_below_the_top(caller: Caller, scratch: Path) -> None:
+    """A stack on a child is copied whole and in its order, with the mounts on each of its layers,
+    buried ones too; inside, the paths show the topmost."""
+    top = tmpfs(scratch / "top", "top.txt")
+    for layer in ("one", "two", "three"):
+        tmpfs(top / "place", layer)
+        tmpfs(top / "place" / "child", f"{layer}.txt")
+        tmpfs(top / "place" / "child", f"{layer}.over")
+    files = readable(top)
+    expected = predict_copy(top, recursive=True, foreign=caller.foreign)
+    caller.act()
+
+    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+
+    copy = namespace_tree(fd)
+    assert copy.lines() == expected.lines()
+    assert len(copy.lines()) == 10
+    setns(fd, CLONE_NEWNS)
+    assert readable("/") == files
+    assert sorted(files) == ["place/child/three.over", "place/three", "top.txt"]
