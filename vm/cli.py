@@ -7,6 +7,7 @@ import argparse
 import errno
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--output", type=Path, metavar="DIR", help="folder for the artefacts")
     verb.add_argument("--require", action="store_true", help="a missing feature is a failure")
     verb.add_argument("--user", choices=("root", "nobody"), default="root", help="in the guest")
-    verb.add_argument("--memory", type=_whole, default=1024, metavar="MIB")
+    verb.add_argument("--memory", type=_whole, metavar="MIB", help="of the guest")
     verb.add_argument("--cpus", type=_whole, default=1, metavar="N")
     verb.add_argument("--boot-limit", type=_seconds, default=120.0, metavar="SECONDS")
     verb.add_argument("--run-limit", type=_seconds, default=900.0, metavar="SECONDS")
@@ -166,6 +167,6 @@ def main(words: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             raise
-        where = f": {error.filename}" if error.filename else ""
-        print(f"vm: {error.strerror}{where}", file=sys.stderr)
+        where = error.filename or f"one of {tempfile.gettempdir()}, the cache, the artefacts"
+        print(f"vm: {error.strerror}: {where}", file=sys.stderr)
         return int(Exit.HOST)

@@ -31,7 +31,7 @@ def message(line: str) -> str:
 
 def splats(lines: Iterable[str]) -> list[str]:
     """The lines that report a fault of the kernel."""
-    return [line.rstrip() for line in lines if _SPLAT.match(message(line))]
+    return [line for line in lines if _SPLAT.match(message(line))]
 
 
 def panicked(lines: Iterable[str]) -> str:

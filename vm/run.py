@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from vm import artefacts, places, rootfs, runtime
@@ -21,8 +22,7 @@ from vm.records import Records
 from vm.verdict import Verdict, judge
 
 _DEFAULT_CASES = "tests/open_tree_ns"
-#: UML maps its memory into a file of the host's /dev/shm: less than QEMU's default does there.
-_UML_MEMORY = 512
+#: Lines of the console that are shown at most.
 _TAIL = 20
 
 
@@ -82,7 +82,7 @@ def order(found: runtime.Runtime, options: Options, nonce: str) -> dict[str, obj
 
 def run(kernel: Kernel, backend: Qemu | None, options: Options) -> Exit:
     """Boot *kernel*, in *backend* or as User-Mode Linux, run the cases, print the verdict."""
-    begin = time.monotonic()
+    begin, started = time.monotonic(), datetime.now(UTC)
     found = runtime.find()
     nonce = secrets.token_hex(8)
     if options.dry_run:
@@ -103,7 +103,9 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options) -> Exit:
             options.limits,
             _show,
         )
-    log = (folder / "console.log").read_text(errors="replace").splitlines()
+    log = [
+        line.rstrip() for line in (folder / "console.log").read_text(errors="replace").splitlines()
+    ]
     verdict = judge(records, ending, log)
     _report(verdict, log, folder)
     seconds = ending.times["end"] - begin
@@ -117,10 +119,9 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options) -> Exit:
         "seconds": round(seconds, 2),
         "phases": phases,
         "environment": records.environment,
-        "console": verdict.splats,
+        "kernel_complaints": verdict.splats,
     }
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - seconds))
-    artefacts.write(folder, verdict.cases, head, stamp, verdict.lost)
+    artefacts.write(folder, verdict.cases, head, started.isoformat("T", "seconds"), verdict.lost)
     if options.verbose:
         print("phases: " + ", ".join(f"{name} {value:.2f} s" for name, value in phases.items()))
     origin = "" if kernel.origin == str(kernel.path) else f" ({kernel.origin})"
@@ -141,10 +142,7 @@ def _command(
     kernel: Kernel, backend: Qemu | None, image: Path, scratch: Path, machine: Machine, fd: int
 ) -> Command:
     if backend is None:
-        memory = min(machine.memory, _UML_MEMORY) if machine == Machine() else machine.memory
-        return Uml(scratch / "uml").command(
-            kernel, image, f"fd:{fd}", Machine(memory, machine.cpus)
-        )
+        return Uml(scratch / "uml").command(kernel, image, f"fd:{fd}", machine)
     return backend.command(kernel, image, f"/proc/self/fd/{fd}", machine)
 
 
@@ -176,12 +174,13 @@ def _show(text: str) -> None:
 
 def _report(verdict: Verdict, log: list[str], folder: Path) -> None:
     """What there is to say before the last line: the kernel's complaints, the console's end."""
-    if verdict.splats:
+    if verdict.splats and not verdict.lost:
         print(f"\nthe kernel complained ({folder / 'console.log'}):")
         print("\n".join(f"  {line}" for line in verdict.splats[:_TAIL]))
     if verdict.lost and log:
-        print(f"\nend of the console ({folder / 'console.log'}):")
-        print("\n".join(f"  {line}" for line in log[-_TAIL:]))
+        first = log.index(verdict.splats[0]) if verdict.splats else max(0, len(log) - _TAIL)
+        print(f"\nconsole ({folder / 'console.log'}):")
+        print("\n".join(f"  {line}" for line in log[first : first + _TAIL]))
 
 
 def _phases(begin: float, records: Records, ending: Ending) -> dict[str, float]:

@@ -36,7 +36,9 @@ def counts(cases: Sequence[Case]) -> str:
     """ "3 passed, 1 skipped", in pytest's order of words."""
     found = Counter(case.outcome for case in cases)
     order = ("failed", "error", "timeout", "xpassed", "passed", "skipped", "xfailed")
-    return ", ".join(f"{found[name]} {name}" for name in order if found[name]) or "no case ran"
+    plural = {name: f"{name}s" for name in ("error", "timeout") if found[name] > 1}
+    words = [f"{found[name]} {plural.get(name, name)}" for name in order if found[name]]
+    return ", ".join(words) or "no case ran"
 
 
 def _unfinished(records: Records, why: str) -> list[Case]:
@@ -99,8 +101,8 @@ def _not_booted(ending: Ending, log: Sequence[str], splats: list[str]) -> Verdic
         why = panic
     elif not ending.console_bytes:
         why = (
-            "the kernel printed nothing: it needs SERIAL_8250_CONSOLE and BLK_DEV_INITRD"
-            f" ({ending.stop.value})"
+            f"the kernel printed nothing ({ending.stop.value}): it needs SERIAL_8250_CONSOLE,"
+            " BLK_DEV_INITRD and enough --memory"
         )
     else:
         why = f"{ending.stop.value} before the guest's init answered{_last_words(ending, log)}"

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels: what a file is, which package a specification means, and the patched loader."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from vm import elfpatch, packages
+from vm.errors import Exit, Problem
+from vm.kernels import Kind, identify
+from vm.packages import Spec
+
+RELEASE = b"7.9.1-test (someone@somewhere) #1"
+
+
+def bzimage(sectors: int = 4, paragraphs: int = 64) -> bytes:
+    """The smallest file that has a bzImage's header and length."""
+    data = bytearray((sectors + 1) * 512 + paragraphs * 16)
+    data[0x1F1] = sectors
+    struct.pack_into("<I", data, 0x1F4, paragraphs)
+    data[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", data, 0x20E, 0x200)
+    data[0x400 : 0x400 + len(RELEASE)] = RELEASE
+    return bytes(data)
+
+
+def elf(address: int, *, machine: int = 62, banner: bytes = b"", interpreter: bytes = b"") -> bytes:
+    """An ELF file with one loaded segment and perhaps a dynamic loader."""
+    count = 2 if interpreter else 1
+    body = interpreter + banner.ljust(64, b"\0")
+    start = 64 + 56 * count
+    header = bytearray(64)
+    header[:6] = b"\x7fELF\x02\x01"
+    struct.pack_into("<HH", header, 16, 2, machine)
+    struct.pack_into("<QQ", header, 32, 64, 0)
+    struct.pack_into("<HHHH", header, 54, 56, count, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 5, start, address, address, len(body), len(body), 4096)
+    room = len(interpreter)
+    named = struct.pack("<IIQQQQQQ", 3, 4, start, 0, 0, room, room, 1) if interpreter else b""
+    return bytes(header) + load + named + body
+
+
+BANNER = b"Linux version 7.9.1-test (someone@somewhere) #1"
+
+
+def test_a_bzimage_is_known_with_its_release(tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(bzimage())
+    kernel = identify(tmp_path / "vmlinuz")
+    assert (kernel.kind, kernel.release) == (Kind.BZIMAGE, "7.9.1-test")
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [(0xFFFFFFFF81000000, Kind.VMLINUX), (0x60000000, Kind.UML)],
+    ids=["vmlinux", "uml"],
+)
+def test_the_load_address_tells_vmlinux_from_user_mode_linux(
+    tmp_path: Path, address: int, kind: Kind
+) -> None:
+    (tmp_path / "linux").write_bytes(elf(address, banner=BANNER))
+    kernel = identify(tmp_path / "linux")
+    assert (kernel.kind, kernel.release) == (kind, "7.9.1-test")
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        (b"", "empty file"),
+        (b"#!/bin/sh\n" * 100, "no kernel: neither"),
+        (bzimage()[:-1], "truncated bzImage"),
+        (elf(0x400000), "no Linux kernel"),
+        (elf(0x60000000, banner=BANNER)[:-20], "truncated ELF"),
+        (elf(0x60000000, banner=BANNER)[:100], "truncated ELF"),
+        (elf(0x60000000, banner=BANNER, machine=183), "not for x86-64"),
+        (b"\x7fELF", "not for x86-64"),
+    ],
+)
+def test_a_bad_kernel_is_named_with_the_reason(tmp_path: Path, contents: bytes, words: str) -> None:
+    path = tmp_path / "kernel"
+    path.write_bytes(contents)
+    with pytest.raises(Problem, match=words) as caught:
+        identify(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.status is Exit.HOST
+
+
+def test_a_folder_and_nothing_are_no_kernels(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match="a folder"):
+        identify(tmp_path)
+    with pytest.raises(Problem, match="No such file"):
+        identify(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("debian", Spec()),
+        ("debian:trixie-backports", Spec("trixie-backports")),
+        ("debian:trixie-backports=7.0.13", Spec("trixie-backports", version="7.0.13")),
+        ("debian:experimental=7.3~rc7", Spec("experimental", version="7.3~rc7")),
+        ("debian:sid/user-mode-linux", Spec("sid", "user-mode-linux")),
+        ("debian/rt-amd64=7.1", Spec("", "rt-amd64", "7.1")),
+    ],
+)
+def test_a_specification_is_understood(text: str, spec: Spec) -> None:
+    assert packages.is_spec(text)
+    assert packages.parse(text) == spec
+
+
+@pytest.mark.parametrize("text", ["debian:", "debian:Sid", "debian:sid=new", "debian:sid/a/b"])
+def test_a_bad_specification_is_a_usage_error(text: str) -> None:
+    with pytest.raises(Problem, match="write debian") as caught:
+        packages.parse(text)
+    assert caught.value.status is Exit.USAGE
+
+
+@pytest.mark.parametrize("text", ["./debian", "/boot/vmlinuz", "debian-kernel", "linux"])
+def test_a_path_is_no_specification(text: str) -> None:
+    assert not packages.is_spec(text)
+
+
+def test_versions_sort_by_number() -> None:
+    versions = ["6.19.14", "7.2.9", "7.2.12", "7.3~rc7", "7.3", "7.3.1", "7.10"]
+    backwards = versions[::-1]
+    assert sorted(backwards, key=packages.version_key) == versions
+
+
+@pytest.mark.parametrize(
+    ("wanted", "yes", "no"),
+    [("7.0", ["7.0", "7.0.13"], ["7.01", "7.10", "17.0"]), ("7.2.1", ["7.2.1"], ["7.2.12"])],
+)
+def test_a_version_stands_for_those_that_begin_with_it(
+    wanted: str, yes: list[str], no: list[str]
+) -> None:
+    assert all(packages.matches(version, wanted) for version in yes)
+    assert not any(packages.matches(version, wanted) for version in no)
+
+
+NAMES = [
+    "linux-binary-7.2.12+deb13-cloud-amd64",
+    "linux-binary-7.2.9+deb13-cloud-amd64",
+    "linux-binary-unsigned-7.2.12+deb13-cloud-amd64",
+    "linux-binary-7.0.13+deb13-cloud-amd64",
+    "linux-binary-7.3.4+deb13-rt-amd64",
+    "linux-binary-7.3.4+deb13-cloud-amd64-dbg",
+    "linux-binary-6.19.14+deb13-cloud-amd64",
+]
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (Spec(), "linux-binary-7.2.12+deb13-cloud-amd64"),
+        (Spec(version="7.0"), "linux-binary-7.0.13+deb13-cloud-amd64"),
+        (Spec(flavour="rt-amd64"), "linux-binary-7.3.4+deb13-rt-amd64"),
+    ],
+)
+def test_the_newest_package_that_fits_is_chosen(spec: Spec, name: str) -> None:
+    found = packages.choose(NAMES, spec)
+    assert found is not None
+    assert found[0] == name
+
+
+def test_no_package_fits_another_version() -> None:
+    assert packages.choose(NAMES, Spec(version="7.9")) is None
+
+
+def test_the_loader_is_replaced_in_place() -> None:
+    before = elf(0x60000000, banner=BANNER, interpreter=b"/lib64/ld-linux-x86-64.so.2\0")
+    after = elfpatch.with_interpreter(before, b"./ld.so")
+    assert len(after) == len(before)
+    assert b"./ld.so\0\0" in after
+    assert b"ld-linux" not in after
+    assert struct.unpack_from("<QQ", after, 64 + 56 + 32) == (8, 8)
+
+
+@pytest.mark.parametrize("interpreter", [b"", b"/l\0"], ids=["static", "too short"])
+def test_a_program_without_room_for_a_loader_is_refused(interpreter: bytes) -> None:
+    with pytest.raises(Problem, match="no room"):
+        elfpatch.with_interpreter(elf(0x60000000, interpreter=interpreter), b"./ld.so")
+
+
+def test_the_newest_symbol_version_tells_the_glibc_needed() -> None:
+    assert elfpatch.needed_glibc(b"\0GLIBC_2.9\0GLIBC_2.38\0GLIBC_2.2.5\0x") == (2, 38)
+    assert elfpatch.needed_glibc(b"nothing") == (0, 0)

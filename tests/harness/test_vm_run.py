@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The launcher as a program, with a QEMU that is a script: exit statuses, limits, what is left.
+
+The script unpacks the image it is given for the run's nonce and plays a guest: it prints a
+console, reports as init and pytest would, and ends, panics or hangs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.harness.test_vm_kernels import bzimage
+from vm import places
+from vm.errors import Exit
+
+QEMU = r"""#!{python}
+import json, os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+words = sys.argv
+if "-initrd" not in words or "kvm" in words:
+    sys.exit(1)
+from vm.image import read
+from tests.harness.test_vm_verdict import Stream
+
+image = Path(words[words.index("-initrd") + 1]).read_bytes()
+members = {{name: data for name, _, data in read(image)}}
+assert list(members)[-1] == "vm/complete"
+order = json.loads(members["vm/order.json"])
+report = next(word for word in words if word.startswith("file:")).removeprefix("file:")
+stream = Stream(order["nonce"])
+mode = os.environ["PLAY"]
+print("[    0.0] Linux version 7.9.1", flush=True)
+if mode == "silent hang":
+    Path(os.environ["STARTED"]).write_text(str(os.getpid()))
+    signal.pause()
+if mode == "refuses":
+    sys.exit("qemu: could not load kernel")
+if mode == "early panic":
+    print("[    1.0] Kernel panic - not syncing: No working init found.", flush=True)
+    sys.exit(0)
+stream.begin()
+stream.add("text", "init", text="arguments: " + " ".join(order["arguments"]) + "\n")
+stream.case("t.py::one")
+if mode == "panic":
+    stream.add("start", id="t.py::two")
+    print("[    2.0] Kernel panic - not syncing: crash", flush=True)
+elif mode == "hang":
+    stream.add("start", id="t.py::two")
+elif mode == "fail":
+    stream.case("t.py::two", "failed").end(1)
+else:
+    stream.case("t.py::two").case("t.py::three").end(0)
+with open(report, "wb") as file:
+    file.write(stream.data)
+if mode == "hang":
+    signal.pause()
+"""
+
+
+@dataclass
+class Launcher:
+    """Runs the launcher in surroundings of its own."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @property
+    def temporary(self) -> Path:
+        return self.folder / "tmp"
+
+    def command(self, *words: str) -> list[str]:
+        kernel = str(self.folder / "vmlinuz")
+        return [sys.executable, "-m", "vm", "run", "--kernel", kernel, *words]
+
+    def run(
+        self, play: str, *words: str, command: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command or self.command("--output", str(self.folder / "out"), *words),
+            cwd=places.ROOT,
+            env={**self.environment, "PLAY": play},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for the module: the base image takes a second to build."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, cache: Path) -> Launcher:
+    for name in ("bin", "tmp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "vmlinuz").write_bytes(bzimage())
+    script = tmp_path / "bin/qemu-system-x86_64"
+    script.write_text(QEMU.format(python=sys.executable, root=str(places.ROOT)))
+    script.chmod(0o755)
+    return Launcher(
+        tmp_path,
+        {
+            **{k: v for k, v in os.environ.items() if k not in ("QEMU", "PYTEST_ADDOPTS")},
+            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+            "TMPDIR": str(tmp_path / "tmp"),
+            "XDG_CACHE_HOME": str(cache),
+            "XDG_STATE_HOME": str(tmp_path / "state"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "STARTED": str(tmp_path / "started"),
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("play", "words", "status", "text"),
+    [
+        ("pass", (), Exit.OK, "3 passed in"),
+        ("fail", (), Exit.FAILED, "1 failed, 1 passed in"),
+        ("panic", (), Exit.FAILED, "crash in t.py::two: 1 passed before"),
+        ("hang", ("--run-limit", "0.5"), Exit.RUN_LIMIT, "run limit hit in t.py::two"),
+        ("silent hang", ("--boot-limit", "2"), Exit.NOT_BOOTED, "not booted: boot limit"),
+        ("early panic", (), Exit.NOT_BOOTED, "No working init found"),
+        ("pass", ("--backend", "uml"), Exit.USAGE, "runs with --backend qemu"),
+    ],
+)
+def test_every_end_has_its_exit_status(
+    launcher: Launcher, play: str, words: tuple[str, ...], status: Exit, text: str
+) -> None:
+    done = launcher.run(play, *words)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert text in (done.stdout + done.stderr).splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert list(launcher.temporary.iterdir()) == []
+
+
+def test_pytests_output_is_shown_and_its_arguments_passed_on(launcher: Launcher) -> None:
+    done = launcher.run("pass", "--require", "--", "-k", "x")
+    (line,) = re.findall("^arguments: .*$", done.stdout, re.M)
+    assert line.endswith("-k x --require tests/open_tree_ns")
+
+
+def test_a_path_among_the_arguments_takes_the_place_of_the_cases(launcher: Launcher) -> None:
+    done = launcher.run("pass", "--", "tests/harness/test_vm_run.py::test_x")
+    (line,) = re.findall("^arguments: .*$", done.stdout, re.M)
+    assert "open_tree_ns" not in line
+
+
+def test_the_artefacts_lie_in_the_folder_asked_for(launcher: Launcher) -> None:
+    launcher.run("pass")
+    out = launcher.folder / "out"
+    names = ["console.log", "junit.xml", "results.ktap", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["status"], summary["verdict"]) == (0, "3 passed")
+    assert summary["environment"]["release"] == "7.9.1"
+    assert "Linux version" in (out / "console.log").read_text()
+
+
+def test_without_a_folder_a_dated_one_is_made_and_named(launcher: Launcher) -> None:
+    done = launcher.run("pass", command=launcher.command())
+    folder = Path(done.stdout.strip().rpartition("artefacts: ")[2])
+    assert folder.is_relative_to(launcher.folder / "state")
+    assert (folder / "summary.json").exists()
+
+
+def test_a_dry_run_prints_the_command_and_starts_nothing(launcher: Launcher) -> None:
+    done = launcher.run("refuses", "--dry-run")
+    assert done.returncode == 0
+    assert "qemu-system-x86_64 -machine q35" in done.stdout
+    assert (launcher.folder / "out/initramfs.cpio").exists()
+    assert list(launcher.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_process_and_no_file(launcher: Launcher, number: signal.Signals) -> None:
+    os.mkfifo(launcher.folder / "started")
+    process = subprocess.Popen(
+        launcher.command(),
+        cwd=places.ROOT,
+        env={**launcher.environment, "PLAY": "silent hang"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    guest = int((launcher.folder / "started").read_text())  # waits for the script's writing
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == Exit.INTERRUPTED
+    assert errors == f"vm: interrupted ({number.name})\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(guest, 0)
+    assert list(launcher.temporary.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line(launcher: Launcher) -> None:
+    out = launcher.folder / "out"
+    out.mkdir()
+    (out / "console.log").symlink_to("/dev/full")
+    done = launcher.run("pass")
+    assert done.returncode == Exit.HOST
+    assert done.stderr.startswith("vm: No space left on device")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(launcher.temporary.iterdir()) == []
+
+
+def test_closed_standard_streams_do_no_harm(launcher: Launcher) -> None:
+    words = launcher.command("--output", str(launcher.folder / "out"))
+    done = launcher.run("pass", command=["sh", "-c", 'exec "$@" <&-', "sh", *words])
+    assert done.returncode == Exit.OK, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--no-such-option"),
+        ("nonsense",),
+        ("run", "--boot-limit", "-1"),
+        ("run", "--cpus", "x"),
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error(launcher: Launcher, words: tuple[str, ...]) -> None:
+    done = launcher.run("pass", command=[sys.executable, "-m", "vm", *words])
+    assert done.returncode == Exit.USAGE
+    assert "usage:" in done.stderr
+
+
+def test_a_missing_qemu_that_was_asked_for_is_named(launcher: Launcher) -> None:
+    launcher.environment["QEMU"] = "/no/such/qemu"
+    done = launcher.run("pass")
+    assert done.returncode == Exit.HOST
+    assert done.stderr == "vm: QEMU=/no/such/qemu: no such program\n"

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a guest's stream and end to a verdict: whole, cut, crashed, hung, and never booted."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from vm import console
+from vm.errors import Exit
+from vm.guest import Ending, Stop
+from vm.records import Records
+from vm.verdict import Verdict, judge
+
+IDS = ["t.py::one", "t.py::two", "t.py::three"]
+
+
+class Stream:
+    """Writes what a guest would send."""
+
+    def __init__(self, nonce: str = "N") -> None:
+        self._nonce = nonce
+        self._numbers: dict[str, int] = {}
+        self.data = b""
+
+    def add(self, kind: str, sender: str = "pytest", **values: Any) -> Stream:
+        number = self._numbers.get(sender, 0)
+        self._numbers[sender] = number + 1
+        frame = {"nonce": self._nonce, "from": sender, "seq": number, "kind": kind, "at": 1.0}
+        frame |= values
+        self.data += json.dumps(frame).encode() + b"\n"
+        return self
+
+    def begin(self) -> Stream:
+        self.add("hello", "init", environment={"release": "7.9.1"})
+        return self.add("collected", ids=IDS)
+
+    def case(self, name: str, outcome: str = "passed", reason: str = "") -> Stream:
+        self.add("start", id=name)
+        return self.add(
+            "result",
+            id=name,
+            outcome=outcome,
+            reason=reason,
+            duration=0.5,
+            text="",
+            sections={},
+            markers={"rule": ["r1"]},
+        )
+
+    def end(self, status: int) -> Stream:
+        return self.add("end", "init", status=status)
+
+
+def records_of(data: bytes) -> Records:
+    records = Records("N")
+    records.feed(data)
+    records.close()
+    return records
+
+
+EXITED = Ending(Stop.EXITED, 0, "", 100, {})
+BOOT_LIMIT = Ending(Stop.BOOT_LIMIT, None, "", 100, {})
+RUN_LIMIT = Ending(Stop.RUN_LIMIT, None, "", 100, {})
+PANIC = "[    3.141592] Kernel panic - not syncing: sysrq triggered crash"
+
+
+def verdict(stream: Stream, ending: Ending = EXITED, log: tuple[str, ...] = ()) -> Verdict:
+    return judge(records_of(stream.data), ending, log)
+
+
+def test_all_passed_is_good() -> None:
+    found = verdict(Stream().begin().case(IDS[0]).case(IDS[1]).case(IDS[2]).end(0))
+    assert (found.status, found.text, found.lost) == (Exit.OK, "3 passed", "")
+    assert found.cases[0].markers == {"rule": ["r1"]}
+
+
+@pytest.mark.parametrize("outcome", ["failed", "error", "timeout", "xpassed"])
+def test_one_bad_case_is_a_failure(outcome: str) -> None:
+    found = verdict(Stream().begin().case(IDS[0]).case(IDS[1], outcome).end(1))
+    assert found.status is Exit.FAILED
+    assert found.text == f"1 {outcome}, 1 passed"
+
+
+def test_nothing_but_skips_tested_nothing() -> None:
+    found = verdict(Stream().begin().case(IDS[0], "skipped", "no OPEN_TREE_NAMESPACE").end(0))
+    assert found.status is Exit.NOTHING
+    assert "no OPEN_TREE_NAMESPACE" in found.text
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(0, Exit.NOTHING), (5, Exit.NOTHING), (4, Exit.USAGE), (2, Exit.FAILED), (3, Exit.FAILED)],
+)
+def test_pytests_own_status_counts(status: int, expected: Exit) -> None:
+    assert verdict(Stream().begin().end(status)).status is expected
+
+
+def test_a_death_of_pytest_is_a_failure() -> None:
+    assert verdict(Stream().begin().case(IDS[0]).end(-9)).status is Exit.FAILED
+
+
+def test_a_module_that_cannot_be_collected_is_an_error() -> None:
+    stream = Stream().add("hello", "init", environment={})
+    found = verdict(stream.add("uncollected", id="t.py", text="SyntaxError").end(2))
+    assert found.status is Exit.FAILED
+    assert [(case.id, case.outcome) for case in found.cases] == [("t.py", "error")]
+
+
+def test_a_panic_names_the_case_and_keeps_what_came_before() -> None:
+    stream = Stream().begin().case(IDS[0]).add("start", id=IDS[1])
+    found = verdict(stream, EXITED, (PANIC,))
+    assert found.status is Exit.FAILED
+    assert "sysrq triggered crash in t.py::two: 1 passed before" in found.text
+    assert [case.outcome for case in found.cases] == ["passed", "error", "error"]
+    assert "while this case ran" in found.cases[1].reason
+    assert "did not run" in found.cases[2].reason
+    assert found.lost
+
+
+def test_a_hang_is_the_run_limit_and_a_timeout_of_the_case() -> None:
+    found = verdict(Stream().begin().add("start", id=IDS[0]), RUN_LIMIT)
+    assert found.status is Exit.RUN_LIMIT
+    assert [case.outcome for case in found.cases] == ["timeout", "error", "error"]
+
+
+def test_a_hang_that_the_kernel_complained_of_is_a_failure() -> None:
+    log = ("[  100.0] INFO: task pytest:1 blocked for more than 60 seconds.",)
+    assert verdict(Stream().begin(), RUN_LIMIT, log).status is Exit.FAILED
+
+
+def test_a_guest_that_ends_without_a_word_is_lost() -> None:
+    found = verdict(Stream().begin().case(IDS[0]))
+    assert found.status is Exit.FAILED
+    assert found.lost == "the guest ended without a word"
+
+
+def test_a_complaint_on_the_console_fails_a_run_that_passed() -> None:
+    line = "[    1.0] WARNING: CPU: 0 PID: 7 at fs/namespace.c:1 x+0x1/0x2"
+    found = verdict(Stream().begin().case(IDS[0]).end(0), EXITED, ("ordinary", line))
+    assert found.status is Exit.FAILED
+    assert found.splats == [line]
+
+
+@pytest.mark.parametrize(
+    ("ending", "log", "status", "words"),
+    [
+        (BOOT_LIMIT, ("[    1.0] ACPI: bus",), Exit.NOT_BOOTED, "boot limit .* ACPI: bus"),
+        (EXITED, (PANIC,), Exit.NOT_BOOTED, "sysrq triggered"),
+        (Ending(Stop.BOOT_LIMIT, None, "", 0, {}), (), Exit.NOT_BOOTED, "SERIAL_8250_CONSOLE"),
+        (Ending(Stop.EXITED, 1, "a\nbad image", 0, {}), (), Exit.HOST, "started: bad image$"),
+        (Ending(Stop.EXITED, -11, "", 0, {}), (), Exit.HOST, "exit status -11"),
+    ],
+)
+def test_a_kernel_that_does_not_boot_is_no_failure_of_a_case(
+    ending: Ending, log: tuple[str, ...], status: Exit, words: str
+) -> None:
+    found = verdict(Stream(), ending, log)
+    assert found.status is status
+    assert re.search(words, found.text)
+
+
+def test_a_message_cut_in_the_middle_is_counted_and_the_rest_stands() -> None:
+    data = Stream().begin().case(IDS[0]).case(IDS[1]).data
+    records = records_of(data[:-30])
+    assert list(records.results) == [IDS[0]]
+    assert records.running == IDS[1]
+    assert records.lost == 1
+
+
+def test_bytes_may_come_in_any_pieces() -> None:
+    data = Stream().begin().case("t.py::ü").add("text", "init", text="a…b").end(0).data
+    records = Records("N")
+    text = "".join(records.feed(data[n : n + 1]) for n in range(len(data)))
+    assert (text, list(records.results), records.lost) == ("a…b", ["t.py::ü"], 0)
+
+
+def test_a_missing_message_is_noticed() -> None:
+    lines = Stream().begin().case(IDS[0]).end(0).data.splitlines(keepends=True)
+    whole, gap = records_of(b"".join(lines)), records_of(b"".join(lines[:2] + lines[3:]))
+    assert (whole.lost, gap.lost) == (0, 1)
+    assert judge(gap, EXITED, ()).status is Exit.FAILED
+
+
+def test_only_the_runs_own_messages_count() -> None:
+    stream = Stream().begin().add("end", "init", nonce="other", status=0)
+    records = records_of(stream.data + b'{"half": \n[1]\n\xff\xfe\n')
+    assert records.status is None
+    assert records.lost == 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    1.000000] Kernel panic - not syncing: Attempted to kill init!",
+        "Kernel panic - not syncing: no stamp",
+        "[    1.0][    T1] BUG: kernel NULL pointer dereference, address: 0000000000000000",
+        "[    1.0] BUG: KASAN: slab-use-after-free in mntput+0x1/0x2",
+        "[    1.0] Oops: 0002 [#1] SMP NOPTI",
+        "[    1.0] Oops: general protection fault, probably for non-canonical address: 0000 [#1]",
+        "[    1.0] WARNING: CPU: 0 PID: 1 at fs/namespace.c:1 x",
+        "[    1.0] WARNING: possible circular locking dependency detected",
+        "[    1.0] WARNING: suspicious RCU usage",
+        "[    1.0] INFO: task pytest:7 blocked for more than 120 seconds.",
+        "[    1.0] INFO: rcu_preempt detected stalls on CPUs/tasks: {",
+        "[    1.0] rcu: INFO: rcu_preempt self-detected stall on CPU",
+        "[    1.0] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!",
+        "[    1.0] kernel BUG at fs/namespace.c:1!",
+        "[    1.0] UBSAN: array-index-out-of-bounds in fs/namespace.c:1:2",
+        "[    1.0] refcount_t: underflow; use-after-free.",
+    ],
+)
+def test_a_kernels_complaint_is_recognised(line: str) -> None:
+    assert console.splats([line]) == [line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    0.1] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on",
+        "[    0.1] Linux version 7.3.4 (debian) BUG-free",
+        "[    0.1] Kernel command line: oops=panic panic=-1",
+        "[    0.1] rcu: RCU lockdep checking is enabled.",
+        "[    0.1] INFO: nothing",
+        "",
+    ],
+)
+def test_ordinary_lines_are_no_complaint(line: str) -> None:
+    assert console.splats([line]) == []
