@@ -89,6 +89,21 @@ def _debugfs_automount() -> None:
     (directory / "tracing").stat()
 
 
+def _overlay() -> None:
+    directory = Path(tempfile.gettempdir())
+    mount("tmpfs", directory, "tmpfs")
+    layers = [directory / name for name in ("lower", "upper", "work")]
+    for layer in layers:
+        layer.mkdir()
+    lower, upper, work = layers
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    mount("overlay", directory, "overlay", 0, options)
+
+
+def _devpts() -> None:
+    mount("devpts", tempfile.gettempdir(), "devpts", 0, "newinstance")
+
+
 #: Name of a feature, as markers use it -> what is missing, or None.
 FEATURES: dict[str, Callable[[], str | None]] = {
     name: functools.cache(functools.partial(_missing, function, what, absent))
@@ -119,6 +134,8 @@ FEATURES: dict[str, Callable[[], str | None]] = {
             errno.EINVAL,
         ),
         ("listns", _list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),
+        ("overlayfs", _overlay, "overlay file system here (CONFIG_OVERLAY_FS)", errno.ENODEV),
+        ("devpts", _devpts, "devpts here (CONFIG_UNIX98_PTYS)", errno.ENODEV),
         (
             "debugfs automount",
             _debugfs_automount,
