@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Life in the new namespace: where one stands after entering, and what becomes of the root."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_FS,
+    CLONE_NEWNS,
+    CLONE_NEWUTS,
+    MNT_DETACH,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.expect import outcome, refused
+from tests.utils.model import base_of, namespace_tree, predict_copy
+from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
+from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_id, ns_inode
+from tests.utils.process import holding
+from tests.utils.syscalls import attach, mount, open_tree, setns, umount2, unshare
+from tests.utils.trees import fresh_tmpfs, tmpfs, write
+from tests.utils.userns import enter_new_mount_ns
+
+SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+FLAGS = SINGLE | AT_RECURSIVE
+
+
+def place() -> dict[str, tuple[int, tuple[int, int]]]:
+    """Where the caller stands: mount and inode of its root, of its directory, and above them."""
+    return {path: (mnt_id_of(path), ns_inode(path)) for path in ("/", ".", "..", "/..")}
+
+
+def small_tree(scratch: Path) -> Path:
+    """A mount with a directory and a child."""
+    top = tmpfs(scratch / "top", "top.txt", "dir/file.txt")
+    tmpfs(top / "child", "child.txt")
+    return top
+
+
+@pytest.mark.rule("N1", "C3")
+def test_entering_moves_root_and_directory(caller: Caller, scratch: Path) -> None:
+    """After setns(2) root and working directory are the top of the copy, and ".." of either stays
+    there, wherever the caller stood before."""
+    top = small_tree(scratch)
+    tmpfs(top / "dir" / "deep")
+    os.chdir(top / "dir" / "deep")
+    directory = ns_inode(str(top / "dir"))
+    caller.act()
+    fd = open_tree(AT_FDCWD, top / "dir", FLAGS)
+    copied = listmount(ns_fd=fd)[0]
+
+    setns(fd, CLONE_NEWNS)
+
+    assert place() == dict.fromkeys(["/", ".", "..", "/.."], (copied, directory))
+    assert os.getcwd() == "/"
+    assert sorted(os.listdir("/")) == ["deep", "file.txt"]
+
+
+@pytest.mark.rule("N1")
+def test_entering_leaves_a_chroot(scratch: Path) -> None:
+    """A chrooted caller that enters is out of its chroot: its root is the top of the copy."""
+    top = small_tree(scratch)
+    fd = open_tree(AT_FDCWD, top, FLAGS)
+    os.chroot(top / "dir")
+    os.chdir("/")
+    setns(fd, CLONE_NEWNS)
+    assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
+    assert Path("/child/child.txt").read_text() == "child.txt"
+
+
+@pytest.mark.rule("N1")
+def test_old_directories_stay_valid(caller: Caller, scratch: Path) -> None:
+    """Directories opened before entering are still those of the old namespace, as long as that
+    lives: files are found and made below them, ".." leads up there, and fchdir(2) goes back."""
+    top = small_tree(scratch)
+    outside = os.open(top / "dir", os.O_RDONLY | os.O_DIRECTORY)
+    above, mnt_id = ns_inode(str(scratch)), mnt_id_of(outside)
+    _stay = current_mnt_ns()  # without it the old namespace would end when the caller leaves
+    caller.act()
+    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+
+    os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
+
+    assert sorted(os.listdir(outside)) == ["file.txt", "new.txt"] == sorted(os.listdir("/dir"))
+    assert ns_inode_at("../..", outside) == above
+    os.fchdir(outside)
+    assert (mnt_id_of("."), ns_inode("../..")) == (mnt_id, above)
+    assert mnt_id not in listmount()
+
+
+def ns_inode_at(path: str, dirfd: int) -> tuple[int, int]:
+    """Device and inode number of a path relative to a descriptor."""
+    status = os.stat(path, dir_fd=dirfd)
+    return status.st_dev, status.st_ino
+
+
+@pytest.mark.rule("N1", "T2")
+def test_old_directories_outlive_their_namespace(caller: Caller, scratch: Path) -> None:
+    """When the last task leaves the old namespace, a directory opened there can still be used, but
+    it stands alone: ".." does not leave its mount any more, and it cannot be copied."""
+    enter_new_mount_ns()
+    top = small_tree(scratch)
+    outside = os.open(top / "dir", os.O_RDONLY | os.O_DIRECTORY)
+    above = ns_inode(str(top))
+    caller.act()
+
+    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+
+    os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
+    assert sorted(os.listdir("/dir")) == ["file.txt", "new.txt"]
+    assert [ns_inode_at("/".join([".."] * up), outside) for up in (1, 2, 3)] == [above] * 3
+    assert outcome(lambda: open_tree(outside, "", SINGLE | AT_EMPTY_PATH)) == "EINVAL"
+
+
+@pytest.mark.rule("N1", "C2")
+def test_host_paths_are_gone(caller: Caller, scratch: Path) -> None:
+    """No plain path leads to what was not copied: not the directory the caller knew it by, not
+    the machine's own, not with any number of ".."."""
+    top = small_tree(scratch)
+    tmpfs(scratch / "secret", "secret.txt")
+    caller.act()
+    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    paths = [str(scratch), "/proc/self", "/etc", "/../../.." + str(scratch), "../../secret"]
+    assert {path: outcome(partial(os.stat, path)) for path in paths} == dict.fromkeys(
+        paths, "ENOENT"
+    )
+    assert sorted(os.listdir("/")) == ["child", "dir", "top.txt"]
+
+
+@pytest.mark.rule("N2")
+def test_thread_refuses_entry(scratch: Path) -> None:
+    """A process with a second thread shares its root and directory: EINVAL, nothing moves. With an
+    fs_struct of its own the thread that asks may enter, alone."""
+    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    before = place()
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    try:
+        with refused(errno.EINVAL):
+            setns(fd, CLONE_NEWNS)
+        assert place() == before
+        unshare(CLONE_FS)
+        setns(fd, CLONE_NEWNS)
+    finally:
+        done.set()
+        other.join()
+    assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
+
+
+@pytest.mark.rule("N2")
+def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
+    """Once the other thread is gone, nothing is shared, and entering works."""
+    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    other = threading.Thread(target=lambda: None)
+    other.start()
+    other.join()
+    task = Path(f"/proc/self/task/{other.native_id}")
+    while task.exists():  # join() waits for the thread's end in Python, not in the kernel
+        pass
+    setns(fd, CLONE_NEWNS)
+    assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
+
+
+@pytest.mark.rule("N2")
+@pytest.mark.fixed_by("-", "7.3.4", "mount: refuse setns() with a shared fs_struct again")
+def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
+    """By way of a pidfd, with another namespace along, a shared fs_struct is EINVAL as well."""
+    top = small_tree(scratch)
+
+    def live_inside() -> None:
+        unshare(CLONE_NEWUTS)
+        setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+
+    with holding(live_inside) as inside:
+        pidfd = os.pidfd_open(inside.pid)
+        before = place(), ns_id(current_mnt_ns()), ns_inode("/proc/self/ns/uts")
+        done = threading.Event()
+        other = threading.Thread(target=done.wait)
+        other.start()
+        try:
+            for kinds in (CLONE_NEWNS, CLONE_NEWNS | CLONE_NEWUTS):
+                with refused(errno.EINVAL):
+                    setns(pidfd, kinds)
+                assert (place(), ns_id(current_mnt_ns()), ns_inode("/proc/self/ns/uts")) == before
+        finally:
+            done.set()
+            other.join()
+
+
+@pytest.mark.rule("N2", "N1")
+def test_entry_by_pidfd(scratch: Path) -> None:
+    """With nothing shared a pidfd leads into the namespace its process lives in, together with
+    that process's other namespaces: to the top, not to where that process is."""
+    top = small_tree(scratch)
+
+    def live_inside() -> tuple[int, int]:
+        unshare(CLONE_NEWUTS)
+        setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+        os.chroot("/dir")
+        os.chdir("/")
+        return 0, 0
+
+    with holding(live_inside) as inside:
+        fd = os.open(inside.proc("ns/mnt"), os.O_RDONLY)
+        setns(os.pidfd_open(inside.pid), CLONE_NEWNS | CLONE_NEWUTS)
+        assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
+        assert Path("/top.txt").read_text() == "top.txt"
+
+
+@pytest.mark.rule("N3")
+@pytest.mark.usefixtures("unlocked")
+def test_umount_of_the_root_without_detach(scratch: Path) -> None:
+    """umount(2) of "/" unmounts nothing: it makes the file system read-only, everywhere."""
+    # On a tmpfs of the case's own, and nowhere else: it is for the source as well.
+    top = tmpfs(scratch / "top", "top.txt")
+    source = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    fd = open_tree(AT_FDCWD, top, SINGLE)
+    setns(fd, CLONE_NEWNS)
+    assert mount_table()[0].fs_type == "tmpfs"
+    before = listmount()
+
+    umount2("/", 0)
+
+    assert listmount() == before == listmount(ns_fd=fd)
+    assert mount_table()[0].sb_flags & 1 == 1  # SB_RDONLY
+    for write_to in (lambda: write(Path("/new.txt")), lambda: os.mkdir("new", dir_fd=source)):
+        assert outcome(write_to) == "EROFS"
+
+
+@pytest.mark.rule("N4")
+@pytest.mark.usefixtures("unlocked")
+def test_detached_root(scratch: Path) -> None:
+    """Who detaches "/" keeps the dead root: files are still there, nothing is mounted, and
+    nothing can be mounted on it, unmounted or copied."""
+    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    top = mount_table(ns_fd=fd)[0]
+    setns(fd, CLONE_NEWNS)
+
+    umount2("/", MNT_DETACH)
+
+    assert (mount_table(), mnt_get_info(fd).nr_mounts) == ([], 0)
+    assert (mnt_id_of("/"), Path("/top.txt").read_text()) == (top.mnt_id, "top.txt")
+    assert {
+        "mount": outcome(lambda: mount("tmpfs", "/dir", "tmpfs")),
+        "attach": outcome(lambda: attach(fresh_tmpfs(), "/dir")),
+        "statmount": outcome(lambda: statmount(top.mnt_id)),
+        "unmount": outcome(lambda: umount2("/", MNT_DETACH)),
+        "copy": outcome(lambda: open_tree(AT_FDCWD, "/", SINGLE)),
+        "recursive copy": outcome(lambda: open_tree(AT_FDCWD, "/", FLAGS)),
+    } == {
+        **dict.fromkeys(["mount", "attach", "statmount"], "ENOENT"),
+        **dict.fromkeys(["unmount", "copy", "recursive copy"], "EINVAL"),
+    }
+
+
+@pytest.mark.rule("N4")
+@pytest.mark.usefixtures("unlocked")
+def test_emptied_namespace_from_outside(scratch: Path) -> None:
+    """A namespace whose "/" was detached has no mount to list or to ask for from outside, by
+    descriptor or by id: ENOENT. It is there all the same, and holds none."""
+    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    mnt_ns_id, top, base = ns_id(fd), mount_table(ns_fd=fd)[0], base_of(fd)
+    here = current_mnt_ns()
+    setns(fd, CLONE_NEWNS)
+    umount2("/", MNT_DETACH)
+
+    setns(here, CLONE_NEWNS)
+
+    assert {
+        "list by descriptor": outcome(lambda: listmount(ns_fd=fd)),
+        "list by id": outcome(lambda: listmount(ns_id=mnt_ns_id)),
+        "the top": outcome(lambda: statmount(top.mnt_id, ns_fd=fd)),
+        "the base": outcome(lambda: statmount(base.mnt_id, ns_id=mnt_ns_id)),
+    } == dict.fromkeys(["list by descriptor", "list by id", "the top", "the base"], "ENOENT")
+    info = mnt_get_info(fd)
+    assert (info.mnt_ns_id, info.nr_mounts) == (mnt_ns_id, 0)
+
+
+@pytest.mark.rule("N4", "Y7")
+@pytest.mark.usefixtures("unlocked")
+def test_new_root_after_detaching(scratch: Path) -> None:
+    """A namespace whose "/" was detached is entered on nullfs, the base, which cannot be unmounted;
+    a tmpfs put there is the root for whoever enters next."""
+    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    base = base_of(fd)
+    setns(fd, CLONE_NEWNS)
+    umount2("/", MNT_DETACH)
+
+    setns(fd, CLONE_NEWNS)
+
+    assert {mnt for mnt, _ in place().values()} == {base.mnt_id}
+    assert [(mount.mnt_id, mount.fs_type) for mount in mount_table()] == [(base.mnt_id, "nullfs")]
+    assert os.listdir("/") == []
+    assert outcome(lambda: umount2("/", MNT_DETACH)) == "EINVAL"
+
+    tree = fresh_tmpfs()
+    attach(tree, "/")
+    assert mnt_id_of("/") == base.mnt_id
+    setns(fd, CLONE_NEWNS)
+
+    assert {mnt for mnt, _ in place().values()} == {mnt_id_of(tree)}
+    assert [mount.fs_type for mount in mount_table()] == ["tmpfs"]
+    assert base_of(fd) == base
+    assert mnt_get_info(fd).nr_mounts == 1
+
+
+@pytest.mark.rule("N10")
+def test_again_from_inside(caller: Caller, scratch: Path) -> None:
+    """The flag works from inside a namespace it made, and inside that one: each copy is what the
+    model says, in a namespace of its own, and the outer ones stay as they are."""
+    top = small_tree(scratch)
+    tmpfs(top / "child" / "deep", "deep.txt")
+    caller.act()
+    fds = [open_tree(AT_FDCWD, top, FLAGS)]
+    for path in ("/child", "/deep"):
+        setns(fds[-1], CLONE_NEWNS)
+        outer = [namespace_tree(fd).lines() for fd in fds]
+        expected = predict_copy(path, recursive=True)
+        fd = open_tree(AT_FDCWD, path, FLAGS)
+        assert namespace_tree(fd).lines() == expected.lines()
+        assert ns_id(fd) > ns_id(fds[-1])
+        assert [namespace_tree(fd).lines() for fd in fds] == outer
+        fds.append(fd)
+    setns(fds[-1], CLONE_NEWNS)
+    assert os.listdir("/") == ["deep.txt"]
+
+
+@pytest.mark.rule("N10", "P17")
+@pytest.mark.usefixtures("unlocked")
+def test_again_from_an_emptied_namespace(scratch: Path) -> None:
+    """From the bare base, where nothing is left to copy, the flag works as well: on nullfs itself,
+    and on a tmpfs that was never mounted."""
+    fd = open_tree(AT_FDCWD, tmpfs(scratch / "top"), SINGLE)
+    setns(fd, CLONE_NEWNS)
+    umount2("/", MNT_DETACH)
+    setns(fd, CLONE_NEWNS)
+
+    nothing = open_tree(AT_FDCWD, "/", FLAGS)
+    something = open_tree(fresh_tmpfs(), "", SINGLE | AT_EMPTY_PATH)
+
+    for made, fs_type in ((nothing, "nullfs"), (something, "tmpfs")):
+        assert [mount.fs_type for mount in mount_table(ns_fd=made)] == [fs_type]
+        assert base_of(made).fs_type == "nullfs"
+    assert mnt_get_info(fd).nr_mounts == 0
