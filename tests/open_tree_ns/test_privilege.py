@@ -4,26 +4,43 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.utils.caps import CAP_SYS_ADMIN, drop, keep_only
-from tests.utils.constants import AT_FDCWD, CLONE_NEWNS, OPEN_TREE_CLOEXEC, OPEN_TREE_NAMESPACE
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.caps import (
+    CAP_SYS_ADMIN,
+    CAP_SYS_CHROOT,
+    capget,
+    drop,
+    effective,
+    keep_only,
+)
+from tests.utils.constants import (
+    AT_FDCWD,
+    CLONE_NEWNS,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+)
 from tests.utils.expect import refused
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of
 from tests.utils.nsfs import ns_get_userns
 from tests.utils.nsfs import ns_inode as inode
+from tests.utils.process import in_child
 from tests.utils.syscalls import open_tree, setns
 from tests.utils.trees import tmpfs
-from tests.utils.userns import become_foreign
+from tests.utils.userns import become_foreign, enter_new_userns
 
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 OTHER_USERNS = pytest.mark.needs("user namespace")
 
 
 @OTHER_USERNS
+@pytest.mark.rule("U1")
 @pytest.mark.upstream("open_tree_ns_caps.requires_cap_sys_admin")
 def test_requires_cap_sys_admin(scratch: Path) -> None:
     """All capabilities but CAP_SYS_ADMIN in the caller's user namespace: EPERM."""
@@ -37,6 +54,7 @@ def test_requires_cap_sys_admin(scratch: Path) -> None:
 
 
 @OTHER_USERNS
+@pytest.mark.rule("U1")
 def test_cap_sys_admin_is_enough(scratch: Path) -> None:
     """CAP_SYS_ADMIN in the caller's user namespace, and no other capability, is enough."""
     leaf = tmpfs(scratch / "leaf")
@@ -50,6 +68,7 @@ def test_cap_sys_admin_is_enough(scratch: Path) -> None:
 
 
 @OTHER_USERNS
+@pytest.mark.rule("U1", "U2")
 @pytest.mark.upstream("open_tree_ns_userns.create_in_userns")
 def test_create_in_userns(scratch: Path) -> None:
     """A caller that does not own its mount namespace may copy a directory with nothing below it;
@@ -67,6 +86,7 @@ def test_create_in_userns(scratch: Path) -> None:
 
 
 @OTHER_USERNS
+@pytest.mark.rule("U4", "N1")
 @pytest.mark.upstream("open_tree_ns_userns.setns_in_userns")
 def test_setns_in_userns(scratch: Path) -> None:
     """The foreign caller enters the namespace it made, and finds the copy as its root."""
@@ -81,3 +101,89 @@ def test_setns_in_userns(scratch: Path) -> None:
     assert (mnt_id_of("/"), inode("/")) == (top, directory)
     assert (mnt_id_of("."), inode(".")) == (top, directory)
     assert Path("/leaf.txt").read_text() == "leaf.txt"
+
+
+def permitted_caps() -> list[int]:
+    """The numbers of all capabilities the caller may make effective."""
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    return [cap for cap in range(last + 1) if capget().permitted >> cap & 1]
+
+
+def may(flags: int, path: Path, mask: int) -> bool:
+    """Whether open_tree(2) succeeds with the capabilities of *mask*; False is EPERM."""
+    with effective(mask):
+        try:
+            fd = open_tree(AT_FDCWD, path, flags)
+        except OSError as error:
+            if error.errno != errno.EPERM:
+                raise
+            return False
+    os.close(fd)
+    return True
+
+
+@pytest.mark.rule("U1")
+def test_each_capability(caller: Caller, scratch: Path) -> None:
+    """Of all capabilities CAP_SYS_ADMIN alone decides: with it and no other the call succeeds,
+    with all others effective, and it merely permitted, the call is EPERM."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    caps = permitted_caps()
+    everything = sum(1 << cap for cap in caps)
+
+    alone = [cap for cap in caps if may(FLAGS, leaf, 1 << cap)]
+    needed = [cap for cap in caps if not may(FLAGS, leaf, everything & ~(1 << cap))]
+
+    assert (alone, needed) == ([CAP_SYS_ADMIN], [CAP_SYS_ADMIN])
+
+
+@OTHER_USERNS
+@pytest.mark.rule("U1")
+def test_no_capability_over_the_mount_namespace(scratch: Path) -> None:
+    """Capabilities over the mount namespace's owner are not asked for: where OPEN_TREE_CLONE is
+    EPERM for want of them, OPEN_TREE_NAMESPACE succeeds."""
+    leaf = tmpfs(scratch / "leaf")
+    everything = capget().permitted
+
+    def both() -> tuple[bool, bool]:
+        clone = may(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC, leaf, everything)
+        return clone, may(FLAGS, leaf, everything)
+
+    assert both() == (True, True)
+    become_foreign()
+    assert both() == (False, True)
+
+
+@OTHER_USERNS
+@pytest.mark.rule("U1")
+def test_capability_in_another_user_namespace(scratch: Path) -> None:
+    """It is the user namespace one is in that counts: whoever made it, and would have every
+    capability over it from above, is refused inside without one."""
+    leaf = tmpfs(scratch / "leaf")
+
+    def inside() -> bool:
+        enter_new_userns()
+        return may(FLAGS, leaf, 0)
+
+    assert in_child(inside) is False
+
+
+@pytest.mark.rule("U4")
+def test_capabilities_for_entering(caller: Caller, scratch: Path) -> None:
+    """The namespace one has made can be entered with CAP_SYS_ADMIN and CAP_SYS_CHROOT; without
+    either of the two setns(2) is EPERM, whatever else one has, and moves nobody."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    everything = capget().permitted
+    admin, chroot = 1 << CAP_SYS_ADMIN, 1 << CAP_SYS_CHROOT
+    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    here = inode("/proc/self/ns/mnt"), mnt_id_of("/")
+
+    for mask in (0, admin, chroot, everything & ~admin, everything & ~chroot):
+        with effective(mask), refused(errno.EPERM):
+            setns(fd, CLONE_NEWNS)
+    assert (inode("/proc/self/ns/mnt"), mnt_id_of("/")) == here
+
+    with effective(admin | chroot):
+        setns(fd, CLONE_NEWNS)
+    assert mnt_id_of("/") == listmount(ns_fd=fd)[0]

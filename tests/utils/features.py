@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,8 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     UNSHARE_EMPTY_MNTNS,
 )
-from tests.utils.nsfs import listns
+from tests.utils.fanotify import mount_watch
+from tests.utils.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
 from tests.utils.process import ChildError, in_child
 from tests.utils.syscalls import (
     fsmount,
@@ -83,6 +85,21 @@ def _list_namespaces() -> None:
     listns()
 
 
+def _see_all_namespaces() -> None:
+    try:
+        fd, _ = mnt_get_neighbour(current_mnt_ns(), NS_MNT_GET_NEXT)
+    except OSError as error:
+        # There may be no next one.
+        if error.errno != errno.ENOENT:
+            raise
+    else:
+        os.close(fd)
+
+
+def _mount_events() -> None:
+    mount_watch(current_mnt_ns())
+
+
 def _debugfs_automount() -> None:
     directory = Path(tempfile.gettempdir())
     mount("debugfs", directory, "debugfs")
@@ -134,6 +151,19 @@ FEATURES: dict[str, Callable[[], str | None]] = {
             errno.EINVAL,
         ),
         ("listns", _list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),
+        (
+            "sight of all namespaces",
+            _see_all_namespaces,
+            "sight of all mount namespaces for the caller; it takes CAP_SYS_ADMIN in the initial "
+            "user namespace, and the initial PID namespace",
+            errno.EPERM,
+        ),
+        (
+            "mount events",
+            _mount_events,
+            "fanotify events of mounts (FAN_REPORT_MNT, Linux 6.15; CONFIG_FANOTIFY)",
+            errno.EINVAL,
+        ),
         ("overlayfs", _overlay, "overlay file system here (CONFIG_OVERLAY_FS)", errno.ENODEV),
         ("devpts", _devpts, "devpts here (CONFIG_UNIX98_PTYS)", errno.ENODEV),
         (

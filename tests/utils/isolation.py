@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "isolated: run the case in a forked child with namespaces of its own"
+        "markers",
+        "isolated(pid_namespace=True): run the case in a forked child with namespaces of its own; "
+        "without one for PIDs where that would be in the way",
     )
     if config.getoption("forked", False):
         raise pytest.UsageError(
@@ -95,11 +97,19 @@ def is_isolated(item: pytest.Item) -> bool:
     return item.get_closest_marker("isolated") is not None
 
 
+def _wanted(item: pytest.Item, granted: sandbox.Facts) -> sandbox.Facts:
+    """The isolation *item* is to have, of what the machine grants."""
+    mark = item.get_closest_marker("isolated")
+    if mark is None or mark.kwargs.get("pid_namespace", True):
+        return granted
+    return replace(granted, pid_namespace=False)
+
+
 def _session(config: pytest.Config) -> _Session:
     state = config.stash.get(_SESSION, None)
     if state is None:
         facts = sandbox.facts()
-        state = _Session(facts, Keeper(facts), os.memfd_create("python-stacks"))
+        state = _Session(facts, Keeper(), os.memfd_create("python-stacks"))
         config.stash[_SESSION] = state
         sources.rehearse(config)
     sources.prime(config)
@@ -225,7 +235,7 @@ class _Protocol:
                 state = _session(item.config)
                 ended = supervise.run(
                     item,
-                    state.facts,
+                    _wanted(item, state.facts),
                     state.keeper,
                     state.stacks,
                     limit=item.stash.get(_LIMIT, None),

@@ -264,16 +264,16 @@ class Process:
 class Keeper:
     """Starts the children of a session's cases, and leaves none behind."""
 
-    def __init__(self, granted: Facts) -> None:
-        self._facts = granted
+    def __init__(self) -> None:
         self._namespace: PidNamespace | None = None
 
-    def start(self, events: int, run: Callable[[], NoReturn]) -> Process:
+    def start(self, wanted: Facts, events: int, run: Callable[[], NoReturn]) -> Process:
         """Fork a child that calls *run*.
 
+        :param wanted: the namespaces it is to have.
         :param events: where a keeper that fails says so (see :mod:`tests.utils.reports`).
         """
-        if self._facts.pid_namespace and not self._facts.user_namespace:
+        if wanted.pid_namespace and not wanted.user_namespace:
             if self._namespace is None:
                 self._namespace = PidNamespace()
             pid = self._namespace.fork()
@@ -284,7 +284,7 @@ class Keeper:
         control = os.memfd_create("case")
         pid = _fork()
         if pid == 0:
-            _keep(self._facts, control, events, run)
+            _keep(wanted, control, events, run)
         return Process(os.pidfd_open(pid), pid, control, None)
 
     def renew(self, patience: float = PATIENCE) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A task that enters and leaves mount namespaces at the case's word: a thread, hence no fork.
 
-It has its own root and working directory (unshare(CLONE_FS)) and mount namespace. A process with a
-second thread can no longer enter a new user namespace: change sides first.
+Its home is a mount namespace of its own, a copy of the case's and as such counted, to which the
+task of a foreign caller can come back. A process with a second thread can no longer enter a new
+user namespace: change sides first.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
-from tests.utils.constants import CLONE_FS, CLONE_NEWNS
-from tests.utils.nsfs import current_mnt_ns
+from tests.utils.constants import CLONE_NEWNS
 from tests.utils.syscalls import setns, unshare
 
 T = TypeVar("T")
@@ -27,13 +27,14 @@ class Visitor:
     def __init__(self) -> None:
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
-        self._home = current_mnt_ns()
+        self._home = -1
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Visitor:
         self._thread.start()
-        self.run(lambda: unshare(CLONE_FS))
+        self.run(lambda: unshare(CLONE_NEWNS))
+        self._home = self.run(lambda: self.open_own_proc_file("ns/mnt"))
         return self
 
     def __exit__(
@@ -44,6 +45,8 @@ class Visitor:
     ) -> None:
         self._orders.put(None)
         self._thread.join()
+        os.close(self._home)
+        os.close(self._proc)
 
     def _work(self) -> None:
         while (order := self._orders.get()) is not None:
@@ -69,7 +72,7 @@ class Visitor:
         self.run(lambda: setns(ns_fd, CLONE_NEWNS))
 
     def leave(self) -> None:
-        """Move the task back to where the case is."""
+        """Move the task back to its home."""
         self.enter(self._home)
 
     def bring(self, ns_fd: int, function: Callable[[], T]) -> T:

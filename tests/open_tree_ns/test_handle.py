@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The returned descriptor: what kind of file it is, what it tells, and what it can be used for."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_FS,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    MNT_DETACH,
+    MS_BIND,
+    MS_SHARED,
+    MS_UNBINDABLE,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+    Clone,
+    FsMagic,
+)
+from tests.utils.expect import refused
+from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
+from tests.utils.mounts import listmount, mnt_id_of, mount_table
+from tests.utils.nsfs import (
+    NS_GET_ID,
+    NS_MNT_GET_NEXT,
+    NS_MNT_GET_PREV,
+    current_mnt_ns,
+    listns,
+    mnt_get_info,
+    mnt_get_neighbour,
+    ns_get_nstype,
+    ns_id,
+    ns_inode,
+)
+from tests.utils.process import holding
+from tests.utils.syscalls import mount, open_tree, setns, umount2, unshare
+from tests.utils.trees import propagation, tmpfs, write
+from tests.utils.userns import enter_new_mount_ns
+from tests.utils.visitor import Visitor
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+
+
+def new_ns(path: Path, flags: int = 0) -> int:
+    """A new namespace with a copy of *path*."""
+    return open_tree(AT_FDCWD, path, FLAGS | flags)
+
+
+@pytest.mark.rule("R1")
+def test_kind_of_file(caller: Caller, scratch: Path) -> None:
+    """The handle is a file of nsfs like /proc/PID/ns/mnt: regular, 0444, open for reading only
+    and not O_PATH, named mnt:[inode]; there is nothing to read in it."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    fd = new_ns(leaf)
+
+    status = os.fstat(fd)
+    assert status.st_mode == stat.S_IFREG | 0o444
+    assert status.st_dev == os.stat("/proc/self/ns/mnt").st_dev
+    assert status.st_ino != os.stat("/proc/self/ns/mnt").st_ino
+    assert os.readlink(f"/proc/self/fd/{fd}") == f"mnt:[{status.st_ino}]"
+    modes = os.O_ACCMODE | os.O_PATH
+    assert fcntl.fcntl(fd, fcntl.F_GETFL) & modes == os.O_RDONLY
+    with refused(errno.EINVAL):
+        os.read(fd, 1)
+
+
+#: What of the descriptors it is given is open, told by a program that has just been executed.
+TELL = """
+import os, sys
+for fd in sys.argv[1:]:
+    try:
+        print(os.readlink("/proc/self/fd/" + fd))
+    except FileNotFoundError:
+        print("closed")
+"""
+
+
+@pytest.mark.rule("R2")
+def test_exec(scratch: Path) -> None:
+    """A handle made without OPEN_TREE_CLOEXEC is open in the next program, one made with it is
+    closed there, and stays open here."""
+    leaf = tmpfs(scratch / "leaf")
+    kept = open_tree(AT_FDCWD, leaf, OPEN_TREE_NAMESPACE)
+    closed = open_tree(AT_FDCWD, leaf, OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC)
+    names = [os.readlink(f"/proc/self/fd/{fd}") for fd in (kept, closed)]
+
+    command = [sys.executable, "-I", "-S", "-c", TELL, str(kept), str(closed)]
+    done = subprocess.run(command, close_fds=False, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == [names[0], "closed"]
+    assert os.readlink(f"/proc/self/fd/{closed}") == names[1]
+
+
+@pytest.mark.rule("R3")
+def test_ids(caller: Caller, scratch: Path) -> None:
+    """Type and id: CLONE_NEWNS, and an id that all ways of asking agree on, larger than the
+    caller's and than that of any namespace before, also when those are gone."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    ids = [ns_id(current_mnt_ns())]
+    for _ in range(3):
+        fd = new_ns(leaf)
+        assert ns_get_nstype(fd) == CLONE_NEWNS
+        ids.append(ns_id(fd))
+        assert ns_id(fd, NS_GET_ID) == mnt_get_info(fd).mnt_ns_id == ids[-1]
+        assert [mount.mnt_ns_id for mount in mount_table(ns_fd=fd)] == [ids[-1]]
+        os.close(fd)
+        with refused(errno.ENOENT):
+            open_tree(AT_FDCWD, leaf / "missing", FLAGS)
+    assert ids == sorted(set(ids))
+
+
+@pytest.mark.rule("R4")
+def test_number_of_mounts(caller: Caller, scratch: Path) -> None:
+    """NS_MNT_GET_INFO counts what listmount(2) lists, and follows what is mounted and unmounted
+    inside."""
+    top = tmpfs(scratch / "top")
+    tmpfs(top / "child")
+    caller.act()
+    fd = new_ns(top, AT_RECURSIVE)
+
+    def counts() -> tuple[int, int, int]:
+        info = mnt_get_info(fd)
+        return info.size, info.nr_mounts, len(listmount(ns_fd=fd))
+
+    assert counts() == (16, 2, 2)
+    with Visitor() as visitor:
+        visitor.enter(fd)
+        visitor.run(lambda: mount("tmpfs", "/child", "tmpfs"))
+        assert counts() == (16, 3, 3)
+        visitor.run(lambda: umount2("/child", MNT_DETACH))
+        assert counts() == (16, 2, 2)
+
+
+def walk(fd: int, request: int) -> list[int]:
+    """The ids of all namespaces from that of *fd* on, itself left out, until ENOENT."""
+    ids: list[int] = []
+    for _ in range(100_000):
+        try:
+            neighbour, info = mnt_get_neighbour(fd, request)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return ids
+        assert not os.get_inheritable(neighbour)
+        assert ns_id(neighbour) == info.mnt_ns_id
+        ids.append(info.mnt_ns_id)
+        fd = os.dup2(neighbour, NEIGHBOUR, inheritable=False)
+        os.close(neighbour)
+    raise AssertionError("the list of namespaces does not end")
+
+
+#: Where :func:`walk` keeps the one descriptor it needs.
+NEIGHBOUR = 500
+
+
+@pytest.mark.rule("R5")
+@pytest.mark.needs("sight of all namespaces")
+@pytest.mark.isolated(pid_namespace=False)
+def test_neighbours(scratch: Path) -> None:
+    """NS_MNT_GET_NEXT from the caller's namespace passes the new ones, in the order of their ids,
+    and ends with ENOENT; NS_MNT_GET_PREV is the way back. Each step's descriptor is closed on
+    exec, and holds nothing once it is closed."""
+    leaf = tmpfs(scratch / "leaf")
+    here = current_mnt_ns()
+    fds = [new_ns(leaf) for _ in range(3)]
+    gone = ns_id(fds[1])
+    os.close(fds.pop(1))
+    ids = [ns_id(fd) for fd in fds]
+
+    onwards = walk(here, NS_MNT_GET_NEXT)
+    back = walk(fds[-1], NS_MNT_GET_PREV)
+
+    assert onwards == sorted(set(onwards))
+    assert back == sorted(set(back), reverse=True)
+    own = [ns_id(here), *ids]
+    assert [number for number in onwards if number in own] == ids
+    assert [number for number in back if number in own] == [ids[0], ns_id(here)]
+    assert gone not in onwards
+    assert gone not in back
+
+
+@pytest.mark.rule("R6")
+@pytest.mark.needs("sight of all namespaces", "listns")
+@pytest.mark.isolated(pid_namespace=False)
+def test_listed_while_held(scratch: Path) -> None:
+    """listns(2) lists the namespace from the call on until its last holder, a descriptor or a
+    task, is gone; what a refused call made on its way is not listed."""
+    leaf = tmpfs(scratch / "leaf")
+    fds = [new_ns(leaf) for _ in range(2)]
+    ids = [ns_id(fd) for fd in fds]
+
+    def listed() -> list[int]:
+        found = listns()
+        assert found == sorted(set(found))
+        return [number for number in found if number in ids]
+
+    assert listed() == ids
+    os.close(fds[0])
+    assert listed() == ids[1:]
+    with Visitor() as visitor:
+        visitor.enter(fds[1])
+        os.close(fds[1])
+        assert listed() == ids[1:]
+        visitor.leave()
+        assert listed() == []
+    before = listns()
+    unbindable = propagation(tmpfs(scratch / "unbindable"), MS_UNBINDABLE)
+    with refused(errno.EINVAL):
+        new_ns(unbindable)
+    assert listns() == before
+
+
+@pytest.mark.rule("R7")
+def test_kinds_for_setns(caller: Caller, scratch: Path) -> None:
+    """setns(2) takes the handle as CLONE_NEWNS or 0; any other kind, or another one besides, is
+    EINVAL, and moves nobody."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    fd = new_ns(leaf)
+    here = mnt_id_of("/")
+    others = (CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUTS, CLONE_FS, Clone(1))
+    for kinds in (*others, *(CLONE_NEWNS | other for other in others)):
+        with refused(errno.EINVAL):
+            setns(fd, kinds)
+    assert mnt_id_of("/") == here
+
+    with Visitor() as visitor:
+        for kinds in (Clone(0), CLONE_NEWNS):
+            visitor.run(lambda kinds=kinds: setns(fd, kinds))  # type: ignore[misc]
+            assert visitor.run(lambda: mnt_id_of("/")) == listmount(ns_fd=fd)[0]
+            visitor.leave()
+
+
+@pytest.mark.rule("R7")
+def test_other_descriptors_for_setns(scratch: Path) -> None:
+    """What open_tree(2) returns without OPEN_TREE_NAMESPACE, and a handle reopened with O_PATH,
+    is EBADF for setns(2); a handle reopened for reading is as good as the first."""
+    leaf = tmpfs(scratch / "leaf")
+    fd = new_ns(leaf)
+    link = f"/proc/self/fd/{fd}"
+    for other in (
+        open_tree(AT_FDCWD, leaf, 0),
+        open_tree(AT_FDCWD, leaf, OPEN_TREE_CLONE),
+        open_tree(AT_FDCWD, link, 0),
+        os.open(link, os.O_PATH),
+    ):
+        with refused(errno.EBADF):
+            setns(other, CLONE_NEWNS)
+    again = os.open(link, os.O_RDONLY)
+    assert ns_inode(again) == ns_inode(fd)
+    setns(again, CLONE_NEWNS)
+    assert mnt_id_of("/") == listmount(ns_fd=fd)[0]
+
+
+@pytest.mark.rule("R8")
+@pytest.mark.needs("mount events")
+def test_mount_events(caller: Caller, scratch: Path) -> None:
+    """fanotify marks the handle (FAN_MARK_MNTNS): everyone who watches hears once of each mount
+    attached and detached inside, by its id, and of nothing that happens in another namespace."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    fd, other = new_ns(leaf), new_ns(leaf)
+    first, second = mount_watch(fd), mount_watch(fd, other)
+
+    def heard() -> list[object]:
+        return [mount_events(first, 1), mount_events(second, 1)]
+
+    with Visitor() as visitor:
+        visitor.enter(fd)
+        visitor.run(lambda: mount("tmpfs", "/", "tmpfs"))
+        attached = listmount(ns_fd=fd)[-1]
+        assert heard() == [[(FAN_MNT_ATTACH, attached)]] * 2
+        visitor.leave()
+        visitor.enter(fd)  # its root is now what was mounted there
+        visitor.run(lambda: umount2("/", MNT_DETACH))
+        assert heard() == [[(FAN_MNT_DETACH, attached)]] * 2
+        visitor.enter(other)
+        visitor.run(lambda: mount("tmpfs", "/", "tmpfs"))
+        attached = listmount(ns_fd=other)[-1]
+        assert mount_events(second, 1) == [(FAN_MNT_ATTACH, attached)]
+        assert mount_events(first) == []
+
+
+@pytest.mark.rule("R8")
+@pytest.mark.needs("mount events")
+def test_mount_events_of_the_source(scratch: Path) -> None:
+    """The source's own mounts are no event of the new namespace, and neither is its making an
+    event of the source; a mount that propagates into it is one."""
+    private = tmpfs(scratch / "private")
+    shared = propagation(tmpfs(scratch / "shared"), MS_SHARED)
+    source = mount_watch(current_mnt_ns())
+    fd, fd_shared = new_ns(private), new_ns(shared)
+    watch, watch_shared = mount_watch(fd), mount_watch(fd_shared)
+    assert mount_events(source) == []
+
+    tmpfs(private / "below")
+    tmpfs(shared / "below")
+
+    assert [event for event, _ in mount_events(source, 1)] == [FAN_MNT_ATTACH] * 2
+    propagated = listmount(ns_fd=fd_shared)[-1]
+    assert mount_events(watch_shared, 1) == [(FAN_MNT_ATTACH, propagated)]
+    assert mount_events(watch) == []
+
+
+@pytest.mark.rule("R9")
+def test_bind_mount_of_the_handle(scratch: Path) -> None:
+    """The handle can be bind-mounted where it was made; there it is nsfs and the same namespace.
+    The namespace one is in, and any older one, is EINVAL: it could come to hold itself."""
+    leaf = tmpfs(scratch / "leaf")
+    target = write(tmpfs(scratch / "targets") / "target")
+
+    def bind(fd: int, where: Path | str = target) -> None:
+        mount(f"/proc/self/fd/{fd}", where, None, MS_BIND)
+
+    before = mount_table()
+    own = current_mnt_ns()
+    with holding(enter_new_mount_ns) as other:
+        newer = os.open(other.proc("ns/mnt"), os.O_RDONLY)
+        fd = new_ns(leaf)
+        for wanted in (fd, newer):
+            bind(wanted)
+            (bound,) = (mounted for mounted in mount_table() if mounted.mnt_point == str(target))
+            assert (bound.fs_type, bound.sb_magic) == ("nsfs", FsMagic.NSFS_MAGIC)
+            assert bound.mnt_root == f"mnt:[{os.fstat(wanted).st_ino}]"
+            assert ns_inode(str(target)) == ns_inode(wanted)
+            umount2(target)
+        with refused(errno.EINVAL):
+            bind(own)
+        unshare(CLONE_NEWNS)
+        for older in (own, newer, fd, current_mnt_ns()):
+            with refused(errno.EINVAL):
+                bind(older)
+    setns(own, CLONE_NEWNS)
+    assert mount_table() == before
+
+
+@pytest.mark.rule("R9")
+def test_bind_mount_from_inside(scratch: Path) -> None:
+    """Inside a new namespace its own handle, its maker's and that of one made before it are
+    EINVAL to bind; one made after it is not, wherever it was made."""
+    top = tmpfs(scratch / "top", "target")
+    (top / "proc").mkdir()
+    mount("/proc", top / "proc", None, MS_BIND)
+    maker = current_mnt_ns()
+    older, fd, newer = (new_ns(top, AT_RECURSIVE) for _ in range(3))
+    setns(fd, CLONE_NEWNS)
+    inside = new_ns(Path("/"))
+    for wanted in (maker, older, fd):
+        with refused(errno.EINVAL):
+            mount(f"/proc/self/fd/{wanted}", "/target", None, MS_BIND)
+    for wanted in (newer, inside):
+        mount(f"/proc/self/fd/{wanted}", "/target", None, MS_BIND)
+        assert ns_inode("/target") == ns_inode(wanted)
+        umount2("/target")

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whose a new namespace is, and what follows: who may ask for the owner, see it, and enter it.
+
+The cases on several owners use one family of user namespaces: the case's own, a child, a child of
+that child, and a second child beside it. Each makes a namespace of the same directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.utils.caps import capget, keep_only
+from tests.utils.constants import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    MNT_DETACH,
+    MS_BIND,
+    MS_SHARED,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.expect import refused
+from tests.utils.handover import fds_from_child
+from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.mounts import listmount, mount_table, statmount
+from tests.utils.nsfs import (
+    NS_GET_OWNER_UID,
+    NS_GET_PARENT,
+    NS_MNT_GET_NEXT,
+    NS_MNT_GET_PREV,
+    current_mnt_ns,
+    mnt_get_info,
+    mnt_get_neighbour,
+    ns_get_userns,
+    ns_id,
+    ns_inode,
+    ns_ioctl,
+)
+from tests.utils.process import holding, in_child
+from tests.utils.syscalls import mount, open_tree, setns, umount2, unshare
+from tests.utils.trees import propagation, tmpfs, write
+from tests.utils.userns import become_foreign, enter_new_mount_ns, enter_new_userns
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+pytestmark = pytest.mark.needs("user namespace")
+T = TypeVar("T")
+
+#: Each user namespace of the family with those it is in, itself first.
+LINEAGE = {
+    "own": ("own",),
+    "child": ("child", "own"),
+    "grandchild": ("grandchild", "child", "own"),
+    "sibling": ("sibling", "own"),
+}
+PAIRS = [(member, owner) for member in LINEAGE for owner in LINEAGE]
+
+
+def has_power(member: str, owner: str) -> bool:
+    """The rule: the power over a user namespace is with those in it, or in one it lies in."""
+    return member in LINEAGE[owner]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The user namespaces, and a mount namespace made in each."""
+
+    userns: dict[str, int]
+    handles: dict[str, int]
+
+    def everyone(self, question: Callable[[int], T]) -> dict[tuple[str, str], T]:
+        """Have each member, with all capabilities there are in it, ask of each owner's handle."""
+        found = {}
+        for member, userns in self.userns.items():
+
+            def ask(member: str = member, userns: int = userns) -> dict[str, T]:
+                if member != "own":
+                    setns(userns, CLONE_NEWUSER)
+                return {owner: question(handle) for owner, handle in self.handles.items()}
+
+            for owner, answer in in_child(ask).items():
+                found[member, owner] = answer
+        return found
+
+
+def make_family(leaf: Path) -> Family:
+    """Let each of the four copy *leaf*; their descriptors arrive in messages."""
+
+    def copy() -> list[int]:
+        return [os.open("/proc/self/ns/user", os.O_RDONLY), open_tree(AT_FDCWD, leaf, FLAGS)]
+
+    def children(count: int) -> Callable[[], Sequence[int]]:
+        def run() -> list[int]:
+            fds = []
+            for _ in range(count):
+                enter_new_userns()
+                fds += copy()
+            return fds
+
+        return run
+
+    fds = [*copy(), *fds_from_child(children(2)), *fds_from_child(children(1))]
+    return Family(
+        dict(zip(LINEAGE, fds[::2], strict=True)), dict(zip(LINEAGE, fds[1::2], strict=True))
+    )
+
+
+def answer(question: Callable[[], object]) -> object:
+    """What *question* gives, or the name of the errno it is refused with."""
+    try:
+        return question()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+
+
+@pytest.mark.rule("U2", "U3")
+def test_owner_is_the_callers_user_namespace(scratch: Path) -> None:
+    """NS_GET_USERNS of each new namespace is the user namespace it was made in, three deep too;
+    it is EPERM for those the owner does not lie in."""
+    family = make_family(tmpfs(scratch / "leaf"))
+    inodes = {owner: ns_inode(fd) for owner, fd in family.userns.items()}
+
+    found = family.everyone(lambda handle: answer(lambda: ns_inode(ns_get_userns(handle))))
+
+    assert found == {
+        (member, owner): inodes[owner] if has_power(member, owner) else "EPERM"
+        for member, owner in PAIRS
+    }
+
+
+@pytest.mark.rule("U3")
+def test_no_parent_and_no_owner_uid(scratch: Path) -> None:
+    """A mount namespace has no parent, and no owner's uid of its own: both ioctls are EINVAL."""
+    fd = open_tree(AT_FDCWD, tmpfs(scratch / "leaf"), FLAGS)
+    for request in (NS_GET_PARENT, NS_GET_OWNER_UID):
+        with refused(errno.EINVAL):
+            ns_ioctl(fd, request)
+
+
+@pytest.mark.rule("U7", "U8")
+def test_who_sees_it_by_id(scratch: Path) -> None:
+    """By its id a namespace is listed to those with power over its owner; for others, whatever
+    they may do at home, listmount(2) is ENOENT and statmount(2) EPERM. By descriptor everyone
+    sees the tree, and those with power over the owner the hidden base too."""
+    leaf = tmpfs(scratch / "leaf")
+    owners, foreigners = (
+        predict_copy(leaf, recursive=False, foreign=foreign).lines() for foreign in (False, True)
+    )
+    assert owners == foreigners  # a private mount: it is the same for all
+    family = make_family(leaf)
+
+    def look(handle: int) -> tuple[object, ...]:
+        mnt_id = ns_id(handle)
+        (top,) = listmount(ns_fd=handle)
+        base = statmount(top, ns_fd=handle).mnt_parent_id
+        return (
+            answer(lambda: listmount(ns_id=mnt_id) == [top]),
+            answer(lambda: statmount(top, ns_id=mnt_id).mnt_point),
+            answer(lambda: statmount(base, ns_fd=handle).fs_type),
+            namespace_tree(handle).lines(),
+            mnt_get_info(handle).nr_mounts,
+        )
+
+    found = family.everyone(look)
+
+    assert found == {
+        (member, owner): (
+            (True, "/", "nullfs") if has_power(member, owner) else ("ENOENT", "EPERM", "EPERM")
+        )
+        + (owners, 1)
+        for member, owner in PAIRS
+    }
+
+
+@pytest.mark.rule("U4", "U6")
+def test_who_may_enter(scratch: Path) -> None:
+    """A namespace is entered from its owner or from above; from below, or from beside, with all
+    capabilities of one's own user namespace, setns(2) is EPERM."""
+    leaf = tmpfs(scratch / "leaf", "leaf.txt")
+    family = make_family(leaf)
+
+    def enter(handle: int) -> object:
+        (top,) = listmount(ns_fd=handle)
+
+        def go() -> bool:
+            setns(handle, CLONE_NEWNS)
+            return listmount() == [top] == listmount(ns_fd=handle)
+
+        return answer(go)
+
+    found = family.everyone(enter)
+
+    assert found == {
+        (member, owner): True if has_power(member, owner) else "EPERM" for member, owner in PAIRS
+    }
+
+
+@pytest.mark.rule("U5")
+def test_caller_from_above_is_foreign(scratch: Path) -> None:
+    """A caller that sits in a mount namespace of a user namespace below its own is foreign as
+    well: slaves for shared mounts, everything locked, nothing left out, and its own namespace."""
+
+    def below() -> None:
+        enter_new_userns()
+        enter_new_mount_ns()
+        top = tmpfs(scratch / "top", "covered/under.txt")
+        tmpfs(top / "covered", "cover.txt")
+        propagation(top, MS_SHARED, recursive=True)
+
+    own = ns_inode("/proc/self/ns/user")
+    with holding(below) as other:
+        setns(os.open(other.proc("ns/mnt"), os.O_RDONLY), CLONE_NEWNS)
+        assert ns_inode(ns_get_userns(current_mnt_ns())) != own
+        top = scratch / "top"
+        expected = predict_copy(top, recursive=True, foreign=True)
+        before = mount_table()
+
+        with refused(errno.EINVAL):
+            open_tree(AT_FDCWD, top, FLAGS)
+        fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+
+        assert mount_table() == before
+    assert ns_inode(ns_get_userns(fd)) == own
+    assert namespace_tree(fd).lines() == expected.lines()
+    setns(fd, CLONE_NEWNS)
+    for path in ("/covered", "/"):
+        with refused(errno.EINVAL):
+            umount2(path, MNT_DETACH)
+    assert os.listdir("/covered") == ["cover.txt"]
+
+
+def lose_capabilities() -> None:
+    """Stay who one is, without capabilities."""
+    keep_only()
+
+
+def become_nobody() -> None:
+    """Take on a uid that owns nothing."""
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    assert capget().effective == 0
+
+
+@pytest.mark.rule("U4", "U7", "U8")
+@pytest.mark.parametrize(
+    "lower",
+    [
+        lose_capabilities,
+        # Root, since a second uid must be mapped.
+        pytest.param(become_nobody, marks=pytest.mark.needs("root")),
+    ],
+)
+def test_inherited_by_the_unprivileged(lower: Callable[[], None], scratch: Path) -> None:
+    """Who inherits the handle without privilege sees all mounts by it, and its owner; by id there
+    is nothing to see, the base is hidden, and it can neither be entered nor mounted."""
+    top = tmpfs(scratch / "top")
+    tmpfs(top / "child")
+    target = write(scratch / "target")
+    lines = predict_copy(top, recursive=True).lines()
+    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    mnt_id, ids = ns_id(fd), listmount(ns_fd=fd)
+    base = statmount(ids[0], ns_fd=fd).mnt_parent_id
+
+    lower()
+
+    assert namespace_tree(fd).lines() == lines
+    assert (mnt_get_info(fd).mnt_ns_id, mnt_get_info(fd).nr_mounts) == (mnt_id, len(ids))
+    assert ns_inode(ns_get_userns(fd)) == ns_inode("/proc/self/ns/user")
+    with refused(errno.ENOENT):
+        listmount(ns_id=mnt_id)
+    for call in (
+        lambda: statmount(ids[0], ns_id=mnt_id),
+        lambda: statmount(base, ns_fd=fd),
+        lambda: listmount(base, ns_fd=fd),
+        lambda: setns(fd, CLONE_NEWNS),
+        lambda: mount(f"/proc/self/fd/{fd}", target, None, MS_BIND),
+    ):
+        with refused(errno.EPERM):
+            call()
+
+
+@pytest.mark.rule("U4", "U7")
+def test_creator_of_the_owner(scratch: Path) -> None:
+    """The uid that made a user namespace has power over what that owns, capabilities or not: it
+    sees the namespace by id. It cannot enter, for want of capabilities at home: EPERM."""
+    leaf = tmpfs(scratch / "leaf")
+
+    def made_below() -> list[int]:
+        become_foreign()
+        return [open_tree(AT_FDCWD, leaf, FLAGS)]
+
+    (fd,) = fds_from_child(made_below)
+
+    lose_capabilities()
+
+    assert listmount(ns_id=ns_id(fd)) == listmount(ns_fd=fd)
+    assert mount_table(ns_id=ns_id(fd)) == mount_table(ns_fd=fd)
+    with refused(errno.EPERM):
+        setns(fd, CLONE_NEWNS)
+
+
+@pytest.mark.rule("U9")
+@pytest.mark.isolated(pid_namespace=False)  # so that it is not that alone which refuses
+@pytest.mark.parametrize("state", ["foreign", "no_capabilities", "new_pid_namespace"])
+def test_neighbours_are_for_the_privileged(state: str, scratch: Path) -> None:
+    """NS_MNT_GET_NEXT and NS_MNT_GET_PREV are EPERM without CAP_SYS_ADMIN in the initial user
+    namespace, and outside the initial PID namespace, on the owner's own handle too."""
+    leaf = tmpfs(scratch / "leaf")
+    if state == "foreign":
+        become_foreign()
+    fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(3)]
+    if state == "no_capabilities":
+        lose_capabilities()
+    elif state == "new_pid_namespace":
+        unshare(CLONE_NEWPID)
+
+    def ask() -> list[object]:
+        return [
+            answer(lambda request=request: mnt_get_neighbour(fds[1], request))  # type: ignore[misc]
+            for request in (NS_MNT_GET_NEXT, NS_MNT_GET_PREV)
+        ]
+
+    # In a child, since it is children that are in a new PID namespace.
+    assert in_child(ask) == ["EPERM", "EPERM"]
