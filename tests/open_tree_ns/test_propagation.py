@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Propagation between a copy and its source: both ways for an owner, one way for a foreign caller.
+
+The tree of these cases has a mount of each propagation type on it. Mounts appear in up to three
+places: at the ``master`` of the source, at the ``source``, and ``inside`` the new namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MNT_DETACH,
+    MS_PRIVATE,
+    MS_SHARED,
+    MS_SLAVE,
+    MS_UNBINDABLE,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_NAMESPACE,
+    MountFlags,
+)
+from tests.utils.copies import Copy, made_by_a_child
+from tests.utils.expect import refused
+from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.mounts import mount_table
+from tests.utils.syscalls import mount, open_tree, pivot_root, setns, umount2
+from tests.utils.trees import bind, propagation, tmpfs
+
+SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+FLAGS = SINGLE | AT_RECURSIVE
+
+#: Where mounts are made, for each type of source; the names are those of the directories too.
+ORIGINS = {
+    "private": ("source", "inside"),
+    "shared": ("source", "inside"),
+    "slave": ("master", "source", "inside"),
+    "both": ("master", "source", "inside"),
+}
+
+
+def typed_tree(scratch: Path) -> Path:
+    """A tmpfs with a mount of each propagation type on it; masters are beside it.
+
+    The type ``both`` is a slave that is shared as well.
+    """
+    top = tmpfs(scratch / "top")
+    for kind in ("private", "shared", "unbindable"):
+        tmpfs(top / kind)
+    propagation(top / "shared", MS_SHARED)
+    propagation(top / "unbindable", MS_UNBINDABLE)
+    for kind in ("slave", "both"):
+        propagation(tmpfs(scratch / "master" / kind), MS_SHARED)
+        propagation(bind(scratch / "master" / kind, top / kind), MS_SLAVE)
+    propagation(top / "both", MS_SHARED)
+    for kind, origins in ORIGINS.items():
+        for origin in origins:
+            (top / kind / origin).mkdir()
+    return top
+
+
+Facts = tuple[MountFlags, int, int]
+
+
+def facts_of(mount_point: str, *, ns_fd: int = -1) -> Facts:
+    """Type, peer group and master of the topmost mount at a mount point."""
+    found = [m for m in mount_table(ns_fd=ns_fd) if m.mnt_point == mount_point][-1]
+    return found.mnt_propagation, found.mnt_peer_group, found.mnt_master
+
+
+def expected_facts(top: Path, *, foreign: bool) -> dict[str, Facts]:
+    """The rule for the children of :func:`typed_tree`, said without the model."""
+    source = {kind: facts_of(str(top / kind)) for kind in (*ORIGINS, "unbindable")}
+    shared, slave, both = source["shared"], source["slave"], source["both"]
+    assert (shared[0], slave[0], both[0]) == (MS_SHARED, MS_SLAVE, MS_SHARED | MS_SLAVE)
+    assert len({shared[1], slave[2], both[1], both[2], 0}) == 5
+    if foreign:
+        return {
+            "/private": (MS_PRIVATE, 0, 0),
+            "/shared": (MS_SLAVE, 0, shared[1]),
+            "/slave": slave,
+            "/both": (MS_SLAVE, 0, both[1]),
+            "/unbindable": (MS_UNBINDABLE, 0, 0),
+        }
+    return {
+        "/private": (MS_PRIVATE, 0, 0),
+        "/shared": shared,
+        "/slave": slave,
+        "/both": both,
+    }
+
+
+@pytest.mark.rule("G1", "G2")
+def test_groups_of_children(caller: Caller, scratch: Path) -> None:
+    """The owner's copies are in the peer group of their source and have its master; a foreign
+    caller's copy of a shared mount is a slave of that group and not shared; a slave keeps its
+    master, a private mount stays private."""
+    top = typed_tree(scratch)
+    facts = expected_facts(top, foreign=caller.foreign)
+    expected = predict_copy(top, recursive=True, foreign=caller.foreign)
+    source = mount_table()
+    caller.act()
+
+    fd = open_tree(AT_FDCWD, top, FLAGS)
+
+    got = {
+        str(m.mnt_point): (m.mnt_propagation, m.mnt_peer_group, m.mnt_master)
+        for m in mount_table(ns_fd=fd)
+    }
+    assert got == {"/": (MS_PRIVATE, 0, 0), **facts}
+    assert namespace_tree(fd).lines() == expected.lines()
+    assert mount_table() == source
+
+
+@pytest.mark.rule("G1", "G2")
+def test_group_of_the_top(caller: Caller, scratch: Path) -> None:
+    """The same holds for the top of a copy, of the whole mount and of a sub-directory."""
+    top = typed_tree(scratch)
+    facts = expected_facts(top, foreign=caller.foreign)
+    facts.pop("/unbindable", None)
+    caller.act()
+
+    whole = {kind: open_tree(AT_FDCWD, f"{top}{kind}", SINGLE) for kind in facts}
+    inner = {kind: open_tree(AT_FDCWD, f"{top}{kind}/source", SINGLE) for kind in facts}
+
+    assert {kind: facts_of("/", ns_fd=fd) for kind, fd in whole.items()} == facts
+    assert {kind: facts_of("/", ns_fd=fd) for kind, fd in inner.items()} == facts
+
+
+@contextmanager
+def copy_of(top: Path, caller: Caller) -> Iterator[Copy]:
+    """A recursive copy made by *caller* in a child."""
+    with made_by_a_child(caller.act, lambda: open_tree(AT_FDCWD, top, FLAGS)) as copy:
+        yield copy
+
+
+Places = dict[tuple[str, str], list[str]]
+
+
+class Stage:
+    """The three places, and what is mounted in them."""
+
+    def __init__(self, top: Path, copy: Copy) -> None:
+        self.top, self.copy = top, copy
+
+    def directory(self, kind: str, place: str, origin: str) -> str:
+        """Where a mount made at *origin* is seen from *place*."""
+        roots = {
+            "master": self.top.parent / "master" / kind,
+            "source": self.top / kind,
+            "inside": Path("/") / kind,
+        }
+        return str(roots[place] / origin)
+
+    def mount_everywhere(self) -> None:
+        """Mount something at each origin, in the directory of its name."""
+
+        def mount_at(place: str) -> None:
+            for kind, origins in ORIGINS.items():
+                if place in origins:
+                    mount("tmpfs", self.directory(kind, place, place), "tmpfs")
+
+        mount_at("master")
+        mount_at("source")
+        self.copy.inside(lambda: mount_at("inside"))
+
+    def unmount(self, place: str) -> None:
+        """Unmount at *place* whatever is seen there."""
+
+        def work() -> None:
+            for (kind, origin), places in seen.items():
+                if place in places:
+                    umount2(self.directory(kind, place, origin))
+
+        seen = self.seen()
+        if place == "inside":
+            self.copy.inside(work)
+        else:
+            work()
+
+    def seen(self) -> Places:
+        """For each type and origin: the places where that mount is."""
+        outside = {m.mnt_point for m in mount_table()}
+        inside = {m.mnt_point for m in mount_table(ns_fd=self.copy.ns_fd)}
+        return {
+            (kind, origin): [
+                place
+                for place in origins
+                if self.directory(kind, place, origin) in (inside if place == "inside" else outside)
+            ]
+            for kind, origins in ORIGINS.items()
+            for origin in origins
+        }
+
+
+#: Where a mount goes that is made at (type of source, origin).
+TO_ALL = ["master", "source", "inside"]
+TO_BOTH = ["source", "inside"]
+FLOW: dict[Caller, Places] = {
+    Caller.OWNER: {
+        ("private", "source"): ["source"],
+        ("private", "inside"): ["inside"],
+        ("shared", "source"): TO_BOTH,
+        ("shared", "inside"): TO_BOTH,
+        ("slave", "master"): TO_ALL,
+        ("slave", "source"): ["source"],
+        ("slave", "inside"): ["inside"],
+        ("both", "master"): TO_ALL,
+        ("both", "source"): TO_BOTH,
+        ("both", "inside"): TO_BOTH,
+    },
+    Caller.FOREIGN: {
+        ("private", "source"): ["source"],
+        ("private", "inside"): ["inside"],
+        ("shared", "source"): TO_BOTH,
+        ("shared", "inside"): ["inside"],
+        ("slave", "master"): TO_ALL,
+        ("slave", "source"): ["source"],
+        ("slave", "inside"): ["inside"],
+        ("both", "master"): TO_ALL,
+        ("both", "source"): TO_BOTH,
+        ("both", "inside"): ["inside"],
+    },
+}
+NOWHERE: Places = {key: [] for key in FLOW[Caller.OWNER]}
+
+
+@pytest.mark.rule("G1", "G3")
+def test_mounts_and_unmounts_flow(caller: Caller, scratch: Path) -> None:
+    """What is mounted at a master, at the source or inside appears where the type says: for an
+    owner both ways, for a foreign caller inside only and never back; unmounted where it was made,
+    it is gone everywhere."""
+    top = typed_tree(scratch)
+    with copy_of(top, caller) as copy:
+        stage = Stage(top, copy)
+        before = mount_table(), mount_table(ns_fd=copy.ns_fd)
+
+        stage.mount_everywhere()
+        assert stage.seen() == FLOW[caller]
+
+        for place in TO_ALL:
+            stage.unmount(place)
+        assert stage.seen() == NOWHERE
+        assert (mount_table(), mount_table(ns_fd=copy.ns_fd)) == before
+
+
+@pytest.mark.rule("G1", "G3")
+def test_unmounting_inside(caller: Caller, scratch: Path) -> None:
+    """What has come from outside may be unmounted inside. In an owner's copy that unmounts it at
+    the source's peers as well; in a foreign caller's copy it stays everywhere else."""
+    top = typed_tree(scratch)
+    with copy_of(top, caller) as copy:
+        stage = Stage(top, copy)
+        stage.mount_everywhere()
+
+        stage.unmount("inside")
+
+        left = {
+            key: [place for place in places if place != "inside"]
+            for key, places in FLOW[caller].items()
+        }
+        if caller is Caller.OWNER:
+            left[("shared", "source")] = []
+            left[("shared", "inside")] = []
+            left[("both", "master")] = ["master"]
+            left[("both", "source")] = []
+            left[("both", "inside")] = []
+        assert stage.seen() == left
+
+
+@pytest.mark.rule("G1", "G2")
+def test_two_copies_of_one_source(caller: Caller, scratch: Path) -> None:
+    """An owner's two copies of a shared mount are peers of the source and of each other; a foreign
+    caller's are slaves of the source, and see nothing of one another."""
+    source = propagation(tmpfs(scratch / "source"), MS_SHARED)
+    for name in ("source", "one", "two"):
+        (source / name).mkdir()
+
+    with copy_of(source, caller) as one, copy_of(source, caller) as two:
+        copies = {"one": one, "two": two}
+        mount("tmpfs", source / "source", "tmpfs")
+        for name, copy in copies.items():
+            copy.inside(partial(mount, "tmpfs", f"/{name}", "tmpfs"))
+        prefix = str(source)
+        points = [str(m.mnt_point) for m in mount_table()]
+        seen = {"source": sorted(p[len(prefix) :] for p in points if p.startswith(f"{prefix}/"))}
+        for name, copy in copies.items():
+            points = [str(m.mnt_point) for m in mount_table(ns_fd=copy.ns_fd)]
+            seen[name] = sorted(point for point in points if point != "/")
+
+    everything = ["/one", "/source", "/two"]
+    if caller.foreign:
+        assert seen == {
+            "source": ["/source"],
+            "one": ["/one", "/source"],
+            "two": ["/source", "/two"],
+        }
+    else:
+        assert seen == {"source": everything, "one": everything, "two": everything}
+
+
+@pytest.mark.rule("G3", "K1")
+@pytest.mark.needs("user namespace")
+def test_only_the_root_of_what_arrives_is_free(scratch: Path) -> None:
+    """A tree that arrives in a foreign caller's copy can be unmounted there as a whole; the mounts
+    on it are locked to it."""
+    source = propagation(tmpfs(scratch / "source"), MS_SHARED)
+    tree = tmpfs(scratch / "tree", "cover-me/secret")
+    tmpfs(tree / "cover-me")
+    (source / "place").mkdir()
+
+    def take_apart() -> list[str]:
+        with refused(errno.EINVAL):
+            umount2("/place/cover-me", MNT_DETACH)
+        umount2("/place", MNT_DETACH)
+        return [str(m.mnt_point) for m in mount_table()]
+
+    with copy_of(source, Caller.FOREIGN) as copy:
+        bind(tree, source / "place", recursive=True)
+        points = [m.mnt_point for m in mount_table(ns_fd=copy.ns_fd)]
+        assert points == ["/", "/place", "/place/cover-me"]
+
+        left = copy.inside(take_apart)
+
+        assert left == ["/"]
+        assert {m.mnt_point for m in mount_table()} >= {
+            str(source / "place"),
+            str(source / "place/cover-me"),
+        }
+
+
+@pytest.mark.rule("G6")
+def test_pivot_root_needs_a_private_root(scratch: Path) -> None:
+    """In an owner's copy of a shared mount pivot_root(2) is EINVAL until the root is private; then
+    it works, and the source keeps its mounts."""
+    top = tmpfs(scratch / "top")
+    tmpfs(top / "new", "new.txt")
+    (top / "new/old").mkdir()
+    propagation(top, MS_SHARED, recursive=True)
+    source = mount_table()
+    here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+
+    with refused(errno.EINVAL):
+        pivot_root("/new", "/new/old")
+    mount(None, "/", None, MS_PRIVATE)
+    with refused(errno.EINVAL):  # the place for the old root is on a shared mount still
+        pivot_root("/new", "/new/old")
+    mount(None, "/new", None, MS_PRIVATE)
+    pivot_root("/new", "/new/old")
+
+    assert sorted(os.listdir("/")) == ["new.txt", "old"]
+    assert sorted(str(m.mnt_point) for m in mount_table()) == ["/", "/old"]
+    setns(here, CLONE_NEWNS)
+    assert mount_table() == source

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A copy made by another task, so that the case itself stays on the owner's side of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tests.utils.constants import CLONE_NEWNS, CLONE_NEWUSER
+from tests.utils.nsfs import ns_inode
+from tests.utils.process import holding, in_child
+from tests.utils.syscalls import setns
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A new mount namespace, and the user namespace of the task that made it."""
+
+    ns_fd: int
+    userns_fd: int
+
+    def inside(self, function: Callable[[], T]) -> T:
+        """What *function* returns inside, as root of the maker's user namespace (in a child)."""
+
+        def run() -> T:
+            # Entering the user namespace one is in already is an error.
+            if ns_inode(self.userns_fd) != ns_inode("/proc/self/ns/user"):
+                setns(self.userns_fd, CLONE_NEWUSER)
+            setns(self.ns_fd, CLONE_NEWNS)
+            return function()
+
+        return in_child(run)
+
+
+@contextmanager
+def made_by_a_child(become: Callable[[], None], make: Callable[[], int]) -> Iterator[Copy]:
+    """Have a child call *become* and then *make*, which returns a mount namespace; hold that.
+
+    What the child raises is raised here.
+    """
+
+    def work() -> None:
+        become()
+        setns(make(), CLONE_NEWNS)
+
+    with holding(work) as child:
+        yield Copy(
+            os.open(child.proc("ns/mnt"), os.O_RDONLY | os.O_CLOEXEC),
+            os.open(child.proc("ns/user"), os.O_RDONLY | os.O_CLOEXEC),
+        )
