@@ -98,16 +98,19 @@ class _Run:
             os.close(read_end)
             Child(self._item, self._facts, write_end, self._stacks, mask).run()
 
-        # A Ctrl-C on its way must not be handled by the child, as if it were this process.
+        # A Ctrl-C must not be handled by the child as if it were this process, nor here before
+        # this process is ready to kill the child.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             try:
-                process = self._keeper.start(self._facts, write_end, in_child)
+                process = self._keeper.start(write_end, in_child)
+            except BaseException:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                raise
             finally:
                 os.close(write_end)
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             try:
-                self._supervise(process, read_end)
+                self._supervise(process, read_end, mask)
             finally:
                 process.close()
         finally:
@@ -116,12 +119,13 @@ class _Run:
             raise self._ending
         return Outcome(self._reports.get("teardown"), self._last)
 
-    def _supervise(self, process: Process, events: int) -> None:
-        """See *process* to its end, whatever happens."""
+    def _supervise(self, process: Process, events: int, mask: set[int]) -> None:
+        """See *process* to its end, whatever happens; *mask* is the signal mask to do it with."""
         problem: str | None = None
         kind: dict[str, object] = {}
         gone: bool | None = None
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if not self._wait(process, events):
                 phase = self._phase()
                 problem = f"Timeout (>{self._limit:g} s) in {phase}"
