@@ -103,7 +103,7 @@ class _Run:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             try:
-                process = self._keeper.start(write_end, in_child)
+                process = self._keeper.start(self._facts, write_end, in_child)
             except BaseException:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 raise
