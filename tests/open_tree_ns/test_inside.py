@@ -27,7 +27,7 @@ from tests.utils.expect import outcome, refused
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
 from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_id, ns_inode
-from tests.utils.process import holding
+from tests.utils.process import holding, sharing_fs
 from tests.utils.syscalls import attach, mount, open_tree, setns, umount2, unshare
 from tests.utils.trees import fresh_tmpfs, tmpfs, write
 from tests.utils.userns import enter_new_mount_ns
@@ -160,6 +160,20 @@ def test_thread_refuses_entry(scratch: Path) -> None:
 
 
 @pytest.mark.rule("N2")
+def test_process_with_the_same_root_refuses_entry(scratch: Path) -> None:
+    """A process made with CLONE_FS shares root and directory as a thread does: EINVAL while it
+    lives."""
+    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    before = place()
+    with sharing_fs():
+        with refused(errno.EINVAL):
+            setns(fd, CLONE_NEWNS)
+        assert place() == before
+    setns(fd, CLONE_NEWNS)
+    assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
+
+
+@pytest.mark.rule("N2")
 def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
     """Once the other thread is gone, nothing is shared, and entering works."""
     fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
@@ -167,8 +181,9 @@ def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
     other.start()
     other.join()
     task = Path(f"/proc/self/task/{other.native_id}")
-    while task.exists():  # join() waits for the thread's end in Python, not in the kernel
-        pass
+    for _ in range(1 << 20):  # join() waits for the thread's end in Python, not in the kernel
+        if not task.exists():
+            break
     setns(fd, CLONE_NEWNS)
     assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
 

@@ -8,6 +8,7 @@ that sits in a namespace while the case looks at it from outside.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import signal
@@ -17,6 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
+
+from tests.utils.constants import CLONE_FS
+from tests.utils.syscalls import syscall
 
 T = TypeVar("T")
 
@@ -128,3 +132,26 @@ def holding(function: Callable[[], object]) -> Iterator[Holder]:
         if pid:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+_CLONE3 = 435 + (110 if os.uname().machine == "alpha" else 0)
+
+
+@contextmanager
+def sharing_fs() -> Iterator[int]:
+    """A process that shares root and working directory with the caller (CLONE_FS), until the block
+    ends. Only for a caller without threads."""
+    stay_read, stay_write = os.pipe()
+    # struct clone_args, first version: flags, pidfd, two tid pointers, exit signal, stack and tls.
+    arguments = (ctypes.c_uint64 * 8)(CLONE_FS, 0, 0, 0, signal.SIGCHLD, 0, 0, 0)
+    pid = syscall("clone3", _CLONE3, arguments, ctypes.c_size_t(ctypes.sizeof(arguments)))
+    if pid == 0:
+        os.close(stay_write)
+        os.read(stay_read, 1)
+        os._exit(0)
+    os.close(stay_read)
+    try:
+        yield pid
+    finally:
+        os.close(stay_write)
+        os.waitpid(pid, 0)

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Swapping the root from inside with MOVE_MOUNT_BENEATH, as the flag was designed to be used:
+enter a namespace with a bare root, put the real one together on the side, slide it underneath,
+step onto it, and take the bare one away."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MNT_DETACH,
+    MOVE_MOUNT_BENEATH,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.expect import outcome
+from tests.utils.locks import locks
+from tests.utils.model import base_of, namespace_tree, predict_copy
+from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
+from tests.utils.nsfs import ns_inode
+from tests.utils.syscalls import attach, move_mount, open_tree, setns, umount2
+from tests.utils.trees import fresh_tmpfs, tmpfs, write
+
+SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+CLONE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
+
+pytestmark = [
+    pytest.mark.needs("MOVE_MOUNT_BENEATH on the root"),
+    pytest.mark.fixed_by(
+        "c62a4766937e, ccfac16e0be5", "7.1", "MOVE_MOUNT_BENEATH on the rootfs, with its lock"
+    ),
+]
+
+
+def enter_bare_root(scratch: Path, caller: Caller) -> int:
+    """Stand on a bare tmpfs, alone in a new namespace; return the namespace."""
+    top = tmpfs(scratch / "bare", "bare.txt")
+    (top / "build").mkdir()
+    caller.act()
+    fd = open_tree(AT_FDCWD, top, SINGLE)
+    setns(fd, CLONE_NEWNS)
+    return fd
+
+
+def assemble(*files: str) -> int:
+    """A detached tree put together inside: a tmpfs with *files*, with another tmpfs on it, with
+    one more on that."""
+    top = tmpfs(Path("/build"), *files)
+    tmpfs(top / "child", "child.txt")
+    tmpfs(top / "child" / "deep", "deep.txt")
+    tree = open_tree(AT_FDCWD, top, CLONE)
+    umount2(top, MNT_DETACH)
+    return tree
+
+
+def slide_beneath(tree: int, path: str = "/") -> None:
+    """Move the detached *tree* beneath the topmost mount at *path*."""
+    move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+
+
+def swap_root(tree: int) -> None:
+    """The whole swap."""
+    slide_beneath(tree)
+    os.fchdir(tree)
+    os.chroot(".")
+    umount2(".", MNT_DETACH)
+
+
+@pytest.mark.rule("N6")
+def test_beneath_the_root(caller: Caller, scratch: Path) -> None:
+    """The tree goes between base and root: the caller and whoever enters still see the old root,
+    which is a child of the new one now."""
+    fd = enter_bare_root(scratch, caller)
+    base, old = base_of(fd), mnt_id_of("/")
+    tree = assemble("new.txt")
+    new = mnt_id_of(tree)
+
+    slide_beneath(tree)
+
+    assert (mnt_id_of("/"), sorted(os.listdir("/"))) == (old, ["bare.txt", "build"])
+    assert statmount(old).mnt_parent_id == new
+    assert statmount(new).mnt_parent_id == base.mnt_id
+    setns(fd, CLONE_NEWNS)
+    assert mnt_id_of("/") == old
+
+
+@pytest.mark.rule("N6", "K8")
+@pytest.mark.usefixtures("unlocked")
+def test_swap(caller: Caller, scratch: Path) -> None:
+    """After the swap only the new root is left, under the same base, whole. It is locked exactly
+    when the old one was: an owner may detach it, a foreign caller may not."""
+    fd = enter_bare_root(scratch, caller)
+    base = base_of(fd)
+    tmpfs(Path("/build"), "new.txt")
+    tmpfs(Path("/build/child"), "child.txt")
+    expected = predict_copy("/build", recursive=True)
+    tree = open_tree(AT_FDCWD, "/build", CLONE)
+    new, directory = mnt_id_of(tree), ns_inode(tree)
+
+    swap_root(tree)
+
+    assert mount_table()[0].mnt_id == mnt_id_of("/") == mnt_id_of(".") == mnt_id_of("..") == new
+    assert ns_inode("/") == ns_inode("/..") == directory
+    assert namespace_tree(fd).lines() == expected.lines()
+    assert base_of(fd) == base
+    assert locks() == {"/child": False}
+    setns(fd, CLONE_NEWNS)
+    assert mnt_id_of("/") == new
+
+    assert outcome(lambda: umount2("/", MNT_DETACH)) == ("EINVAL" if caller.foreign else "allowed")
+
+    setns(fd, CLONE_NEWNS)
+    assert mnt_id_of("/") == (new if caller.foreign else base.mnt_id)
+
+
+@pytest.mark.rule("N6", "K8")
+@pytest.mark.usefixtures("unlocked")
+def test_swap_twice(caller: Caller, scratch: Path) -> None:
+    """A swapped root can be swapped again; the lock moves on each time, and nothing of the former
+    roots stays behind."""
+    fd = enter_bare_root(scratch, caller)
+    base = base_of(fd)
+    swap_root(assemble("first.txt"))
+    os.mkdir("/build")
+    tree = assemble("second.txt")
+
+    swap_root(tree)
+
+    assert sorted(os.listdir("/")) == ["child", "second.txt"]
+    assert namespace_tree(fd).mount_points() == ["/", "/child", "/child/deep"]
+    assert base_of(fd) == base
+    assert locks() == {"/child": False, "/child/deep": False}
+    assert outcome(lambda: umount2("/", MNT_DETACH)) == ("EINVAL" if caller.foreign else "allowed")
+    assert len(listmount()) == (3 if caller.foreign else 0)
+
+
+@pytest.mark.rule("N6")
+def test_swap_to_a_tree_brought_along(scratch: Path) -> None:
+    """The new root may be a tree cloned before entering, in the namespace the caller came from."""
+    top = tmpfs(scratch / "top", "top.txt")
+    tmpfs(top / "child", "child.txt")
+    expected = predict_copy(top, recursive=True)
+    tree = open_tree(AT_FDCWD, top, CLONE)
+    fd = enter_bare_root(scratch, Caller.OWNER)
+
+    swap_root(tree)
+
+    assert namespace_tree(fd).lines() == expected.lines()
+    assert Path("/child/child.txt").read_text() == "child.txt"
+
+
+@pytest.mark.rule("N6")
+def test_swap_to_an_assembled_detached_tree(caller: Caller, scratch: Path) -> None:
+    """The new root can be put together without ever being mounted: mounts are moved into the
+    detached tree, which is then slid under the root as a whole."""
+    fd = enter_bare_root(scratch, caller)
+    tree, child = fresh_tmpfs(), fresh_tmpfs()
+    os.mkdir("child", dir_fd=tree)
+    inside = os.open("child", os.O_PATH | os.O_DIRECTORY, dir_fd=tree)
+    move_mount(child, "", inside, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+
+    swap_root(tree)
+
+    assert [mount.mnt_id for mount in mount_table()] == [mnt_id_of(tree), mnt_id_of(child)]
+    assert namespace_tree(fd).mount_points() == ["/", "/child"]
+
+
+@pytest.mark.rule("N6")
+def test_swap_leaves_others_where_they_are(scratch: Path) -> None:
+    """Unlike pivot_root(2) the swap moves nobody but who steps over: a directory held open is on
+    the old root still, dead now."""
+    fd = enter_bare_root(scratch, Caller.OWNER)
+    old = mnt_id_of("/")
+    held = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    tree = assemble("new.txt")
+    slide_beneath(tree)
+    os.fchdir(tree)
+    os.chroot(".")
+    # Still mounted: reachable by number only.
+    assert (mnt_id_of(held), old in listmount(ns_fd=fd)) == (old, True)
+
+    umount2(".", MNT_DETACH)
+
+    assert old not in listmount()
+    assert (mnt_id_of(held), sorted(os.listdir(held))) == (old, ["bare.txt", "build"])
+    assert outcome(lambda: open_tree(held, "", SINGLE | AT_EMPTY_PATH)) == "EINVAL"
+
+
+@pytest.mark.rule("N6")
+@pytest.mark.usefixtures("unlocked")
+def test_refusals(scratch: Path) -> None:
+    """Nothing goes beneath the base, nor beneath what is no mount's root, nor with something on
+    top of it, nor the root beneath itself: EINVAL, and nothing changes."""
+    fd = enter_bare_root(scratch, Caller.OWNER)
+    covered = assemble()
+    over = fresh_tmpfs()
+    move_mount(over, "", covered, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    before = mount_table()
+
+    found = {
+        "a covered tree": outcome(lambda: slide_beneath(covered)),
+        "a directory": outcome(lambda: slide_beneath(fresh_tmpfs(), "/build")),
+        "itself": outcome(lambda: move_mount(AT_FDCWD, "/", AT_FDCWD, "/", MOVE_MOUNT_BENEATH)),
+    }
+    assert mount_table() == before
+    os.chroot("/build")
+    os.chdir("/")
+    found["a chroot"] = outcome(lambda: slide_beneath(fresh_tmpfs()))
+    setns(fd, CLONE_NEWNS)
+    assert mount_table() == before
+    umount2("/", MNT_DETACH)
+    setns(fd, CLONE_NEWNS)
+    found["the base"] = outcome(lambda: slide_beneath(fresh_tmpfs()))
+
+    assert found == dict.fromkeys(
+        ["a covered tree", "a directory", "itself", "a chroot", "the base"], "EINVAL"
+    )
+    assert [mount.fs_type for mount in mount_table()] == ["nullfs"]
+
+
+@pytest.mark.needs("UNSHARE_EMPTY_MNTNS")
+@pytest.mark.rule("N6", "P16")
+@pytest.mark.usefixtures("unlocked")
+def test_from_nothing(scratch: Path) -> None:
+    """The whole design at once, without a mount of the host: a tmpfs made by fsmount(2) becomes a
+    namespace, is entered, and gives way to a root put together inside."""
+    first = fresh_tmpfs()
+    os.mkdir("build", dir_fd=first)
+    fd = open_tree(first, "", SINGLE | AT_EMPTY_PATH)
+    setns(fd, CLONE_NEWNS)
+    tree = fresh_tmpfs()
+    attach(tree, "/build")
+    write(Path("/build/root.txt"))
+    swap_root(open_tree(AT_FDCWD, "/build", CLONE))
+    assert (os.listdir("/"), len(listmount())) == (["root.txt"], 1)
+    assert base_of(fd).fs_type == "nullfs"
