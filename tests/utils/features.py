@@ -18,6 +18,7 @@ from tests.utils.caps import CAP_SYS_ADMIN, capget
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
+    CLONE_NEWPID,
     FSMOUNT_NAMESPACE,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
@@ -100,6 +101,13 @@ def _mount_events() -> None:
     mount_watch(current_mnt_ns())
 
 
+def _mount_proc() -> None:
+    enter_new_userns()
+    enter_new_mount_ns()
+    unshare(CLONE_NEWPID)
+    in_child(functools.partial(mount, "proc", tempfile.gettempdir(), "proc"))
+
+
 def _debugfs_automount() -> None:
     directory = Path(tempfile.gettempdir())
     mount("debugfs", directory, "debugfs")
@@ -149,6 +157,12 @@ FEATURES: dict[str, Callable[[], str | None]] = {
             "root that may be unmounted; it takes privilege over the machine's mount namespace, or "
             "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
             errno.EINVAL,
+        ),
+        (
+            "proc in a user namespace",
+            _mount_proc,
+            "proc that a user namespace may mount: the machine's own is covered in part, or absent",
+            errno.EPERM,
         ),
         ("listns", _list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),
         (
