@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How long a new namespace lives: exactly as long as something holds it, whatever that is."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import mmap
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MNT_DETACH,
+    MS_BIND,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.expect import refused
+from tests.utils.fanotify import mount_watch
+from tests.utils.limits import allow_mnt_namespaces
+from tests.utils.mounts import listmount, statmount
+from tests.utils.nsfs import (
+    NS_MNT_GET_NEXT,
+    NS_MNT_GET_PREV,
+    current_mnt_ns,
+    exists,
+    listns,
+    mnt_get_neighbour,
+    ns_get_userns,
+    ns_id,
+)
+from tests.utils.process import holding
+from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.trees import bind, tmpfs, write
+from tests.utils.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.visitor import Visitor
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+
+
+def closing(fd: int) -> Callable[[], None]:
+    """What closes *fd*."""
+    return partial(os.close, fd)
+
+
+class Holds:
+    """The ways to hold a namespace. Each is a method that takes the handle."""
+
+    def __init__(self, visitor: Visitor, targets: Path) -> None:
+        self._visitor = visitor
+        self._target = write(targets / "target")
+        #: A namespace older than any that is held.
+        self._before = current_mnt_ns()
+
+    def duplicate(self, fd: int) -> Callable[[], None]:
+        """The same open file once more."""
+        return closing(os.dup(fd))
+
+    def reopened(self, fd: int) -> Callable[[], None]:
+        """Another open file of the namespace."""
+        return closing(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY))
+
+    def path_only(self, fd: int) -> Callable[[], None]:
+        """An O_PATH descriptor of its file."""
+        return closing(os.open(f"/proc/self/fd/{fd}", os.O_PATH))
+
+    def message(self, fd: int) -> Callable[[], None]:
+        """A descriptor in a message that nobody has received yet."""
+        ours, theirs = socket.socketpair()
+        socket.send_fds(ours, [b"handle"], [fd])
+        ours.close()
+        return theirs.close
+
+    def task(self, fd: int) -> Callable[[], None]:
+        """A task inside."""
+        self._visitor.enter(fd)
+        return self._visitor.leave
+
+    def mountinfo(self, fd: int) -> Callable[[], None]:
+        """An open /proc/PID/mountinfo of a task that was inside and has left."""
+        return closing(
+            self._visitor.bring(fd, lambda: self._visitor.open_own_proc_file("mountinfo"))
+        )
+
+    def namespace_file(self, fd: int) -> Callable[[], None]:
+        """An open /proc/PID/ns/mnt of a task that was inside and has left."""
+        return closing(self._visitor.bring(fd, lambda: self._visitor.open_own_proc_file("ns/mnt")))
+
+    def bind_mount(self, fd: int) -> Callable[[], None]:
+        """A bind mount of the handle."""
+        mount(f"/proc/self/fd/{fd}", self._target, None, MS_BIND)
+        return partial(umount2, self._target)
+
+    def detached_mount(self, fd: int) -> Callable[[], None]:
+        """A mount of the handle that is attached nowhere."""
+        return closing(open_tree(AT_FDCWD, f"/proc/self/fd/{fd}", OPEN_TREE_CLONE))
+
+    def next_neighbour(self, fd: int) -> Callable[[], None]:
+        """What NS_MNT_GET_NEXT gave."""
+        return closing(neighbour(ns_id(fd), NS_MNT_GET_NEXT, self._before))
+
+    def previous_neighbour(self, fd: int) -> Callable[[], None]:
+        """What NS_MNT_GET_PREV gave."""
+        after = open_tree(AT_FDCWD, self._target.parent, FLAGS)
+        try:
+            return closing(neighbour(ns_id(fd), NS_MNT_GET_PREV, after))
+        finally:
+            os.close(after)
+
+
+def neighbour(number: int, request: int, start: int) -> int:
+    """The namespace with this id, reached from *start* step by step."""
+    step, info = mnt_get_neighbour(start, request)
+    while info.mnt_ns_id != number:
+        beyond, info = mnt_get_neighbour(step, request)
+        os.close(step)
+        step = beyond
+    return step
+
+
+#: What every caller can hold a namespace by, and what takes power over one's own mounts.
+FOR_ALL = (
+    Holds.duplicate,
+    Holds.reopened,
+    Holds.path_only,
+    Holds.message,
+    Holds.task,
+    Holds.mountinfo,
+    Holds.namespace_file,
+)
+FOR_OWNERS = (Holds.bind_mount, Holds.detached_mount)
+Kind = Callable[[Holds, int], Callable[[], None]]
+
+
+def orders(kinds: tuple[Kind, ...]) -> Iterator[tuple[Kind, ...]]:
+    """Each kind alone, every two in both orders, and all of them with each being the last."""
+    yield from ((kind,) for kind in kinds)
+    yield from itertools.permutations(kinds, 2)
+    for count in range(len(kinds)):
+        turned = kinds[count:] + kinds[:count]
+        yield turned
+        yield turned[::-1]
+
+
+def life(holds: Holds, leaf: Path, order: tuple[Kind, ...]) -> list[str]:
+    """Make a namespace, hold it in all ways of *order*, close the handle, let go one by one.
+
+    Return what was wrong: gone while held, or there when all have let go.
+    """
+    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    number = ns_id(fd)
+    releases = [kind(holds, fd) for kind in order]
+    os.close(fd)
+    names = [kind.__name__ for kind in order]
+    wrong = []
+    for count, release in enumerate(releases):
+        if not exists(number):
+            wrong.append(f"gone, though held by {names[count:]}; before that by {names[:count]}")
+        release()
+    if exists(number):
+        wrong.append(f"still there after {names}")
+    return wrong
+
+
+@pytest.mark.rule("T1", "T2")
+def test_held_by_any_holder(caller: Caller, scratch: Path) -> None:
+    """The namespace exists as long as one holder is left, of whatever kind and in whatever order
+    they let go; with the last one it is gone."""
+    leaf, targets = tmpfs(scratch / "leaf"), tmpfs(scratch / "targets")
+    caller.act()
+    kinds: tuple[Kind, ...] = FOR_ALL if caller.foreign else FOR_ALL + FOR_OWNERS
+
+    with Visitor() as visitor:
+        holds = Holds(visitor, targets)
+        wrong = [line for order in orders(kinds) for line in life(holds, leaf, order)]
+
+    assert wrong == []
+
+
+@pytest.mark.rule("T2")
+@pytest.mark.needs("sight of all namespaces")
+@pytest.mark.isolated(pid_namespace=False)
+def test_held_by_neighbours(scratch: Path) -> None:
+    """What NS_MNT_GET_NEXT and NS_MNT_GET_PREV return holds the namespace like its own handle."""
+    leaf, targets = tmpfs(scratch / "leaf"), tmpfs(scratch / "targets")
+    kinds: tuple[Kind, ...] = (
+        Holds.next_neighbour,
+        Holds.previous_neighbour,
+        Holds.reopened,
+        Holds.mountinfo,
+    )
+
+    with Visitor() as visitor:
+        holds = Holds(visitor, targets)
+        wrong = [line for order in orders(kinds) for line in life(holds, leaf, order)]
+
+    assert wrong == []
+
+
+@pytest.mark.rule("T2", "R6")
+@pytest.mark.needs("sight of all namespaces", "listns")
+@pytest.mark.isolated(pid_namespace=False)
+def test_held_but_not_listed(scratch: Path) -> None:
+    """An open mountinfo holds the namespace, yet nobody could enter it by that: listns(2) does
+    not list it, until NS_MNT_GET_NEXT has given out a handle again."""
+    leaf, targets = tmpfs(scratch / "leaf"), tmpfs(scratch / "targets")
+    with Visitor() as visitor:
+        holds = Holds(visitor, targets)
+        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        number, ids = ns_id(fd), listmount(ns_fd=fd)
+        close_mountinfo = holds.mountinfo(fd)
+        assert number in listns()
+
+        os.close(fd)
+        assert number not in listns()
+        assert listmount(ns_id=number) == ids
+        again = neighbour(number, NS_MNT_GET_NEXT, current_mnt_ns())
+        assert number in listns()
+        os.close(again)
+        assert number not in listns()
+        close_mountinfo()
+        assert not exists(number)
+
+
+@pytest.mark.rule("T1")
+@pytest.mark.needs("user namespace")
+def test_gone_with_the_last_descriptor(caller: Caller, scratch: Path) -> None:
+    """When the last descriptor is closed the namespace is gone at once: by its id nothing is to
+    be found, and what it counted for is free."""
+    enter_new_userns()
+    enter_new_mount_ns()
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    allow_mnt_namespaces(1 if caller.foreign else 2)
+
+    for _ in range(20):
+        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        number, (top,) = ns_id(fd), listmount(ns_fd=fd)
+        assert listmount(ns_id=number) == [top]
+        assert statmount(top, ns_id=number).mnt_ns_id == number
+        with refused(errno.ENOSPC):
+            open_tree(AT_FDCWD, leaf, FLAGS)
+
+        os.close(fd)
+
+        with refused(errno.ENOENT):
+            listmount(ns_id=number)
+        with refused(errno.ENOENT):
+            statmount(top, ns_id=number)
+
+
+@pytest.mark.rule("T2")
+def test_not_held_by_what_is_in_it(caller: Caller, scratch: Path) -> None:
+    """A directory or a file inside that is open or mapped, a working directory, and the owning
+    user namespace do not hold it. They stay of use; but a directory of a namespace that is gone
+    is no source any more: EINVAL."""
+    leaf = tmpfs(scratch / "leaf", "file.txt")
+    caller.act()
+    with Visitor() as visitor:
+        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        number = ns_id(fd)
+        owner = ns_get_userns(fd)
+        directory = visitor.bring(fd, lambda: os.open("/", os.O_RDONLY))
+        path_only = visitor.bring(fd, lambda: os.open("/", os.O_PATH))
+        file = visitor.bring(fd, lambda: os.open("/file.txt", os.O_RDONLY))
+        mapped = mmap.mmap(file, 8, prot=mmap.PROT_READ)
+        os.fchdir(directory)
+        assert exists(number)
+
+        os.close(fd)
+
+        assert not exists(number)
+        assert os.listdir(directory) == os.listdir(".") == ["file.txt"]
+        assert mapped[:8] == os.pread(file, 8, 0) == b"file.txt"
+        assert os.fstat(owner).st_ino == os.stat("/proc/self/ns/user").st_ino
+        for source in (directory, path_only, AT_FDCWD):
+            for flags in (FLAGS, FLAGS | AT_RECURSIVE):
+                with refused(errno.EINVAL):
+                    open_tree(source, "", flags | AT_EMPTY_PATH)
+
+
+@pytest.mark.rule("T2", "R8")
+@pytest.mark.needs("mount events")
+def test_not_held_by_a_mark(caller: Caller, scratch: Path) -> None:
+    """Who only watches its mount events (fanotify) does not hold it, whether there are events
+    that were not read, or none."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    with Visitor() as visitor:
+        for events in (False, True):
+            fd = open_tree(AT_FDCWD, leaf, FLAGS)
+            number = ns_id(fd)
+            watch = mount_watch(fd)
+            if events:
+                visitor.bring(fd, lambda: mount("tmpfs", "/", "tmpfs"))
+            os.close(fd)
+            assert not exists(number)
+            os.close(watch)
+
+
+@pytest.mark.rule("T2")
+def test_not_held_by_the_dead(caller: Caller, scratch: Path) -> None:
+    """A process inside holds it until it dies; as a zombie, not yet waited for, it does not."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    number = ns_id(fd)
+
+    def enter() -> None:
+        setns(fd, CLONE_NEWNS)
+        os.close(fd)
+
+    with holding(enter) as inside:
+        os.close(fd)
+        assert exists(number)
+        os.kill(inside.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, inside.pid, os.WEXITED | os.WNOWAIT)
+        assert not exists(number)
+
+
+@pytest.mark.rule("T2")
+@pytest.mark.parametrize("detach", [False, True], ids=["close", "detach"])
+def test_chain_of_binds(detach: bool, scratch: Path) -> None:
+    """A namespace that is bind-mounted in another one lives as long as that: when the first of a
+    chain goes, or its bind is detached there, all that hang on it go too."""
+    top = tmpfs(scratch / "top", "target")
+    bind(Path("/proc"), top / "proc")
+    with Visitor() as visitor:
+        chain = [open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE) for _ in range(4)]
+        numbers = [ns_id(fd) for fd in chain]
+        for older, newer in itertools.pairwise(chain):
+            visitor.bring(
+                older,
+                partial(mount, f"/proc/self/fd/{newer}", "/target", None, MS_BIND),
+            )
+        for fd in chain[1:]:
+            os.close(fd)
+        assert [exists(number) for number in numbers] == [True] * 4
+
+        if detach:
+            visitor.bring(chain[0], partial(umount2, "/target", MNT_DETACH))
+        else:
+            os.close(chain[0])
+
+        assert [exists(number) for number in numbers] == [detach, False, False, False]
