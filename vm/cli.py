@@ -18,7 +18,7 @@ from vm.errors import Exit, Interrupted, Problem
 from vm.guest import Limits
 from vm.kernels import Kernel, Kind, identify
 from vm.process import signals_raise
-from vm.run import Options, require_kind, run
+from vm.run import Options, default_guests, require_kind, run
 
 _EPILOG = """exit status:
   0    every case passed
@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--output", type=Path, metavar="DIR", help="folder for the artefacts")
     verb.add_argument("--require", action="store_true", help="a missing feature is a failure")
     verb.add_argument("--user", choices=("root", "nobody"), default="root", help="in the guest")
+    verb.add_argument("--guests", type=_whole, metavar="N", help="share the cases among N guests")
     verb.add_argument("--memory", type=_whole, metavar="MIB", help="of the guest")
     verb.add_argument("--cpus", type=_whole, default=1, metavar="N")
     verb.add_argument("--boot-limit", type=_seconds, default=120.0, metavar="SECONDS")
@@ -94,6 +95,7 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         output=arguments.output and arguments.output.resolve(),
         machine=Machine(arguments.memory, arguments.cpus),
         limits=Limits(arguments.boot_limit, arguments.run_limit),
+        guests=arguments.guests or default_guests(pytest),
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )

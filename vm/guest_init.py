@@ -96,7 +96,7 @@ def environment(order: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def run_pytest(order: dict[str, Any], line: int, output: int) -> NoReturn:
+def run_pytest(order: dict[str, Any], share: str, line: int, output: int) -> NoReturn:
     """In the child: become the user asked for, run pytest, and exit with its status."""
     status = 3
     try:
@@ -119,7 +119,7 @@ def run_pytest(order: dict[str, Any], line: int, output: int) -> NoReturn:
         from vm import guest_report  # slow, so here: hello has been said
 
         channel.send("ready")
-        status = guest_report.run(order["arguments"], channel)
+        status = guest_report.run(order["arguments"], channel, share)
     except BaseException:
         import traceback
 
@@ -183,7 +183,7 @@ def main() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for fd in (source, wake, waker):
             os.close(fd)
-        run_pytest(order, line, output)
+        run_pytest(order, words["vm.share"], line, output)
     os.close(output)
     status = pump(channel, source, wake, child)
     channel.send("end", drain=True, status=status)

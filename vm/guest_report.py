@@ -66,10 +66,17 @@ def outcome_of(reports: Sequence[pytest.TestReport]) -> tuple[str, str]:
 class Reporter:
     """The plugin: one message per event of the session."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, share: str) -> None:
+        """*share* is "2/3" for every third case from the second on."""
         self._channel = channel
+        self._first, self._step = (int(number) for number in share.split("/"))
         self._reports: dict[str, list[pytest.TestReport]] = {}
         self._markers: dict[str, dict[str, list[object]]] = {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave this guest's share; the others are not deselected, they run elsewhere."""
+        items[:] = items[self._first - 1 :: self._step]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Tell which cases will run."""
@@ -108,7 +115,7 @@ class Reporter:
         )
 
 
-def run(arguments: list[str], channel: Channel) -> int:
+def run(arguments: list[str], channel: Channel, share: str = "1/1") -> int:
     """Run pytest in this process with the plugin; its exit status."""
-    plugins: list[Any] = [Reporter(channel)]
+    plugins: list[Any] = [Reporter(channel, share)]
     return int(pytest.main(arguments, plugins=plugins))

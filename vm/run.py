@@ -9,21 +9,26 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from vm import artefacts, places, rootfs, runtime
 from vm.backends import Command, Machine, Qemu, Uml
 from vm.errors import Exit, Problem
-from vm.guest import Ending, Limits, drive
+from vm.guest import Ending, Guest, Limits, drive
 from vm.kernels import Kernel, Kind
 from vm.records import Records
-from vm.verdict import Verdict, judge
+from vm.verdict import Verdict, combine, judge
 
 _DEFAULT_CASES = "tests/open_tree_ns"
 #: Lines of the console that are shown at most.
 _TAIL = 20
+#: By default; each takes a few hundred megabytes.
+_MOST_GUESTS = 4
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Options:
     output: Path | None = None
     machine: Machine = field(default_factory=Machine)
     limits: Limits = field(default_factory=Limits)
+    guests: int = 1
     dry_run: bool = False
     verbose: bool = False
 
@@ -80,56 +86,81 @@ def order(found: runtime.Runtime, options: Options, nonce: str) -> dict[str, obj
     }
 
 
+def default_guests(pytest: Sequence[str]) -> int:
+    """How many guests share the cases: one per processor, or one for a look at a single case."""
+    if any("::" in word or word in ("--co", "--collect-only") for word in pytest):
+        return 1
+    return min(len(os.sched_getaffinity(0)), _MOST_GUESTS)
+
+
 def run(kernel: Kernel, backend: Qemu | None, options: Options) -> Exit:
     """Boot *kernel*, in *backend* or as User-Mode Linux, run the cases, print the verdict."""
-    begin, started = time.monotonic(), datetime.now(UTC)
+    begin, now = time.monotonic(), datetime.now(UTC)
     found = runtime.find()
     nonce = secrets.token_hex(8)
+    what = order(found, options, nonce)
     if options.dry_run:
-        return _dry_run(kernel, backend, options, order(found, options, nonce), found)
+        return _dry_run(kernel, backend, options, what, found)
     folder = options.output or places.new_run_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="vm-") as name:
+    label = backend.name if backend else "uml"
+    numbers = range(1, options.guests + 1)
+    logs = [folder / ("console.log" if n == 1 else f"console-{n}.log") for n in numbers]
+    held: dict[int, list[str]] = {number: [] for number in numbers}
+    with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
         scratch = Path(name)
         image = scratch / "initramfs.cpio"
-        rootfs.write(image, found, order(found, options, nonce))
-        label = backend.name if backend else "uml"
-        print(f"booting {describe(kernel)} in {label} ...", flush=True)
-        records = Records(nonce)
-        ending = drive(
-            lambda fd: _command(kernel, backend, image, scratch, options.machine, fd),
-            records,
-            folder / "console.log",
-            options.limits,
-            _show,
-        )
-    log = [
-        line.rstrip() for line in (folder / "console.log").read_text(errors="replace").splitlines()
+        rootfs.write(image, found, what)
+        count = f"{options.guests} guests of " if options.guests > 1 else ""
+        print(f"booting {count}{describe(kernel)} in {label} ...", flush=True)
+        guests = []
+        for number, log in zip(numbers, logs, strict=True):
+            machine = replace(options.machine, share=f"{number}/{options.guests}")
+            command = partial(_command, kernel, backend, image, scratch / f"uml-{number}", machine)
+            # The first guest's output is seen as it comes, the others' once they have ended.
+            show = _show if number == 1 else held[number].append
+            guests.append(Guest(command, Records(nonce), log, show, stack))
+        drive(guests, options.limits)
+    end = time.monotonic()
+    for number in numbers[1:]:
+        print(f"\n{f' guest {number} of {options.guests} '.center(80, '-')}")
+        _show("".join(held[number]))
+    texts = [_lines(log) for log in logs]
+    verdicts = [
+        judge(guest.records, guest.ending, lines)
+        for guest, lines in zip(guests, texts, strict=True)
     ]
-    verdict = judge(records, ending, log)
-    _report(verdict, log, folder)
-    seconds = ending.times["end"] - begin
-    phases = _phases(begin, records, ending)
-    release = records.environment.get("release") or kernel.release or "?"
+    for one, lines, log in zip(verdicts, texts, logs, strict=True):
+        _report(one, lines, log)
+    verdict = combine(verdicts)
+    phases = _phases(begin, guests[0].records, guests[0].ending)
+    environment = next((g.records.environment for g in guests if g.records.environment), {})
     head = {
         "verdict": verdict.text,
         "status": int(verdict.status),
         "kernel": kernel.origin,
         "backend": label,
-        "seconds": round(seconds, 2),
+        "guests": options.guests,
+        "seconds": round(end - begin, 2),
         "phases": phases,
-        "environment": records.environment,
+        "environment": environment,
         "kernel_complaints": verdict.splats,
     }
-    artefacts.write(folder, verdict.cases, head, started.isoformat("T", "seconds"), verdict.lost)
+    artefacts.write(folder, verdict.cases, head, now.isoformat("T", "seconds"), verdict.lost)
     if options.verbose:
         print("phases: " + ", ".join(f"{name} {value:.2f} s" for name, value in phases.items()))
+    release = environment.get("release") or kernel.release or "?"
     origin = "" if kernel.origin == str(kernel.path) else f" ({kernel.origin})"
     print(
-        f"Linux {release}{origin}, {label}: {verdict.text} in {seconds:.1f} s; artefacts: {folder}",
+        f"Linux {release}{origin}, {label}: {verdict.text} in {end - begin:.1f} s;"
+        f" artefacts: {folder}",
         flush=True,
     )
     return verdict.status
+
+
+def _lines(log: Path) -> list[str]:
+    return [line.rstrip() for line in log.read_text(errors="replace").splitlines()]
 
 
 def describe(kernel: Kernel) -> str:
@@ -142,7 +173,7 @@ def _command(
     kernel: Kernel, backend: Qemu | None, image: Path, scratch: Path, machine: Machine, fd: int
 ) -> Command:
     if backend is None:
-        return Uml(scratch / "uml").command(kernel, image, f"fd:{fd}", machine)
+        return Uml(scratch).command(kernel, image, f"fd:{fd}", machine)
     return backend.command(kernel, image, f"/proc/self/fd/{fd}", machine)
 
 
@@ -172,14 +203,14 @@ def _show(text: str) -> None:
     sys.stdout.flush()
 
 
-def _report(verdict: Verdict, log: list[str], folder: Path) -> None:
+def _report(verdict: Verdict, log: list[str], path: Path) -> None:
     """What there is to say before the last line: the kernel's complaints, the console's end."""
     if verdict.splats and not verdict.lost:
-        print(f"\nthe kernel complained ({folder / 'console.log'}):")
+        print(f"\nthe kernel complained ({path}):")
         print("\n".join(f"  {line}" for line in verdict.splats[:_TAIL]))
     if verdict.lost and log:
         first = log.index(verdict.splats[0]) if verdict.splats else max(0, len(log) - _TAIL)
-        print(f"\nconsole ({folder / 'console.log'}):")
+        print(f"\nconsole ({path}):")
         print("\n".join(f"  {line}" for line in log[first : first + _TAIL]))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from vm import console
 from vm.errors import Exit
@@ -74,7 +75,7 @@ def judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
     if records.status == _PYTEST_NOTHING or (
         records.status == 0 and not any(case.outcome in ("passed", "xfailed") for case in cases)
     ):
-        return Verdict(Exit.NOTHING, f"nothing was tested: {text}{_first_reason(cases)}", cases)
+        return Verdict(Exit.NOTHING, _nothing(cases), cases)
     if records.status != 0:
         return Verdict(Exit.FAILED, f"pytest exited with status {records.status}: {text}", cases)
     if records.lost:
@@ -83,9 +84,36 @@ def judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
     return Verdict(Exit.OK, text, cases)
 
 
-def _first_reason(cases: Sequence[Case]) -> str:
+#: Of several guests the first of these that one ended with is the run's.
+_ORDER = (Exit.FAILED, Exit.USAGE, Exit.RUN_LIMIT, Exit.NOT_BOOTED, Exit.HOST, Exit.OK)
+
+
+def combine(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict over guests that shared the cases out among them."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+    found = [verdict.status for verdict in verdicts]
+    status = next((status for status in _ORDER if status in found), verdicts[0].status)
+    # Each guest has every n-th case, so taking turns gives pytest's own order back.
+    turns = zip_longest(*(verdict.cases for verdict in verdicts))
+    unique = {case.id: case for turn in turns for case in turn if case is not None}
+    cases = list(unique.values())
+    # What a guest has to say beyond its own counts.
+    worst = [v for v in verdicts if v.status is status and v.text != counts(v.cases)]
+    text = counts(cases)
+    if status is Exit.NOTHING:
+        text = _nothing(cases)
+    elif status is not Exit.OK and worst:
+        text = f"{worst[0].text} (all guests: {text})"
+    lost = next((verdict.lost for verdict in verdicts if verdict.lost), "")
+    splats = [line for verdict in verdicts for line in verdict.splats]
+    return Verdict(status, text, cases, lost, splats)
+
+
+def _nothing(cases: Sequence[Case]) -> str:
     reasons = Counter(case.reason for case in cases if case.reason)
-    return f" ({reasons.most_common(1)[0][0]})" if reasons else ""
+    most = f" ({reasons.most_common(1)[0][0]})" if reasons else ""
+    return f"nothing was tested: {counts(cases)}{most}"
 
 
 def _last_words(ending: Ending, log: Sequence[str]) -> str:

@@ -51,7 +51,13 @@ if mode == "early panic":
     sys.exit(0)
 stream.begin()
 stream.add("text", "init", text="arguments: " + " ".join(order["arguments"]) + "\n")
-stream.case("t.py::one")
+if mode == "share":
+    first = words[words.index("-append") + 1].partition("vm.share=")[2][0] == "1"
+    stream.case("t.py::one").case("t.py::three") if first else stream.case("t.py::two", "failed")
+    stream.end(0 if first else 1)
+    mode = "shared"
+else:
+    stream.case("t.py::one")
 if mode == "panic":
     stream.add("start", id="t.py::two")
     print("[    2.0] Kernel panic - not syncing: crash", flush=True)
@@ -59,7 +65,7 @@ elif mode == "hang":
     stream.add("start", id="t.py::two")
 elif mode == "fail":
     stream.case("t.py::two", "failed").end(1)
-else:
+elif mode != "shared":
     stream.case("t.py::two").case("t.py::three").end(0)
 with open(report, "wb") as file:
     file.write(stream.data)
@@ -81,7 +87,8 @@ class Launcher:
 
     def command(self, *words: str) -> list[str]:
         kernel = str(self.folder / "vmlinuz")
-        return [sys.executable, "-m", "vm", "run", "--kernel", kernel, *words]
+        guests = () if "--guests" in words else ("--guests", "1")
+        return [sys.executable, "-m", "vm", "run", "--kernel", kernel, *guests, *words]
 
     def run(
         self, play: str, *words: str, command: Sequence[str] = ()
@@ -175,6 +182,17 @@ def test_without_a_folder_a_dated_one_is_made_and_named(launcher: Launcher) -> N
     folder = Path(done.stdout.strip().rpartition("artefacts: ")[2])
     assert folder.is_relative_to(launcher.folder / "state")
     assert (folder / "summary.json").exists()
+
+
+def test_guests_share_the_cases_and_give_one_report(launcher: Launcher) -> None:
+    done = launcher.run("share", "--guests", "2")
+    assert done.returncode == Exit.FAILED
+    assert "1 failed, 2 passed" in done.stdout.splitlines()[-1]
+    assert done.stdout.count("arguments: ") == 2
+    out = launcher.folder / "out"
+    cases = json.loads((out / "summary.json").read_text())["cases"]
+    assert [case["id"] for case in cases] == ["t.py::one", "t.py::two", "t.py::three"]
+    assert {path.name for path in out.glob("console*")} == {"console.log", "console-2.log"}
 
 
 def test_a_dry_run_prints_the_command_and_starts_nothing(launcher: Launcher) -> None:

@@ -13,7 +13,7 @@ from vm import console
 from vm.errors import Exit
 from vm.guest import Ending, Stop
 from vm.records import Records
-from vm.verdict import Verdict, judge
+from vm.verdict import Verdict, combine, judge
 
 IDS = ["t.py::one", "t.py::two", "t.py::three"]
 
@@ -161,6 +161,43 @@ def test_a_kernel_that_does_not_boot_is_no_failure_of_a_case(
     found = verdict(Stream(), ending, log)
     assert found.status is status
     assert re.search(words, found.text)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "status", "text"),
+    [
+        (Stream().begin().case("a").end(0), Stream().begin().case("b").end(0), Exit.OK, "2 passed"),
+        (
+            Stream().begin().case("a").end(0),
+            Stream().begin().end(5),
+            Exit.OK,
+            "1 passed",
+        ),
+        (
+            Stream().begin().case("a").end(0),
+            Stream().begin().case("b", "failed").end(1),
+            Exit.FAILED,
+            "1 failed, 1 passed",
+        ),
+        (
+            Stream().begin().end(5),
+            Stream().begin().end(5),
+            Exit.NOTHING,
+            "nothing was tested: no case ran",
+        ),
+    ],
+)
+def test_guests_come_to_one_verdict(one: Stream, two: Stream, status: Exit, text: str) -> None:
+    found = combine([verdict(one), verdict(two)])
+    assert (found.status, found.text) == (status, text)
+
+
+def test_a_guest_that_was_lost_loses_the_run_and_says_why() -> None:
+    lost = verdict(Stream().begin().add("start", id=IDS[0]), EXITED, (PANIC,))
+    found = combine([verdict(Stream().begin().case("a").end(0)), lost])
+    assert found.status is Exit.FAILED
+    assert "sysrq triggered crash in t.py::one" in found.text
+    assert found.lost
 
 
 def test_a_message_cut_in_the_middle_is_counted_and_the_rest_stands() -> None:
