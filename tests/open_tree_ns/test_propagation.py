@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +28,7 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     MountFlags,
 )
-from tests.utils.copies import Copy, made_by_a_child
+from tests.utils.copies import Copy, made_in_child
 from tests.utils.expect import refused
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
@@ -137,11 +135,9 @@ def test_group_of_the_top(caller: Caller, scratch: Path) -> None:
     assert {kind: facts_of("/", ns_fd=fd) for kind, fd in inner.items()} == facts
 
 
-@contextmanager
-def copy_of(top: Path, caller: Caller) -> Iterator[Copy]:
+def copy_of(top: Path, caller: Caller) -> Copy:
     """A recursive copy made by *caller* in a child."""
-    with made_by_a_child(caller.act, lambda: open_tree(AT_FDCWD, top, FLAGS)) as copy:
-        yield copy
+    return made_in_child(caller.act, lambda: open_tree(AT_FDCWD, top, FLAGS))
 
 
 Places = dict[tuple[str, str], list[str]]
@@ -241,17 +237,17 @@ def test_mounts_and_unmounts_flow(caller: Caller, scratch: Path) -> None:
     owner both ways, for a foreign caller inside only and never back; unmounted where it was made,
     it is gone everywhere."""
     top = typed_tree(scratch)
-    with copy_of(top, caller) as copy:
-        stage = Stage(top, copy)
-        before = mount_table(), mount_table(ns_fd=copy.ns_fd)
+    copy = copy_of(top, caller)
+    stage = Stage(top, copy)
+    before = mount_table(), mount_table(ns_fd=copy.ns_fd)
 
-        stage.mount_everywhere()
-        assert stage.seen() == FLOW[caller]
+    stage.mount_everywhere()
+    assert stage.seen() == FLOW[caller]
 
-        for place in TO_ALL:
-            stage.unmount(place)
-        assert stage.seen() == NOWHERE
-        assert (mount_table(), mount_table(ns_fd=copy.ns_fd)) == before
+    for place in TO_ALL:
+        stage.unmount(place)
+    assert stage.seen() == NOWHERE
+    assert (mount_table(), mount_table(ns_fd=copy.ns_fd)) == before
 
 
 @pytest.mark.rule("G1", "G3")
@@ -259,23 +255,23 @@ def test_unmounting_inside(caller: Caller, scratch: Path) -> None:
     """What has come from outside may be unmounted inside. In an owner's copy that unmounts it at
     the source's peers as well; in a foreign caller's copy it stays everywhere else."""
     top = typed_tree(scratch)
-    with copy_of(top, caller) as copy:
-        stage = Stage(top, copy)
-        stage.mount_everywhere()
+    copy = copy_of(top, caller)
+    stage = Stage(top, copy)
+    stage.mount_everywhere()
 
-        stage.unmount("inside")
+    stage.unmount("inside")
 
-        left = {
-            key: [place for place in places if place != "inside"]
-            for key, places in FLOW[caller].items()
-        }
-        if caller is Caller.OWNER:
-            left[("shared", "source")] = []
-            left[("shared", "inside")] = []
-            left[("both", "master")] = ["master"]
-            left[("both", "source")] = []
-            left[("both", "inside")] = []
-        assert stage.seen() == left
+    left = {
+        key: [place for place in places if place != "inside"]
+        for key, places in FLOW[caller].items()
+    }
+    if caller is Caller.OWNER:
+        left[("shared", "source")] = []
+        left[("shared", "inside")] = []
+        left[("both", "master")] = ["master"]
+        left[("both", "source")] = []
+        left[("both", "inside")] = []
+    assert stage.seen() == left
 
 
 @pytest.mark.rule("G1", "G2")
@@ -286,17 +282,17 @@ def test_two_copies_of_one_source(caller: Caller, scratch: Path) -> None:
     for name in ("source", "one", "two"):
         (source / name).mkdir()
 
-    with copy_of(source, caller) as one, copy_of(source, caller) as two:
-        copies = {"one": one, "two": two}
-        mount("tmpfs", source / "source", "tmpfs")
-        for name, copy in copies.items():
-            copy.inside(partial(mount, "tmpfs", f"/{name}", "tmpfs"))
-        prefix = str(source)
-        points = [str(m.mnt_point) for m in mount_table()]
-        seen = {"source": sorted(p[len(prefix) :] for p in points if p.startswith(f"{prefix}/"))}
-        for name, copy in copies.items():
-            points = [str(m.mnt_point) for m in mount_table(ns_fd=copy.ns_fd)]
-            seen[name] = sorted(point for point in points if point != "/")
+    one, two = copy_of(source, caller), copy_of(source, caller)
+    copies = {"one": one, "two": two}
+    mount("tmpfs", source / "source", "tmpfs")
+    for name, copy in copies.items():
+        copy.inside(partial(mount, "tmpfs", f"/{name}", "tmpfs"))
+    prefix = str(source)
+    points = [str(m.mnt_point) for m in mount_table()]
+    seen = {"source": sorted(p[len(prefix) :] for p in points if p.startswith(f"{prefix}/"))}
+    for name, copy in copies.items():
+        points = [str(m.mnt_point) for m in mount_table(ns_fd=copy.ns_fd)]
+        seen[name] = sorted(point for point in points if point != "/")
 
     everything = ["/one", "/source", "/two"]
     if caller.foreign:
@@ -325,18 +321,35 @@ def test_only_the_root_of_what_arrives_is_free(scratch: Path) -> None:
         umount2("/place", MNT_DETACH)
         return [str(m.mnt_point) for m in mount_table()]
 
-    with copy_of(source, Caller.FOREIGN) as copy:
-        bind(tree, source / "place", recursive=True)
-        points = [m.mnt_point for m in mount_table(ns_fd=copy.ns_fd)]
-        assert points == ["/", "/place", "/place/cover-me"]
+    copy = copy_of(source, Caller.FOREIGN)
+    bind(tree, source / "place", recursive=True)
+    points = [m.mnt_point for m in mount_table(ns_fd=copy.ns_fd)]
+    assert points == ["/", "/place", "/place/cover-me"]
 
-        left = copy.inside(take_apart)
+    left = copy.inside(take_apart)
 
-        assert left == ["/"]
-        assert {m.mnt_point for m in mount_table()} >= {
-            str(source / "place"),
-            str(source / "place/cover-me"),
-        }
+    assert left == ["/"]
+    assert {m.mnt_point for m in mount_table()} >= {
+        str(source / "place"),
+        str(source / "place/cover-me"),
+    }
+
+
+@pytest.mark.rule("G1", "G3")
+def test_unmounting_what_was_copied(caller: Caller, scratch: Path) -> None:
+    """A mount on a shared one that was there before the copy, unmounted at the source, is unmounted
+    in the copy too, though it be locked there; one on a private mount stays."""
+    top = tmpfs(scratch / "top")
+    propagation(tmpfs(top / "shared"), MS_SHARED)
+    tmpfs(top / "shared/child")
+    tmpfs(top / "private/child")
+    copy = copy_of(top, caller)
+
+    umount2(top / "shared/child")
+    umount2(top / "private/child")
+
+    points = sorted(str(m.mnt_point) for m in mount_table(ns_fd=copy.ns_fd))
+    assert points == ["/", "/private/child", "/shared"]
 
 
 @pytest.mark.rule("G6")

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from tests.utils.constants import CLONE_NEWNS, CLONE_NEWUSER
+from tests.utils.handover import fds_from_child
 from tests.utils.nsfs import ns_inode
-from tests.utils.process import holding, in_child
+from tests.utils.process import in_child
 from tests.utils.syscalls import setns
 
 T = TypeVar("T")
@@ -37,19 +37,14 @@ class Copy:
         return in_child(run)
 
 
-@contextmanager
-def made_by_a_child(become: Callable[[], None], make: Callable[[], int]) -> Iterator[Copy]:
-    """Have a child call *become* and then *make*, which returns a mount namespace; hold that.
+def made_in_child(become: Callable[[], None], make: Callable[[], int]) -> Copy:
+    """Have a child call *become* and then *make*, which returns a mount namespace.
 
     What the child raises is raised here.
     """
 
-    def work() -> None:
+    def work() -> list[int]:
         become()
-        setns(make(), CLONE_NEWNS)
+        return [make(), os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)]
 
-    with holding(work) as child:
-        yield Copy(
-            os.open(child.proc("ns/mnt"), os.O_RDONLY | os.O_CLOEXEC),
-            os.open(child.proc("ns/user"), os.O_RDONLY | os.O_CLOEXEC),
-        )
+    return Copy(*fds_from_child(work))

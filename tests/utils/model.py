@@ -138,16 +138,20 @@ def namespace_tree(ns_fd: int = -1) -> Node:
     at the caller's root: in a stack, the topmost.
     """
     table = mount_table(ns_fd=ns_fd)
+    return tree_of(table, _lowest(table))
+
+
+def _lowest(table: list[Mount]) -> Mount:
+    """The mount that lies on none of the others; a younger one may lie below an older."""
     ids = {mount.mnt_id for mount in table}
-    tops = [mount for mount in table if mount.mnt_parent_id not in ids]
-    assert len(tops) == 1, f"expected one mount on the namespace's base, found {tops}"
-    return tree_of(table, tops[0])
+    lowest = [mount for mount in table if mount.mnt_parent_id not in ids - {mount.mnt_id}]
+    assert len(lowest) == 1, f"expected one mount on the namespace's base, found {lowest}"
+    return lowest[0]
 
 
 def base_of(ns_fd: int) -> Mount:
-    """The hidden mount below the top of the namespace *ns_fd*."""
-    top = mount_table(ns_fd=ns_fd)[0]
-    return statmount(top.mnt_parent_id, ns_fd=ns_fd)
+    """The hidden mount below all that the namespace *ns_fd* lists."""
+    return statmount(_lowest(mount_table(ns_fd=ns_fd)).mnt_parent_id, ns_fd=ns_fd)
 
 
 def is_mnt_ns_file(mount: Mount) -> bool:

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The base takes over the propagation of the caller's own base: the ground of a use-after-free.
+
+The caller stands on a bare nullfs that is shared. Copies of a detached tmpfs are made there, so
+that their bases are peers (or slaves) of the caller's root. Nothing is mounted on that root, so
+that there are no paths: all is done by descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    MNT_DETACH,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MS_PRIVATE,
+    MS_SHARED,
+    MS_SLAVE,
+    MS_UNBINDABLE,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.expect import outcome
+from tests.utils.handover import fds_from_child
+from tests.utils.model import base_of, namespace_tree
+from tests.utils.mounts import Mount, mnt_id_of, mount_table, statmount
+from tests.utils.nsfs import mnt_get_info
+from tests.utils.syscalls import (
+    attach,
+    mount,
+    mount_setattr,
+    move_mount,
+    open_tree,
+    setns,
+    umount2,
+    unshare,
+)
+from tests.utils.trees import fresh_tmpfs
+
+SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
+FLAGS = SINGLE | AT_RECURSIVE
+
+pytestmark = pytest.mark.usefixtures("unlocked")
+
+
+def stand_on_a_shared_base() -> tuple[int, Mount]:
+    """Become a task whose root is the base of its namespace, bare, and shared.
+
+    Return the namespace and that base.
+    """
+    home = open_tree(fresh_tmpfs(), "", SINGLE)
+    setns(home, CLONE_NEWNS)
+    umount2("/", MNT_DETACH)
+    setns(home, CLONE_NEWNS)
+    mount(None, "/", None, MS_SHARED)
+    base = statmount(mnt_id_of("/"))
+    assert (base.fs_type, base.mnt_propagation) == ("nullfs", MS_SHARED)
+    return home, base
+
+
+def copy_by(caller: Caller, tree: int, flags: int = SINGLE) -> int:
+    """A copy of a detached tree, by *caller*; the case itself stays what it is."""
+
+    def make() -> list[int]:
+        unshare(CLONE_NEWUSER)  # without id maps, since there is no /proc here
+        return [open_tree(tree, "", flags)]
+
+    return fds_from_child(make)[0] if caller.foreign else open_tree(tree, "", flags)
+
+
+def stack_in(ns_fd: int) -> list[tuple[str, int]]:
+    """File system and propagation of the mounts of a namespace that is one stack, lowest first."""
+    stack: list[tuple[str, int]] = []
+    layer = namespace_tree(ns_fd)
+    while True:
+        stack.append((layer.fs_type, layer.mnt_propagation))
+        if not layer.children:
+            return stack
+        (layer,) = layer.children
+
+
+def group_of(ns_fd: int) -> tuple[str, int, int, int]:
+    """File system, type, peer group and master of a namespace's base."""
+    base = base_of(ns_fd)
+    return base.fs_type, base.mnt_propagation, base.mnt_peer_group, base.mnt_master
+
+
+def expected_group(caller: Caller, here: Mount) -> tuple[str, int, int, int]:
+    """The rule for the base of a copy made where the root is *here*."""
+    if caller.foreign:
+        return "nullfs", MS_SLAVE, 0, here.mnt_peer_group
+    return "nullfs", MS_SHARED, here.mnt_peer_group, 0
+
+
+@pytest.mark.rule("G4", "G5")
+def test_base_joins_the_group_of_the_root(caller: Caller) -> None:
+    """The owner's base is in the peer group of the caller's, a foreign caller's is its slave; the
+    top is private, and putting it on the base shows nowhere else."""
+    tree = fresh_tmpfs()
+    _, here = stand_on_a_shared_base()
+    other = open_tree(tree, "", SINGLE)
+
+    fd = copy_by(caller, tree)
+
+    assert group_of(fd) == expected_group(caller, here)
+    assert stack_in(fd) == [("tmpfs", MS_PRIVATE)]
+    assert mount_table() == [here]
+    assert stack_in(other) == [("tmpfs", MS_PRIVATE)]
+
+
+@pytest.mark.rule("G5")
+def test_mounts_arrive_beneath_the_top(caller: Caller) -> None:
+    """What is mounted on the caller's root arrives on the base of each copy, beneath the top, which
+    stays what one enters; when it is unmounted there, the copies are as they were."""
+    tree = fresh_tmpfs()
+    home, here = stand_on_a_shared_base()
+    copies = [copy_by(caller, tree), copy_by(caller, tree)]
+    tops = [mount_table(ns_fd=fd) for fd in copies]
+
+    attach(fresh_tmpfs(), "/")
+
+    arrived = MS_SLAVE if caller.foreign else MS_SHARED
+    assert [stack_in(fd) for fd in copies] == [[("tmpfs", arrived), ("tmpfs", MS_PRIVATE)]] * 2
+    for fd, (top,) in zip(copies, tops, strict=True):
+        setns(fd, CLONE_NEWNS)
+        assert [mount.mnt_id for mount in mount_table()] == [mnt_id_of("/")] == [top.mnt_id]
+    setns(home, CLONE_NEWNS)
+    umount2("/", MNT_DETACH)
+    setns(home, CLONE_NEWNS)
+    assert [mount_table(ns_fd=fd) for fd in copies] == tops
+    assert mount_table() == [here]
+
+
+@pytest.mark.rule("G5", "G1")
+@pytest.mark.needs("user namespace")
+def test_owner_changes_the_base_inside() -> None:
+    """An owner's base sends events as well: with the top of one copy goes what lies in its place on
+    a peer or a slave, which is the top of every other copy, locked ones included; and what is then
+    mounted there arrives everywhere."""
+    tree = fresh_tmpfs()
+    home, _ = stand_on_a_shared_base()
+    one, two, foreign = (copy_by(c, tree) for c in (Caller.OWNER, Caller.OWNER, Caller.FOREIGN))
+
+    setns(one, CLONE_NEWNS)
+    umount2("/", MNT_DETACH)
+    setns(home, CLONE_NEWNS)
+    left = [mnt_get_info(fd).nr_mounts for fd in (home, one, two, foreign)]
+    setns(one, CLONE_NEWNS)
+    attach(fresh_tmpfs(), "/")
+    setns(home, CLONE_NEWNS)
+
+    assert left == [0, 0, 0, 0]
+    assert stack_in(one) == stack_in(two) == [("tmpfs", MS_SHARED)]
+    assert stack_in(foreign) == [("tmpfs", MS_SLAVE)]
+    assert [mount.fs_type for mount in mount_table()] == ["tmpfs"]
+
+
+@pytest.mark.rule("G5", "G3")
+@pytest.mark.needs("user namespace")
+def test_foreign_caller_keeps_to_itself() -> None:
+    """A foreign caller's base sends nothing back: what is mounted in the one copy is in no other,
+    and not on the caller's root."""
+    tree = fresh_tmpfs()
+    home, here = stand_on_a_shared_base()
+    one, two, owner = (copy_by(c, tree) for c in (Caller.FOREIGN, Caller.FOREIGN, Caller.OWNER))
+    others = mount_table(ns_fd=two), mount_table(ns_fd=owner)
+
+    setns(one, CLONE_NEWNS)
+    attach(fresh_tmpfs(), "/")
+    setns(home, CLONE_NEWNS)
+
+    assert stack_in(one) == [("tmpfs", MS_PRIVATE), ("tmpfs", MS_PRIVATE)]
+    assert (mount_table(ns_fd=two), mount_table(ns_fd=owner)) == others
+    assert mount_table() == [here]
+
+
+@pytest.mark.rule("G5", "T4")
+@pytest.mark.needs("user namespace")
+@pytest.mark.fixed_by(
+    "a41dbf5e004e", "7.0-rc2", "mount: hold namespace_sem across copy in create_new_namespace()"
+)
+def test_refused_copies_leave_the_group_sound(scratch: Path) -> None:
+    """A copy that is refused takes its base out of the peer group again: after many of every kind
+    between copies that succeed, each copy is right, and mounts and unmounts reach exactly them.
+
+    Kernels without the fix left a freed mount in the group and went on to use it.
+    """
+    tree, unbindable, covered = fresh_tmpfs(), fresh_tmpfs(), fresh_tmpfs()
+    mount_setattr(unbindable, "", AT_EMPTY_PATH, propagation=MS_UNBINDABLE)
+    os.mkdir("dir", dir_fd=covered)
+    move_mount(fresh_tmpfs(), "", covered, "dir", MOVE_MOUNT_F_EMPTY_PATH)
+    file = os.open("file", os.O_CREAT | os.O_RDWR, dir_fd=covered)
+    stranger = open_tree(AT_FDCWD, scratch, OPEN_TREE_CLONE)
+    home, here = stand_on_a_shared_base()
+    owner, foreign = Caller.OWNER, Caller.FOREIGN
+    refusals = {
+        "unbindable": partial(open_tree, unbindable, "", FLAGS),
+        "unbindable, foreign": partial(copy_by, foreign, unbindable, FLAGS),
+        "not a directory": partial(open_tree, file, "", SINGLE),
+        "of another namespace": partial(open_tree, stranger, "", FLAGS),
+        "cover left out, foreign": partial(copy_by, foreign, covered, SINGLE),
+    }
+    expected = dict.fromkeys(refusals, "EINVAL") | {"not a directory": "ENOTDIR"}
+    copies: dict[int, Caller] = {}
+
+    for round_ in range(3):
+        assert {name: outcome(call) for name, call in refusals.items()} == expected
+        for caller in (owner, foreign):
+            copies[copy_by(caller, tree)] = caller
+        for fd in list(copies)[::3]:  # some go again, from the middle of the ring
+            os.close(fd)
+            del copies[fd]
+        attach(fresh_tmpfs(), "/")
+        arrived = {fd: MS_SLAVE if c.foreign else MS_SHARED for fd, c in copies.items()}
+        assert {fd: stack_in(fd) for fd in copies} == {
+            fd: [("tmpfs", kind), ("tmpfs", MS_PRIVATE)] for fd, kind in arrived.items()
+        }, round_
+        setns(home, CLONE_NEWNS)
+        umount2("/", MNT_DETACH)
+        setns(home, CLONE_NEWNS)
+        assert [stack_in(fd) for fd in copies] == [[("tmpfs", MS_PRIVATE)]] * len(copies), round_
+        assert {fd: group_of(fd) for fd in copies} == {
+            fd: expected_group(caller, here) for fd, caller in copies.items()
+        }, round_
+        assert mount_table() == [here], round_
+    assert len(copies) >= 2
