@@ -21,7 +21,6 @@ from tests.utils.model import Node, is_mnt_ns_file, predict, tree_of
 from tests.utils.mountinfo import escape, line_of, parse
 from tests.utils.mounts import Mount
 
-
 NO_ATTRIBUTES = MountAttr(0)
 
 
