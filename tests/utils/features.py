@@ -19,6 +19,7 @@ from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     CLONE_NEWPID,
+    CLONE_NEWUTS,
     FSMOUNT_NAMESPACE,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
@@ -108,6 +109,10 @@ def _mount_proc() -> None:
     in_child(functools.partial(mount, "proc", tempfile.gettempdir(), "proc"))
 
 
+def _uts_namespace() -> None:
+    unshare(CLONE_NEWUTS)
+
+
 def _debugfs_automount() -> None:
     directory = Path(tempfile.gettempdir())
     mount("debugfs", directory, "debugfs")
@@ -180,6 +185,7 @@ FEATURES: dict[str, Callable[[], str | None]] = {
         ),
         ("overlayfs", _overlay, "overlay file system here (CONFIG_OVERLAY_FS)", errno.ENODEV),
         ("devpts", _devpts, "devpts here (CONFIG_UNIX98_PTYS)", errno.ENODEV),
+        ("UTS namespace", _uts_namespace, "UTS namespaces (CONFIG_UTS_NS)", errno.EINVAL),
         (
             "debugfs automount",
             _debugfs_automount,

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bugs there have been around handles: what lists namespaces and mounts, and what counts them."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.caps import keep_only
+from tests.utils.constants import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    LSMT_ROOT,
+    MNT_DETACH,
+    MS_BIND,
+    MS_REC,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+    Statmount,
+)
+from tests.utils.expect import refused
+from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
+from tests.utils.limits import allow_mnt_namespaces
+from tests.utils.model import base_of
+from tests.utils.mounts import listmount, listmount_page, statmount_into
+from tests.utils.nsfs import current_mnt_ns, exists, listns, listns_page, ns_id
+from tests.utils.process import in_child
+from tests.utils.syscalls import mount, open_tree, setns, umount2, unshare
+from tests.utils.trees import bind, tmpfs
+from tests.utils.userns import enter_new_userns
+from tests.utils.visitor import Visitor
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+U64_MAX = 0xFFFFFFFFFFFFFFFF
+
+
+def lose_capabilities() -> None:
+    """Stay who one is, without capabilities."""
+    keep_only()
+
+
+@pytest.mark.rule("BL1", "R6")
+@pytest.mark.fixed_by(
+    "-", "7.2.7", "nstree: check listing permission before taking a namespace reference"
+)
+@pytest.mark.needs("listns", "user namespace")
+@pytest.mark.parametrize("state", ["foreign", "no_capabilities"])
+def test_listns_as_a_non_owner(state: str, scratch: Path) -> None:
+    """Without privilege in the initial user namespace listns(2) lists no namespace but one's own,
+    and does nothing to those it leaves out: they go when their last handle is closed."""
+    leaf = tmpfs(scratch / "leaf")
+    fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(50)]
+    numbers = [ns_id(fd) for fd in fds]
+    own = ns_id(current_mnt_ns())
+
+    def ask() -> list[list[int]]:
+        if state == "foreign":
+            enter_new_userns()
+        else:
+            lose_capabilities()
+        return [listns() for _ in range(20)]
+
+    assert in_child(ask) == [[own]] * 20
+    assert [exists(number) for number in numbers] == [True] * len(fds)
+    for fd in fds:
+        os.close(fd)
+    assert [exists(number) for number in numbers] == [False] * len(fds)
+
+
+@pytest.mark.rule("BL2", "R6")
+@pytest.mark.fixed_by("-", "7.3.4", "nstree: don't end listns() at an inactive namespace")
+@pytest.mark.needs("sight of all namespaces", "listns")
+@pytest.mark.isolated(pid_namespace=False)
+def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
+    """A page of listns(2) that would start at namespaces nobody can enter any more, only kept by
+    an open mountinfo, starts with the next one; at the end of all it is ENOENT."""
+    leaf = tmpfs(scratch / "leaf")
+    fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(5)]
+    first, *inactive, last = [ns_id(fd) for fd in fds]
+    with Visitor() as visitor:
+        mountinfos = []
+        for fd in fds[1:-1]:
+            mountinfos.append(visitor.bring(fd, partial(visitor.open_own_proc_file, "mountinfo")))
+            os.close(fd)
+        assert [exists(number) for number in inactive] == [True] * 3
+
+        for after in (first, *inactive):
+            assert listns_page(after, 1) == [last]
+        every = [ns for ns in listns(page=1) if first <= ns <= last]
+        assert every == [first, last]
+        os.close(fds[-1])
+        ends = listns(page=1)
+        assert [ns for ns in ends if first <= ns <= last] == [first]
+        for fd in mountinfos:
+            os.close(fd)
+    assert [exists(number) for number in inactive] == [False] * 3
+
+
+@pytest.mark.rule("BL3", "Y4")
+@pytest.mark.fixed_by("-", "7.3.4", "listmount: don't wrap around with a U64_MAX cursor")
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
+def test_listmount_after_the_largest_id(inside: bool, scratch: Path) -> None:
+    """Nothing comes after the largest id there can be; in reverse, everything comes before it."""
+    top = tmpfs(scratch / "top")
+    for name in "abc":
+        tmpfs(top / name)
+    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    ids = listmount(ns_fd=fd)
+    base = base_of(fd).mnt_id
+    if inside:
+        setns(fd, CLONE_NEWNS)
+    page = partial(listmount_page, ns_fd=-1 if inside else fd)
+
+    for below in (LSMT_ROOT, ids[0], base):
+        for after in (ids[-1], ids[-1] + 1, U64_MAX - 1, U64_MAX):
+            assert page(below, after) == []
+    assert page(LSMT_ROOT, U64_MAX, reverse=True) == ids[::-1]
+    assert page(LSMT_ROOT, ids[0], reverse=True) == []
+
+
+@pytest.mark.rule("BL4")
+@pytest.mark.fixed_by(
+    "-", "7.3.4", "statmount: don't copy the reserved empty string past the buffer"
+)
+def test_statmount_with_little_room(scratch: Path) -> None:
+    """Asked for a string, statmount(2) takes no buffer without room for it behind the fixed part
+    (EOVERFLOW), nor for the empty one it keeps there; it never writes past the buffer."""
+    fd = open_tree(AT_FDCWD, tmpfs(scratch / "leaf"), FLAGS)
+    (top,) = listmount(ns_fd=fd)
+    base = base_of(fd).mnt_id
+    fixed, untouched = 512, b"\xaa"
+    sizes = [0, 1, 8, 100, *range(fixed - 2, fixed + 16), 4096]
+
+    def least(mnt_id: int, mask: int) -> int:
+        """The least size that is enough, given that all larger ones are."""
+        enough: dict[int, bool] = {}
+        for size in sizes:
+            buffer = ctypes.create_string_buffer(untouched * 8192, 8192)
+            try:
+                statmount_into(buffer, size, mnt_id, mask, ns_fd=fd)
+            except OSError as error:
+                assert error.errno == errno.EOVERFLOW, f"size {size}: {error}"  # noqa: PT017
+                enough[size] = False
+            else:
+                enough[size] = True
+            written = len(buffer.raw.rstrip(untouched))
+            assert written <= size, f"size {size}: {written} bytes written"
+        assert list(enough.values()) == sorted(enough.values())
+        smallest: int = min(size for size in sizes if enough[size])
+        return smallest
+
+    assert least(top, Statmount.STATMOUNT_MNT_BASIC) == 0
+    # The base has no mount point, so that nothing but the reserved empty string is copied.
+    assert least(base, Statmount.STATMOUNT_MNT_POINT) == fixed + 1
+    assert least(top, Statmount.STATMOUNT_MNT_POINT) == fixed + 1 + len("/\0")
+    assert least(top, Statmount.STATMOUNT_FS_TYPE) == fixed + 1 + len("tmpfs\0")
+
+
+@pytest.mark.rule("BL5")
+@pytest.mark.fixed_by("57088a37b2e4, 0b6f31a3c0b1", "7.2.11", "unshare/active refs")
+@pytest.mark.needs("user namespace", "UTS namespace")
+def test_unshare_that_fails_half_way(scratch: Path) -> None:
+    """unshare(2) that makes a mount namespace and then fails, hundreds of times inside a new
+    namespace, keeps nothing of what it made and loses nothing of where it was made."""
+    top = tmpfs(scratch / "top")
+    bind(Path("/proc"), top / "proc", recursive=True)
+    enter_new_userns()
+    Path("/proc/sys/user/max_uts_namespaces").write_text("0")
+    allow_mnt_namespaces(2)
+    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    number, ids = ns_id(fd), listmount(ns_fd=fd)
+    setns(fd, CLONE_NEWNS)
+
+    for _ in range(200):
+        for kinds in (CLONE_NEWNS | CLONE_NEWUTS, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS):
+            with refused(errno.ENOSPC):
+                unshare(kinds)
+    assert os.stat("/proc/self/ns/mnt").st_ino == os.fstat(fd).st_ino
+    assert listmount() == ids
+
+    os.close(fd)
+    assert exists(number)
+    unshare(CLONE_NEWNS)
+    assert not exists(number)
+
+
+@pytest.mark.rule("BL5", "R6")
+@pytest.mark.fixed_by("57088a37b2e4, 0b6f31a3c0b1", "7.2.11", "unshare/active refs")
+@pytest.mark.needs("sight of all namespaces", "listns")
+@pytest.mark.isolated(pid_namespace=False)
+def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
+    """However often tasks enter a namespace, unshare(2) from it and leave, listns(2) lists it and
+    each copy exactly as long as they are held."""
+    leaf = tmpfs(scratch / "leaf")
+    before = listns()
+    with Visitor() as visitor:
+        home = [ns for ns in listns() if ns not in before]
+        for _ in range(50):
+            fd = open_tree(AT_FDCWD, leaf, FLAGS)
+            number = ns_id(fd)
+
+            def new(number: int = number) -> list[bool]:
+                now = [ns for ns in listns() if ns not in before and ns not in home]
+                return [ns == number for ns in now]
+
+            assert new() == [True]
+            visitor.enter(fd)
+            os.close(fd)
+            assert new() == [True]
+            fd = visitor.run(lambda: visitor.open_own_proc_file("ns/mnt"))
+            visitor.run(lambda: unshare(CLONE_NEWNS))
+            assert new() == [True, False]
+            os.close(fd)
+            assert new() == [False]
+            visitor.leave()
+            assert new() == []
+    assert listns() == before
+
+
+@pytest.mark.rule("BL6", "R8")
+@pytest.mark.fixed_by("bd2feb7796b6", "7.2.11", "queue a mount only once for notifications")
+@pytest.mark.fixed_by("1a116222acdc", "7.2.11", "fsnotify marks removed in process context")
+@pytest.mark.needs("mount events")
+def test_watches_in_every_order(caller: Caller, scratch: Path) -> None:
+    """Handle, watches and a task inside may go in any order, with events read or not: each mount
+    is reported once, and the namespace lives as long as handle and task do."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    holders = ["handle", "task", "watch", "unread watch"]
+    turns = [holders[count:] + holders[:count] for count in range(len(holders))]
+    orders = [*turns, *(turn[::-1] for turn in turns)]
+    wrong = []
+    with Visitor() as visitor:
+        for order in orders:
+            fd = open_tree(AT_FDCWD, leaf, FLAGS)
+            number = ns_id(fd)
+            watches = mount_watch(fd), mount_watch(fd)
+            visitor.bring(fd, partial(mount, "tmpfs", "/", "tmpfs"))
+            attached = listmount(ns_fd=fd)[-1]
+            visitor.bring(fd, partial(umount2, "/", MNT_DETACH))
+            wanted = [(FAN_MNT_ATTACH, attached), (FAN_MNT_DETACH, attached)]
+            visitor.enter(fd)
+            end: dict[str, Callable[[], None]] = {
+                "handle": partial(os.close, fd),
+                "task": visitor.leave,
+                "watch": partial(os.close, watches[0]),
+                "unread watch": partial(os.close, watches[1]),
+            }
+            if mount_events(watches[0], 1) != wanted:
+                wrong.append("not one event for each: attached, detached")
+            left = [*order]
+            for name in order:
+                end[name]()
+                left.remove(name)
+                if exists(number) is not ("handle" in left or "task" in left):
+                    wrong.append(f"with {left} left, exists: {exists(number)}")
+    assert wrong == []
+
+
+@pytest.mark.rule("BL7", "R9")
+@pytest.mark.fixed_by(
+    "c640a01a78e4", "7.2.11", "check a recursive bind mount for mount namespace loops"
+)
+def test_recursive_bind_of_a_tree_that_holds_the_namespace(scratch: Path) -> None:
+    """A detached tree with a bind of the namespace's own handle cannot be bound inside with all
+    that is mounted on it: EINVAL, for it would hold itself. The namespace goes as ever."""
+    top = tmpfs(scratch / "top", "here/x")
+    bind(Path("/proc"), top / "proc", recursive=True)
+    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    number = ns_id(fd)
+    loop = tmpfs(scratch / "loop", "handle")
+    mount(f"/proc/self/fd/{fd}", loop / "handle", None, MS_BIND)
+    tree = open_tree(AT_FDCWD, loop, OPEN_TREE_CLONE | AT_RECURSIVE)
+    umount2(loop / "handle")
+    with Visitor() as visitor:
+        visitor.enter(fd)
+        before = listmount(ns_fd=fd)
+        with refused(errno.EINVAL):
+            visitor.run(lambda: mount(f"/proc/self/fd/{tree}", "/here", None, MS_BIND | MS_REC))
+        assert listmount(ns_fd=fd) == before
+        os.close(fd)
+        os.close(tree)
+        assert exists(number)
+        visitor.leave()
+        assert not exists(number)
