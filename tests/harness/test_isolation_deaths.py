@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -86,11 +86,11 @@ def test_a_hang_is_ended_with_its_stacks(run_cases: RunCases, phase: str) -> Non
         f"def die(phase):\n    if phase == {phase!r}: print('waiting'); signal.pause()\n"
         + PHASES
         + NEXT,
-        "--timeout=0.3",
+        "--timeout=1",
     )
     report = run.report("test", phase)
     assert report.failed
-    assert f"Timeout (>0.3 s) in {phase}" in report.longreprtext
+    assert f"Timeout (>1 s) in {phase}" in report.longreprtext
     assert "in die" in report.longreprtext
     assert (f"Captured stdout {phase}", "waiting\n") in report.sections
     assert_complete(run)
@@ -100,12 +100,12 @@ def test_a_hang_that_blocks_signals_is_ended(run_cases: RunCases) -> None:
     pytest.importorskip("pytest_timeout")
     run = run_cases(
         """
-@pytest.mark.timeout(0.3)
+@pytest.mark.timeout(1)
 def test_some():
     numbers = {signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     signal.pause()
-@pytest.mark.timeout(0.3)
+@pytest.mark.timeout(1)
 def test_all():
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     if os.fork() == 0: signal.pause()
@@ -123,19 +123,19 @@ def test_the_limit_may_hold_for_the_call_alone(run_cases: RunCases) -> None:
     run = run_cases(
         """
 @pytest.fixture
-def slow(): time.sleep(0.4)
-@pytest.mark.timeout(0.3, func_only=True)
+def slow(): time.sleep(1.2)
+@pytest.mark.timeout(1, func_only=True)
 def test_short(slow): pass
-@pytest.mark.timeout(0.3, func_only=True)
+@pytest.mark.timeout(1, func_only=True)
 def test_long(slow): signal.pause()
-@pytest.mark.timeout(0.3)
+@pytest.mark.timeout(1)
 def test_fixture_too(slow): pass
 """
         + NEXT
     )
     assert run.report("test_short").passed
-    assert "Timeout (>0.3 s) in call" in run.report("test_long").longreprtext
-    assert "Timeout (>0.3 s) in setup" in run.report("test_fixture_too", "setup").longreprtext
+    assert "Timeout (>1 s) in call" in run.report("test_long").longreprtext
+    assert "Timeout (>1 s) in setup" in run.report("test_fixture_too", "setup").longreprtext
     assert_complete(run)
 
 
@@ -326,3 +326,20 @@ def test_a_worker_is_not_kept_waiting_by_what_a_case_leaves(
     # Without an end to the process left behind, this would not return.
     done = pytester.runpytest_subprocess(*PLUGIN, "-n1", timeout=60)
     done.assert_outcomes(passed=1, errors=1)
+
+
+def test_what_cannot_be_killed_is_said_and_left(
+    run_cases: RunCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pytest_timeout")
+    # Stands in for a process stuck in the kernel.
+    monkeypatch.setattr("tests.utils.supervise.ended", lambda pidfd, seconds: False)
+    run = run_cases("@pytest.mark.timeout(1)\ndef test_stuck(): signal.pause()" + NEXT)
+    with suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+    text = run.report("test_stuck").longreprtext
+    assert "Timeout (>1 s) in call" in text
+    assert "Not gone 10 s after SIGKILL, left behind: PID" in text
+    assert "/status:\nName:" in text
+    assert_complete(run)

@@ -24,7 +24,7 @@ import pytest
 from _pytest.runner import call_and_report
 
 from tests.utils import reports, sandbox, sources
-from tests.utils.keeper import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, parent_of
+from tests.utils.keeper import PR_SET_CHILD_SUBREAPER, parent_of
 from tests.utils.syscalls import prctl
 
 #: Makes the child write its Python stacks and die: a signal that no case has a reason to use.
@@ -90,8 +90,6 @@ class Child:
         # The terminal's Ctrl-C is for the pytest process, which then kills the child.
         os.setsid()
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        if not self._facts.pid_namespace:
-            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         # Orphans come to the case, so that waitpid(2) tells whether anything is left.
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         # Collecting would only copy pages the process is about to drop.

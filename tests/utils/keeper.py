@@ -57,14 +57,27 @@ def ended(pidfd: int, seconds: float) -> bool:
     return bool(poller.poll(seconds * 1000))
 
 
+def die_with(parent: int) -> None:
+    """Have the calling process killed when its parent, the process of pidfd *parent*, ends.
+
+    :raises ProcessLookupError: it has ended before that could be arranged.
+    """
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if ended(parent, 0):
+        raise ProcessLookupError(parent)
+    os.close(parent)
+
+
 def _fork_init() -> int:
     """Fork PID 1 of the PID namespace the next child is to be in."""
+    parent = os.pidfd_open(os.getpid())
     pid = _fork()
     if pid:
+        os.close(parent)
         return pid
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with(parent)
         os.setsid()
         # Orphans are reaped by the kernel.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -167,11 +180,13 @@ def parent_of(pid: str, proc: int | None = None) -> str:
         return ""
 
 
-def _keep(granted: Facts, control: int, events: int, run: Callable[[], NoReturn]) -> NoReturn:
+def _keep(
+    granted: Facts, parent: int, control: int, events: int, run: Callable[[], NoReturn]
+) -> NoReturn:
     """The process between pytest and the case, from its fork to its end."""
     try:
         os.setsid()
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with(parent)
         handlers = {
             signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
             signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
@@ -185,8 +200,10 @@ def _keep(granted: Facts, control: int, events: int, run: Callable[[], NoReturn]
                 init = _fork_init()
             else:
                 prctl(PR_SET_CHILD_SUBREAPER, 1)
+            own = os.pidfd_open(os.getpid())
             case = _fork()
             if case == 0:
+                die_with(own)
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
                 os.close(control)
@@ -282,9 +299,11 @@ class Keeper:
             return Process(os.pidfd_open(pid), pid, None, self._namespace)
         # A file, not a pipe: it can be read more than once.
         control = os.memfd_create("case")
+        own = os.pidfd_open(os.getpid())
         pid = _fork()
         if pid == 0:
-            _keep(wanted, control, events, run)
+            _keep(wanted, own, control, events, run)
+        os.close(own)
         return Process(os.pidfd_open(pid), pid, control, None)
 
     def renew(self, patience: float = PATIENCE) -> None:
