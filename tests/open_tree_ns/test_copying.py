@@ -34,6 +34,7 @@ FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 COVERED_FIX = pytest.mark.fixed_by(
     "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
 )
+KEPT_UNBINDABLE_FIX = pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
 
 
 @pytest.mark.rule("C2")
@@ -238,7 +239,8 @@ def test_copy_shares_files_and_not_mounts(scratch: Path) -> None:
 
 @pytest.mark.rule("C7")
 @pytest.mark.needs("user namespace")
-@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+@COVERED_FIX
+@KEPT_UNBINDABLE_FIX
 def test_foreign_copy_of_an_unbindable_child_stays_unbindable(scratch: Path) -> None:
     """A foreign caller's copy holds an unbindable child and all below it, unbindable as it was:
     inside it cannot be bound, nor be the source of another namespace."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.test_copying import COVERED_FIX
+from tests.open_tree_ns.test_copying import COVERED_FIX, KEPT_UNBINDABLE_FIX
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -75,6 +75,7 @@ def no_secret(files: dict[str, str]) -> None:
 
 
 @pytest.mark.rule("C7", "K6")
+@KEPT_UNBINDABLE_FIX
 def test_recursive_copy_shows_what_the_path_shows(scratch: Path) -> None:
     """Every cover comes along: the files to be read inside are those to be read before."""
     top = covered_tree(scratch)

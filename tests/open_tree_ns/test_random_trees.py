@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.test_copying import COVERED_FIX, KEPT_UNBINDABLE_FIX
 from tests.utils.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
@@ -84,6 +85,8 @@ def bind_if_allowed(source: Path, target: Path, *, recursive: bool = False) -> N
 
 
 @pytest.mark.rule("C2", "C6", "C7", "G1", "G2")
+@COVERED_FIX
+@KEPT_UNBINDABLE_FIX
 def test_random_trees(caller: Caller, scratch: Path) -> None:
     """Of every tree the copy is the one the model predicts, the source does not change, and a
     foreign caller reads inside exactly what the path showed."""

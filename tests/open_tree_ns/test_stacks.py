@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.test_copying import COVERED_FIX
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -91,9 +92,7 @@ def test_recursive_copy_of_a_buried_mount(caller: Caller, scratch: Path) -> None
 
 @pytest.mark.rule("C6", "K6")
 @pytest.mark.needs("user namespace")
-@pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
-)
+@COVERED_FIX
 def test_foreign_caller_may_not_leave_out_what_lies_on_top(scratch: Path) -> None:
     """An overmount counts as mounted below: without AT_RECURSIVE a foreign caller's buried mount
     is EINVAL, and the topmost one is not."""
