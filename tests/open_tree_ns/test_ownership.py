@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -204,10 +205,9 @@ def test_who_may_enter(scratch: Path) -> None:
     }
 
 
-@pytest.mark.rule("U5")
-def test_caller_from_above_is_foreign(scratch: Path) -> None:
-    """A caller that sits in a mount namespace of a user namespace below its own is foreign as
-    well: slaves for shared mounts, everything locked, nothing left out, and its own namespace."""
+@contextmanager
+def inside_a_lower_namespace(scratch: Path) -> Iterator[Path]:
+    """Sit in a mount namespace of a user namespace below one's own, with a shared tree in it."""
 
     def below() -> None:
         enter_new_userns()
@@ -216,26 +216,40 @@ def test_caller_from_above_is_foreign(scratch: Path) -> None:
         tmpfs(top / "covered", "cover.txt")
         propagation(top, MS_SHARED, recursive=True)
 
-    own = ns_inode("/proc/self/ns/user")
     with holding(below) as other:
         setns(os.open(other.proc("ns/mnt"), os.O_RDONLY), CLONE_NEWNS)
-        assert ns_inode(ns_get_userns(current_mnt_ns())) != own
-        top = scratch / "top"
+        owner = ns_get_userns(current_mnt_ns())
+        assert ns_inode(owner) != ns_inode("/proc/self/ns/user")
+        yield scratch / "top"
+
+
+@pytest.mark.rule("U5", "G2", "K1")
+def test_caller_from_above_is_foreign(scratch: Path) -> None:
+    """A caller that sits in a mount namespace of a user namespace below its own is foreign as
+    well: slaves for shared mounts, everything locked; and the copy is its own."""
+    with inside_a_lower_namespace(scratch) as top:
         expected = predict_copy(top, recursive=True, foreign=True)
         before = mount_table()
-
-        with refused(errno.EINVAL):
-            open_tree(AT_FDCWD, top, FLAGS)
         fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
-
         assert mount_table() == before
-    assert ns_inode(ns_get_userns(fd)) == own
+
+    assert ns_inode(ns_get_userns(fd)) == ns_inode("/proc/self/ns/user")
     assert namespace_tree(fd).lines() == expected.lines()
     setns(fd, CLONE_NEWNS)
     for path in ("/covered", "/"):
         with refused(errno.EINVAL):
             umount2(path, MNT_DETACH)
     assert os.listdir("/covered") == ["cover.txt"]
+
+
+@pytest.mark.rule("U5", "K6")
+@pytest.mark.fixed_by(
+    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
+)
+def test_caller_from_above_uncovers_nothing(scratch: Path) -> None:
+    """Neither may it leave out what is mounted below the directory: EINVAL."""
+    with inside_a_lower_namespace(scratch) as top, refused(errno.EINVAL):
+        open_tree(AT_FDCWD, top, FLAGS)
 
 
 def lose_capabilities() -> None:

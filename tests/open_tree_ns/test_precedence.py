@@ -94,12 +94,9 @@ def test_every_combination_of_faults(caller: Caller, scratch: Path) -> None:
     """Of any of eight faults at once, all 256 combinations, the first in the order wins."""
     become(Caller.OWNER)
     good = tmpfs(scratch / "good", "file")
-    bad = tmpfs(scratch / "bad", "file")
+    bad = propagation(tmpfs(scratch / "bad", "file"), MS_UNBINDABLE)
     if caller.foreign:
-        tmpfs(bad / "child")
         become(caller)
-    else:
-        propagation(bad, MS_UNBINDABLE)
     goodfd, badfd = os.open(good, os.O_PATH), os.open(bad, os.O_PATH)
     limit = "limit of namespaces"
 
@@ -165,6 +162,22 @@ def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
         rule[name, "table"] = "EMFILE"
         rule[name, "privilege"] = "EPERM"
     assert found == rule
+
+
+@pytest.mark.rule("O1", "K6")
+@pytest.mark.fixed_by(
+    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
+)
+def test_what_would_be_uncovered_comes_after_the_limit(scratch: Path) -> None:
+    """A foreign caller's copy that would leave out a child (EINVAL) loses to the limit of
+    namespaces (ENOSPC)."""
+    become(Caller.OWNER)
+    top = tmpfs(scratch / "top")
+    tmpfs(top / "child")
+    become(Caller.FOREIGN)
+    assert outcome(AT_FDCWD, top) == "EINVAL"
+    allow_mnt_namespaces(0)
+    assert outcome(AT_FDCWD, top) == "ENOSPC"
 
 
 @pytest.mark.rule("O1", "K7")
