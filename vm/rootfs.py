@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Builds the guest's root file system: Python, pytest, the cases, and nothing else.
 
-Two archives make one image. The base (interpreter, standard library, pytest, shared libraries) is
-cached; the project's part is written anew for every run. Byte code goes along as unchecked-hash
-pycs (PEP 552): they hold whatever time stamps a kernel gives to unpacked files, and compiling
-pytest in an emulated guest would take longer than the cases do.
+Three archives make one image: the base (interpreter, standard library, pytest, their libraries)
+and the checkout's cases, both cached, and what is to be done in this run.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import marshal
 import os
 import shutil
 import subprocess
@@ -24,7 +20,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from vm import closure, places
+from vm import bytecode, closure, places
 from vm.errors import Problem
 from vm.image import Archive
 from vm.runtime import Runtime
@@ -48,6 +44,8 @@ _NO_EXTENSIONS = (
 #: What of the checkout goes along.
 _PROJECT_FILES = ("pyproject.toml", "conftest.py")
 _PROJECT_FOLDERS = ("tests",)
+#: Archives of the checkout that the cache keeps.
+_KEPT = 8
 
 
 @dataclass
@@ -71,37 +69,11 @@ class Tree:
                     self.files[f"{to}/{(here / name).relative_to(folder)}"] = here / name
 
 
-def code_bytes(source: Path, name: str) -> bytes:
-    """The marshalled code of *source* as *name* in the guest: the host's byte code when current."""
-    cached = Path(importlib.util.cache_from_source(str(source)))
-    if str(source) == name:
-        try:
-            raw, now = cached.read_bytes(), source.stat()
-        except OSError:
-            raw = b""
-        stamp = int(now.st_mtime).to_bytes(4, "little") if raw else b""
-        if (
-            raw[:8] == importlib.util.MAGIC_NUMBER + bytes(4)
-            and raw[8:12] == stamp
-            and raw[12:16] == (now.st_size & 0xFFFFFFFF).to_bytes(4, "little")
-        ):
-            return raw[16:]
-    return marshal.dumps(compile(source.read_bytes(), name, "exec", dont_inherit=True))
-
-
-def pyc(source: Path, name: str) -> bytes:
-    """An unchecked-hash pyc of *source*: valid whatever its source's time stamp says."""
-    header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
-    return header + importlib.util.source_hash(source.read_bytes()) + code_bytes(source, name)
-
-
 def add_python(archive: Archive, name: str, source: Path) -> None:
     """Add a module and its byte code; a file that is no Python (a template) goes without."""
     archive.file(name, source.read_bytes())
-    folder, _, base = name.rpartition("/")
-    cached = Path(importlib.util.cache_from_source(base)).name
     try:
-        archive.file(f"{folder}/__pycache__/{cached}", pyc(source, name))
+        archive.file(bytecode.pyc_name(name), bytecode.pyc(source, name))
     except (SyntaxError, ValueError):
         return
 
@@ -227,20 +199,59 @@ def project_files(root: Path = places.ROOT) -> dict[str, Path]:
     return tree.files
 
 
-def write(image: Path, runtime: Runtime, order: dict[str, object]) -> None:
-    """Write the image of one run: the base, the checkout's cases, the *order* for init."""
+def _project_key(files: dict[str, Path], runtime: Runtime) -> str:
+    digest = hashlib.sha256(_key(runtime).encode())
+    here = Path(__file__).parent
+    for name, path in sorted({**files, **{str(path): path for path in here.glob("*.py")}}.items()):
+        digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _write_project(files: dict[str, Path], runtime: Runtime, draft: Path) -> None:
     shebang = f"#!{runtime.executable} -IS\n".encode()
     if len(shebang) > 127 or shebang.count(b" ") > 1:
         raise Problem(f"the kernel cannot start {runtime.executable}: path too long or with blanks")
-    with base(runtime).open("rb") as source, image.open("wb") as stream:
-        shutil.copyfileobj(source, stream, 1 << 20)
-        archive = Archive(stream)
-        here = Path(__file__).parent
+    here = Path(__file__).parent
+    with draft.open("wb") as stream:
+        archive = Archive(stream, bytecode.MTIME)
         archive.file("/init", shebang + (here / "guest_init.py").read_bytes(), 0o755)
         for name in ("__init__.py", "guest_channel.py", "guest_report.py"):
             add_python(archive, f"{GUEST}/launcher/vm/{name}", here / name)
-        for name, path in sorted(project_files().items()):
-            archive.file(name, path.read_bytes())
+        modules = {name: path for name, path in files.items() if path.suffix == ".py"}
+        # The harness's tests are seldom run in a guest: they go along as they are.
+        compiled = {
+            n: p for n, p in modules.items() if not n.startswith(f"{PROJECT}/tests/harness")
+        }
+        for name, path in sorted(files.items()):
+            if name in compiled:
+                add_python(archive, name, path)
+            else:
+                archive.file(name, path.read_bytes())
+        for name, data in bytecode.rewritten(compiled, runtime.executable, runtime.path).items():
+            archive.file(name, data)
+        archive.close()
+
+
+def project(runtime: Runtime) -> Path:
+    """The cached archive of the checkout as it is now; older ones are cleared away."""
+    files = project_files()
+    with places.locked("project"):
+        path = places.cache() / "project" / f"{_project_key(files, runtime)}.cpio"
+        places.entry(path, lambda draft: _write_project(files, runtime, draft))
+        path.touch()
+        by_age = sorted(path.parent.glob("*.cpio"), key=lambda old: old.stat().st_mtime)
+        for old in by_age[:-_KEPT]:
+            old.unlink()
+    return path
+
+
+def write(image: Path, runtime: Runtime, order: dict[str, object]) -> None:
+    """Write the image of one run: the base, the checkout's cases, the *order* for init."""
+    with image.open("wb") as stream:
+        for part in (base(runtime), project(runtime)):
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, stream, 1 << 20)
+        archive = Archive(stream)
         archive.file(f"{GUEST}/order.json", json.dumps(order).encode())
         # The last member: init looks for it to see that all before it was unpacked.
         archive.file(f"{GUEST}/complete", b"")

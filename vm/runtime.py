@@ -30,6 +30,8 @@ class Runtime:
 
     executable: Path
     distributions: tuple[metadata.Distribution, ...]
+    #: Where an interpreter on the host finds them.
+    path: list[str]
 
     @property
     def versions(self) -> dict[str, str]:
@@ -142,4 +144,4 @@ def find() -> Runtime:
         path = [sysconfig.get_path("purelib", "venv", {"base": base, "platbase": base})]
         if not satisfied(wanted, path):
             raise Problem(f"{path[0]} lacks {', '.join(wanted)}: remove the folder and try again")
-    return Runtime(executable, _closure(wanted, path))
+    return Runtime(executable, _closure(wanted, path), path)

@@ -14,7 +14,7 @@ from types import CodeType
 
 import pytest
 
-from vm import closure, image, rootfs
+from vm import bytecode, closure, image, rootfs
 from vm.errors import Problem
 
 
@@ -75,7 +75,7 @@ def test_garbage_is_no_archive() -> None:
 def test_byte_code_is_valid_whatever_the_time_stamps(tmp_path: Path) -> None:
     source = tmp_path / "module.py"
     source.write_text("def f():\n    return 42\n")
-    raw = rootfs.pyc(source, "/guest/module.py")
+    raw = bytecode.pyc(source, "/guest/module.py")
     assert raw[:4] == importlib.util.MAGIC_NUMBER
     assert int.from_bytes(raw[4:8], "little") == 0b01  # hash-based, not checked: PEP 552
     assert raw[8:16] == importlib.util.source_hash(source.read_bytes())
@@ -96,8 +96,27 @@ def test_stale_byte_code_of_the_host_is_not_taken(tmp_path: Path) -> None:
         header = importlib.util.MAGIC_NUMBER + bytes(4) + stamp.to_bytes(4, "little") + size
         cached.write_bytes(header + stale)
         scope: dict[str, object] = {}
-        exec(marshal.loads(rootfs.code_bytes(source, str(source))), scope)
+        exec(marshal.loads(bytecode.code_bytes(source, str(source))), scope)
         assert scope["VALUE"] == value
+
+
+def test_pytest_takes_the_rewritten_byte_code(tmp_path: Path) -> None:
+    source = tmp_path / "test_it.py"
+    source.write_text("def test_it():\n    value = 1\n    assert value == 2\n")
+    os.utime(source, (bytecode.MTIME, bytecode.MTIME))
+    path = [entry for entry in sys.path if entry]
+    found = bytecode.rewritten({str(source): source}, Path(sys.executable), path)
+    for name, data in found.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(data)
+    from _pytest.assertion import rewrite
+
+    (name,) = found
+    assert name.endswith(rewrite.PYC_TAIL)
+    code = rewrite._read_pyc(source, Path(name))
+    assert code is not None
+    assert code.co_filename == str(source)
+    assert "@pytest_ar" in code.co_names
 
 
 def test_a_file_that_is_no_python_goes_without_byte_code(tmp_path: Path) -> None:
