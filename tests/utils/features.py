@@ -27,6 +27,7 @@ from tests.utils.constants import (
     UNSHARE_EMPTY_MNTNS,
 )
 from tests.utils.fanotify import mount_watch
+from tests.utils.fuse import SlowFile
 from tests.utils.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
 from tests.utils.process import ChildError, in_child
 from tests.utils.syscalls import (
@@ -109,6 +110,11 @@ def _mount_proc() -> None:
     in_child(functools.partial(mount, "proc", tempfile.gettempdir(), "proc"))
 
 
+def _fuse_file() -> None:
+    mount("tmpfs", tempfile.gettempdir(), "tmpfs")
+    SlowFile(Path(tempfile.gettempdir()) / "file")
+
+
 def _uts_namespace() -> None:
     unshare(CLONE_NEWUTS)
 
@@ -169,6 +175,7 @@ FEATURES: dict[str, Callable[[], str | None]] = {
             "proc that a user namespace may mount: the machine's own is covered in part, or absent",
             errno.EPERM,
         ),
+        ("FUSE", _fuse_file, "FUSE (CONFIG_FUSE_FS, and a /dev/fuse for the caller)", errno.ENOENT),
         ("listns", _list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),
         (
             "sight of all namespaces",

@@ -11,13 +11,14 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from tests.utils.constants import CLONE_FS
 from tests.utils.syscalls import syscall
@@ -132,6 +133,70 @@ def holding(function: Callable[[], object]) -> Iterator[Holder]:
         if pid:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+@dataclass(slots=True)
+class Task(Generic[T]):
+    """A child at work. See :func:`started`."""
+
+    pid: int
+    _results: int
+    _ended: bool = False
+
+    def finished(self, seconds: float) -> bool:
+        """Whether the child is done, waiting for it at most so long."""
+        return bool(select.select([self._results], [], [], seconds)[0])
+
+    def result(self) -> T:
+        """Wait for the child's end; what its function returned, or raised (see in_child())."""
+        with os.fdopen(os.dup(self._results), "rb") as pipe:
+            payload = pipe.read()
+        _, status = os.waitpid(self.pid, 0)
+        self._ended = True
+        return _outcome(payload, status)  # type: ignore[return-value]
+
+
+@contextmanager
+def started(function: Callable[[], T]) -> Iterator[Task[T]]:
+    """A child that runs *function* while the block goes on. At the end of the block it is killed,
+    if it is still there, and reaped."""
+    read_end, write_end = os.pipe()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        _exit_with(write_end, function)
+    os.close(write_end)
+    task: Task[T] = Task(pid, read_end)
+    try:
+        yield task
+    finally:
+        os.close(read_end)
+        if not task._ended:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+@contextmanager
+def later(function: Callable[[], T]) -> Iterator[Callable[[], T]]:
+    """A child, forked now, that runs *function* when the callable is called: with the credentials
+    and in the namespaces the caller has now, wherever the caller goes in the meantime."""
+    go_read, go_write = os.pipe()
+
+    def wait_and_run() -> T:
+        os.close(go_write)
+        os.read(go_read, 1)
+        return function()
+
+    with started(wait_and_run) as task:
+        os.close(go_read)
+
+        def call() -> T:
+            os.write(go_write, b"!")
+            return task.result()
+
+        yield call
+        os.close(go_write)
 
 
 _CLONE3 = 435 + (110 if os.uname().machine == "alpha" else 0)
