@@ -33,7 +33,7 @@ from tests.utils.syscalls import open_tree, setns
 from tests.utils.trees import bind, propagation, readable, tmpfs
 
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
-SEEDS = range(8)
+SEEDS = range(5)
 STEPS = 12
 
 
