@@ -29,6 +29,13 @@ _KEYRINGS = Path("/usr/share/keyrings")
 _INSTALL = ("-qq", "-y", "--no-install-recommends", "--print-uris", "install")
 
 
+_UNREACHABLE = re.compile(r"Could not (connect|resolve)|timed out|Temporary failure|unreachable")
+
+
+class Unreachable(Problem):
+    """The mirror does not answer: asking it for something else would only take longer."""
+
+
 @dataclass(frozen=True)
 class Package:
     """One version of a package."""
@@ -71,7 +78,8 @@ def _run(
         raise Problem(f"{command[0]} is missing: packages are fetched with apt") from None
     if check and done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg-deb:"))]
-        raise Problem((lines or [f"{command[0]} exited with status {done.returncode}"])[0])
+        words = (lines or [f"{command[0]} exited with status {done.returncode}"])[0]
+        raise (Unreachable if _UNREACHABLE.search(words) else Problem)(words)
     return done
 
 

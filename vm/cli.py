@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,8 +102,9 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
     )
     status = Exit.OK
     for spec in arguments.kernel or [""]:
+        begin = time.monotonic()
         kernel, qemu = _choose(spec, arguments.backend)
-        status = max(status, run(kernel, qemu, options))
+        status = max(status, run(kernel, qemu, options, begin))
     return status
 
 

@@ -119,8 +119,10 @@ def _default_suites() -> Iterator[str]:
 
 def _cached(spec: Spec) -> list[tuple[tuple[int, ...], Path]]:
     """Kernels in the cache that *spec* allows, oldest first."""
-    found = []
+    found: list[tuple[tuple[int, ...], Path]] = []
     for folder in (places.cache() / "kernels").glob("*/*"):
+        if folder.name == UML == spec.flavour and spec.suite in ("", folder.parent.name):
+            found.append((_LEAST, folder))
         match = _PACKAGE.fullmatch(folder.name)
         if match is None or match["flavour"] != spec.flavour:
             continue
@@ -178,6 +180,9 @@ def get(spec: Spec) -> Kernel:
         for suite in [spec.suite] if spec.suite else _default_suites():
             try:
                 kernel = _find_in(suite, spec)
+            except apt.Unreachable as problem:
+                reasons = [str(problem)]
+                break
             except Problem as problem:
                 reasons.append(f"{suite}: {problem}")
                 continue
@@ -191,7 +196,7 @@ def get(spec: Spec) -> Kernel:
     what = f"{spec.flavour} kernel{f' {spec.version}' if spec.version else ''}"
     if not (spec.suite or spec.version):
         what += f" of Linux {'.'.join(map(str, _LEAST))} or newer"
-    raise Problem(f"no {what} to be had; give one with --kernel PATH ({'; '.join(reasons)})")
+    raise Problem(f"no {what} to be had, give one with --kernel PATH: {'; '.join(reasons)}")
 
 
 def listed() -> Iterator[tuple[str, str]]:

@@ -92,7 +92,7 @@ def find() -> Qemu:
     try:
         return _fetch()
     except Problem as problem:
-        raise Problem(f"no QEMU: apt install {_PACKAGE} ({problem})") from None
+        raise Problem(f"no QEMU, install {_PACKAGE}: {problem}") from None
 
 
 def _boots(qemu: Qemu, kernel: Kernel) -> bool:

@@ -93,9 +93,12 @@ def default_guests(pytest: Sequence[str]) -> int:
     return min(len(os.sched_getaffinity(0)), _MOST_GUESTS)
 
 
-def run(kernel: Kernel, backend: Qemu | None, options: Options) -> Exit:
-    """Boot *kernel*, in *backend* or as User-Mode Linux, run the cases, print the verdict."""
-    begin, now = time.monotonic(), datetime.now(UTC)
+def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) -> Exit:
+    """Boot *kernel*, in *backend* or as User-Mode Linux, run the cases, print the verdict.
+
+    *begin* is when the work on this kernel began, by time.monotonic().
+    """
+    now = datetime.now(UTC)
     found = runtime.find()
     nonce = secrets.token_hex(8)
     what = order(found, options, nonce)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vm import elfpatch, packages
+from vm import apt, elfpatch, packages, places
 from vm.errors import Exit, Problem
 from vm.kernels import Kind, identify
 from vm.packages import Spec
@@ -166,6 +166,44 @@ def test_the_newest_package_that_fits_is_chosen(spec: Spec, name: str) -> None:
 
 def test_no_package_fits_another_version() -> None:
     assert packages.choose(NAMES, Spec(version="7.9")) is None
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with three kernels, and a mirror that does not answer."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kernels = tmp_path / places.NAME / "kernels"
+    for name in ("7.0.13", "7.2.9", "7.2.12", "6.19.1"):
+        image = kernels / f"stable/linux-binary-{name}+deb13-cloud-amd64/boot/vmlinuz-{name}"
+        image.parent.mkdir(parents=True)
+        image.write_bytes(bzimage())
+    (kernels / "sid/user-mode-linux").mkdir(parents=True)
+    (kernels / "sid/user-mode-linux/linux.uml").write_bytes(elf(0x60000000, banner=BANNER))
+
+    def unreachable(suite: str, spec: Spec) -> None:
+        raise apt.Unreachable("E: Could not connect")
+
+    monkeypatch.setattr(packages, "_find_in", unreachable)
+    return kernels
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("debian", "vmlinuz-7.2.12"),
+        ("debian:stable=7.0", "vmlinuz-7.0.13"),
+        ("debian:stable=7.2.9", "vmlinuz-7.2.9"),
+        ("debian:stable=6.19", "vmlinuz-6.19.1"),
+        ("debian/user-mode-linux", "linux.uml"),
+    ],
+)
+def test_without_a_mirror_the_cache_serves(offline: Path, text: str, name: str) -> None:
+    assert packages.get(packages.parse(text)).path.name == name
+
+
+def test_without_a_mirror_and_a_kernel_one_line_says_so(offline: Path) -> None:
+    with pytest.raises(Problem, match=r"^no cloud-amd64 kernel 7\.9 .*--kernel PATH: E: Could not"):
+        packages.get(packages.parse("debian:stable=7.9"))
 
 
 def test_the_loader_is_replaced_in_place() -> None:
