@@ -27,7 +27,6 @@ from tests.utils.constants import (
     CLONE_NEWUTS,
     MNT_DETACH,
     MS_BIND,
-    MS_SHARED,
     MS_UNBINDABLE,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
@@ -36,7 +35,6 @@ from tests.utils.constants import (
     FsMagic,
 )
 from tests.utils.expect import refused
-from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
 from tests.utils.nsfs import (
     NS_GET_ID,
@@ -287,56 +285,6 @@ def test_other_descriptors_for_setns(scratch: Path) -> None:
     assert ns_inode(again) == ns_inode(fd)
     setns(again, CLONE_NEWNS)
     assert mnt_id_of("/") == listmount(ns_fd=fd)[0]
-
-
-@pytest.mark.rule("R8")
-@pytest.mark.needs("mount events")
-def test_mount_events(caller: Caller, scratch: Path) -> None:
-    """fanotify marks the handle (FAN_MARK_MNTNS): everyone who watches hears once of each mount
-    attached and detached inside, by its id, and of nothing that happens in another namespace."""
-    leaf = tmpfs(scratch / "leaf")
-    caller.act()
-    fd, other = new_ns(leaf), new_ns(leaf)
-    first, second = mount_watch(fd), mount_watch(fd, other)
-
-    def heard() -> list[object]:
-        return [mount_events(first, 1), mount_events(second, 1)]
-
-    with Visitor() as visitor:
-        visitor.enter(fd)
-        visitor.run(lambda: mount("tmpfs", "/", "tmpfs"))
-        attached = listmount(ns_fd=fd)[-1]
-        assert heard() == [[(FAN_MNT_ATTACH, attached)]] * 2
-        visitor.leave()
-        visitor.enter(fd)  # its root is now what was mounted there
-        visitor.run(lambda: umount2("/", MNT_DETACH))
-        assert heard() == [[(FAN_MNT_DETACH, attached)]] * 2
-        visitor.enter(other)
-        visitor.run(lambda: mount("tmpfs", "/", "tmpfs"))
-        attached = listmount(ns_fd=other)[-1]
-        assert mount_events(second, 1) == [(FAN_MNT_ATTACH, attached)]
-        assert mount_events(first) == []
-
-
-@pytest.mark.rule("R8")
-@pytest.mark.needs("mount events")
-def test_mount_events_of_the_source(scratch: Path) -> None:
-    """The source's own mounts are no event of the new namespace, and neither is its making an
-    event of the source; a mount that propagates into it is one."""
-    private = tmpfs(scratch / "private")
-    shared = propagation(tmpfs(scratch / "shared"), MS_SHARED)
-    source = mount_watch(current_mnt_ns())
-    fd, fd_shared = new_ns(private), new_ns(shared)
-    watch, watch_shared = mount_watch(fd), mount_watch(fd_shared)
-    assert mount_events(source) == []
-
-    tmpfs(private / "below")
-    tmpfs(shared / "below")
-
-    assert [event for event, _ in mount_events(source, 1)] == [FAN_MNT_ATTACH] * 2
-    propagated = listmount(ns_fd=fd_shared)[-1]
-    assert mount_events(watch_shared, 1) == [(FAN_MNT_ATTACH, propagated)]
-    assert mount_events(watch) == []
 
 
 @pytest.mark.rule("R9")

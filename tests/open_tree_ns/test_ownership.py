@@ -17,40 +17,34 @@ from typing import TypeVar
 
 import pytest
 
-from tests.utils.caps import capget, keep_only
 from tests.utils.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
     CLONE_NEWNS,
-    CLONE_NEWPID,
     CLONE_NEWUSER,
     MNT_DETACH,
-    MS_BIND,
     MS_SHARED,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import answer, refused
 from tests.utils.handover import fds_from_child
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mount_table, statmount
 from tests.utils.nsfs import (
     NS_GET_OWNER_UID,
     NS_GET_PARENT,
-    NS_MNT_GET_NEXT,
-    NS_MNT_GET_PREV,
     current_mnt_ns,
     mnt_get_info,
-    mnt_get_neighbour,
     ns_get_userns,
     ns_id,
     ns_inode,
     ns_ioctl,
 )
 from tests.utils.process import holding, in_child
-from tests.utils.syscalls import mount, open_tree, setns, umount2, unshare
-from tests.utils.trees import propagation, tmpfs, write
-from tests.utils.userns import become_foreign, enter_new_mount_ns, enter_new_userns
+from tests.utils.syscalls import open_tree, setns, umount2
+from tests.utils.trees import propagation, tmpfs
+from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 pytestmark = pytest.mark.needs("user namespace")
@@ -113,14 +107,6 @@ def make_family(leaf: Path) -> Family:
     return Family(
         dict(zip(LINEAGE, fds[::2], strict=True)), dict(zip(LINEAGE, fds[1::2], strict=True))
     )
-
-
-def answer(question: Callable[[], object]) -> object:
-    """What *question* gives, or the name of the errno it is refused with."""
-    try:
-        return question()
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
 
 
 @pytest.mark.rule("U2", "U3")
@@ -250,98 +236,3 @@ def test_caller_from_above_uncovers_nothing(scratch: Path) -> None:
     """Neither may it leave out what is mounted below the directory: EINVAL."""
     with inside_a_lower_namespace(scratch) as top, refused(errno.EINVAL):
         open_tree(AT_FDCWD, top, FLAGS)
-
-
-def lose_capabilities() -> None:
-    """Stay who one is, without capabilities."""
-    keep_only()
-
-
-def become_nobody() -> None:
-    """Take on a uid that owns nothing."""
-    os.setresgid(65534, 65534, 65534)
-    os.setresuid(65534, 65534, 65534)
-    assert capget().effective == 0
-
-
-@pytest.mark.rule("U4", "U7", "U8")
-@pytest.mark.parametrize(
-    "lower",
-    [
-        lose_capabilities,
-        # Root, since a second uid must be mapped.
-        pytest.param(become_nobody, marks=pytest.mark.needs("root")),
-    ],
-)
-def test_inherited_by_the_unprivileged(lower: Callable[[], None], scratch: Path) -> None:
-    """Who inherits the handle without privilege sees all mounts by it, and its owner; by id there
-    is nothing to see, the base is hidden, and it can neither be entered nor mounted."""
-    top = tmpfs(scratch / "top")
-    tmpfs(top / "child")
-    target = write(scratch / "target")
-    lines = predict_copy(top, recursive=True).lines()
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
-    mnt_id, ids = ns_id(fd), listmount(ns_fd=fd)
-    base = statmount(ids[0], ns_fd=fd).mnt_parent_id
-
-    lower()
-
-    assert namespace_tree(fd).lines() == lines
-    assert (mnt_get_info(fd).mnt_ns_id, mnt_get_info(fd).nr_mounts) == (mnt_id, len(ids))
-    assert ns_inode(ns_get_userns(fd)) == ns_inode("/proc/self/ns/user")
-    with refused(errno.ENOENT):
-        listmount(ns_id=mnt_id)
-    for call in (
-        lambda: statmount(ids[0], ns_id=mnt_id),
-        lambda: statmount(base, ns_fd=fd),
-        lambda: listmount(base, ns_fd=fd),
-        lambda: setns(fd, CLONE_NEWNS),
-        lambda: mount(f"/proc/self/fd/{fd}", target, None, MS_BIND),
-    ):
-        with refused(errno.EPERM):
-            call()
-
-
-@pytest.mark.rule("U4", "U7")
-def test_creator_of_the_owner(scratch: Path) -> None:
-    """The uid that made a user namespace has power over what that owns, capabilities or not: it
-    sees the namespace by id. It cannot enter, for want of capabilities at home: EPERM."""
-    leaf = tmpfs(scratch / "leaf")
-
-    def made_below() -> list[int]:
-        become_foreign()
-        return [open_tree(AT_FDCWD, leaf, FLAGS)]
-
-    (fd,) = fds_from_child(made_below)
-
-    lose_capabilities()
-
-    assert listmount(ns_id=ns_id(fd)) == listmount(ns_fd=fd)
-    assert mount_table(ns_id=ns_id(fd)) == mount_table(ns_fd=fd)
-    with refused(errno.EPERM):
-        setns(fd, CLONE_NEWNS)
-
-
-@pytest.mark.rule("U9")
-@pytest.mark.isolated(pid_namespace=False)  # so that it is not that alone which refuses
-@pytest.mark.parametrize("state", ["foreign", "no_capabilities", "new_pid_namespace"])
-def test_neighbours_are_for_the_privileged(state: str, scratch: Path) -> None:
-    """NS_MNT_GET_NEXT and NS_MNT_GET_PREV are EPERM without CAP_SYS_ADMIN in the initial user
-    namespace, and outside the initial PID namespace, on the owner's own handle too."""
-    leaf = tmpfs(scratch / "leaf")
-    if state == "foreign":
-        become_foreign()
-    fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(3)]
-    if state == "no_capabilities":
-        lose_capabilities()
-    elif state == "new_pid_namespace":
-        unshare(CLONE_NEWPID)
-
-    def ask() -> list[object]:
-        return [
-            answer(lambda request=request: mnt_get_neighbour(fds[1], request))  # type: ignore[misc]
-            for request in (NS_MNT_GET_NEXT, NS_MNT_GET_PREV)
-        ]
-
-    # In a child, since it is children that are in a new PID namespace.
-    assert in_child(ask) == ["EPERM", "EPERM"]

@@ -32,3 +32,11 @@ def outcome(call: Callable[[], object]) -> str:
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, str(error.errno))
     return "allowed"
+
+
+def answer(question: Callable[[], object]) -> object:
+    """What *question* gives, or the name of the errno it is refused with."""
+    try:
+        return question()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]

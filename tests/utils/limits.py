@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.utils.constants import AT_FDCWD, OPEN_TREE_NAMESPACE
+from tests.utils.syscalls import open_tree
+from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 #: Belongs to the user namespace of whoever opens it: a case sets it in one of its own.
 MAX_MNT_NAMESPACES = Path("/proc/sys/user/max_mnt_namespaces")
@@ -35,3 +40,24 @@ def descriptor_table_full() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def start_counting() -> int:
+    """Enter a new user namespace and a mount namespace of its own; return what that counts."""
+    enter_new_userns()
+    enter_new_mount_ns()
+    return 1
+
+
+def until_refused(directory: Path, most: int = 100) -> int:
+    """How many copies of *directory* can be had at once until ENOSPC. They are gone afterwards."""
+    fds: list[int] = []
+    try:
+        while len(fds) < most:
+            fds.append(open_tree(AT_FDCWD, directory, OPEN_TREE_NAMESPACE))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    for fd in fds:
+        os.close(fd)
+    return len(fds)

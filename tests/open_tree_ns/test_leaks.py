@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""That nothing is left of a call that was refused, or of a namespace that is gone.
+
+The limit of namespaces is that of a user namespace of the case's own, set to just what the case may
+use: a single leaked namespace then turns the next call into ENOSPC.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.caps import CAP_SYS_ADMIN, capget, effective
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MNT_DETACH,
+    MOUNT_ATTR_RDONLY,
+    MS_UNBINDABLE,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.limits import (
+    allow_mnt_namespaces,
+    descriptor_table_full,
+    open_limit,
+    start_counting,
+    until_refused,
+)
+from tests.utils.mounts import mount_table
+from tests.utils.nsfs import current_mnt_ns, exists, ns_id
+from tests.utils.syscalls import (
+    MountAttrStruct,
+    PathLike,
+    open_tree,
+    open_tree_attr,
+    setns,
+    umount2,
+)
+from tests.utils.trees import bind, propagation, tmpfs
+from tests.utils.userns import enter_new_mount_ns
+from tests.utils.visitor import Visitor
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+#: Calls of each kind: far more than any count that could hide a leak.
+MANY = 200
+pytestmark = pytest.mark.needs("user namespace")
+
+
+#: One call that must be refused, and the errno.
+Refusal = tuple[Callable[[], int], int]
+
+
+def with_full_table(call: Callable[[], int]) -> int:
+    """Make *call* with no room for another descriptor."""
+    with descriptor_table_full():
+        return call()
+
+
+def without_privilege(call: Callable[[], int]) -> int:
+    """Make *call* without CAP_SYS_ADMIN."""
+    with effective(capget().permitted & ~(1 << CAP_SYS_ADMIN)):
+        return call()
+
+
+def refusals(top: Path, beside: int, limit_fd: int) -> dict[str, Refusal]:
+    """What is refused to any caller, each once. *beside* is in another mount namespace."""
+    good = partial(open_tree, AT_FDCWD, top / "leaf", FLAGS)
+
+    def call(path: PathLike, flags: int = FLAGS, dirfd: int = AT_FDCWD) -> Callable[[], int]:
+        return partial(open_tree, dirfd, path, flags)
+
+    def at_the_limit() -> int:
+        allow_mnt_namespaces(0, limit_fd)
+        return good()
+
+    attr = MountAttrStruct(attr_set=MOUNT_ATTR_RDONLY)
+    size = ctypes.sizeof(attr)
+    return {
+        "table": (partial(with_full_table, good), errno.EMFILE),
+        "flag": (call(top / "leaf", FLAGS | 1 << 30), errno.EINVAL),
+        "both": (call(top / "leaf", FLAGS | OPEN_TREE_CLONE), errno.EINVAL),
+        "privilege": (partial(without_privilege, good), errno.EPERM),
+        "NULL": (call(None), errno.EFAULT),
+        "empty": (call(""), errno.ENOENT),
+        "missing": (call(top / "missing"), errno.ENOENT),
+        "dirfd": (call("x", dirfd=1 << 20), errno.EBADF),
+        "below a file": (call(top / "file/x"), errno.ENOTDIR),
+        "file": (call(top / "file"), errno.ENOTDIR),
+        "unbindable": (call(top / "unbindable"), errno.EINVAL),
+        "unbindable, all": (call(top / "unbindable", FLAGS | AT_RECURSIVE), errno.EINVAL),
+        "elsewhere": (call("", FLAGS | AT_EMPTY_PATH, beside), errno.EINVAL),
+        "elsewhere, all": (call("", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE, beside), errno.EINVAL),
+        "attribute": (
+            partial(open_tree_attr, AT_FDCWD, top / "leaf", FLAGS, attr, size),
+            errno.EINVAL,
+        ),
+        "limit": (at_the_limit, errno.ENOSPC),
+    }
+
+
+def detached_directory(path: Path) -> int:
+    """A directory of a mount that is mounted no more."""
+    fd = os.open(tmpfs(path), os.O_PATH)
+    umount2(path, MNT_DETACH)
+    return fd
+
+
+def assert_no_leaks(refusals: dict[str, Refusal], leaf: Path, used: int, limit_fd: int) -> None:
+    """Have each call refused many times, with room for exactly one namespace.
+
+    The errnos must all be the one that is due, and the room still be there after each kind.
+    """
+    before = mount_table(), sorted(os.listdir("/proc/self/fd"))
+    found, rule = {}, {}
+    for name, (call, number) in refusals.items():
+        allow_mnt_namespaces(used + 1, limit_fd)
+        ends: Counter[str] = Counter()
+        for _ in range(MANY):
+            try:
+                fd = call()
+            except OSError as error:
+                ends[errno.errorcode[error.errno or 0]] += 1
+            else:
+                ends["success"] += 1
+                os.close(fd)
+        allow_mnt_namespaces(used + 1, limit_fd)
+        found[name] = dict(ends), until_refused(leaf)
+        rule[name] = {errno.errorcode[number]: MANY}, 1
+    assert found == rule
+    assert (mount_table(), sorted(os.listdir("/proc/self/fd"))) == before
+
+
+def shelf(scratch: Path) -> Path:
+    """Sources good and bad."""
+    top = tmpfs(scratch / "top", "file")
+    tmpfs(top / "leaf")
+    propagation(tmpfs(top / "unbindable"), MS_UNBINDABLE)
+    return top
+
+
+@pytest.mark.rule("T4")
+def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
+    """Hundreds of calls, refused for each reason there is, leave no namespace, no charge, no
+    mount and no descriptor behind."""
+    used = start_counting()
+    beside = os.open(scratch, os.O_PATH)
+    held = current_mnt_ns()
+    used += 1
+    enter_new_mount_ns()
+    assert exists(ns_id(held))
+    top = shelf(scratch)
+    detached = detached_directory(scratch / "detached")
+    if caller.foreign:
+        caller.act()
+        used = 0
+    limit_fd = open_limit()
+
+    kinds = refusals(top, beside, limit_fd)
+    if caller.foreign:
+        # Changing attributes takes privilege over the mount namespace one is in.
+        kinds["attribute"] = kinds["attribute"][0], errno.EPERM
+    for name, flags in (("unmounted", FLAGS), ("unmounted, all", FLAGS | AT_RECURSIVE)):
+        kinds[name] = partial(open_tree, detached, "", flags | AT_EMPTY_PATH), errno.EINVAL
+    assert_no_leaks(kinds, top / "leaf", used, limit_fd)
+
+
+@pytest.mark.rule("T4", "K6")
+@pytest.mark.fixed_by(
+    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
+)
+def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
+    """Neither do the calls refused to a foreign caller for what they would uncover."""
+    start_counting()
+    top = shelf(scratch)
+    Caller.FOREIGN.act()
+    limit_fd = open_limit()
+    kinds: dict[str, Refusal] = {"child": (partial(open_tree, AT_FDCWD, top, FLAGS), errno.EINVAL)}
+    assert_no_leaks(kinds, top / "leaf", 0, limit_fd)
+
+
+@pytest.mark.rule("T4", "K5", "K7")
+@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
+    """Neither do the calls refused for a locked child that would be left out: EINVAL without
+    AT_RECURSIVE, EPERM for an unbindable one with it."""
+    start_counting()
+    top = shelf(scratch)
+    bind(Path("/proc"), top / "proc", recursive=True)
+    Caller.FOREIGN.act()
+    limit_fd = open_limit()
+    setns(open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+    kinds: dict[str, Refusal] = {
+        "single": (partial(open_tree, AT_FDCWD, "/", FLAGS), errno.EINVAL),
+        "all": (partial(open_tree, AT_FDCWD, "/", FLAGS | AT_RECURSIVE), errno.EPERM),
+    }
+    # The namespace it is in counts.
+    assert_no_leaks(kinds, Path("/leaf"), 1, limit_fd)
+
+
+@pytest.mark.rule("T1", "T4")
+def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
+    """Hundreds of namespaces one after the other, some entered and left, need room for one."""
+    used = start_counting()
+    leaf = tmpfs(scratch / "leaf")
+    if caller.foreign:
+        caller.act()
+        used = 0
+    with Visitor() as visitor:
+        used += 1
+        allow_mnt_namespaces(used + 1)
+        for count in range(MANY):
+            fd = open_tree(AT_FDCWD, leaf, FLAGS)
+            if count % 2:
+                visitor.enter(fd)
+                os.close(fd)
+                visitor.leave()
+            else:
+                os.close(fd)
+        assert until_refused(leaf) == 1

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The mount events of a new namespace, watched by its handle (fanotify, FAN_MARK_MNTNS)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_FDCWD,
+    MNT_DETACH,
+    MS_SHARED,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
+from tests.utils.mounts import listmount
+from tests.utils.nsfs import (
+    current_mnt_ns,
+)
+from tests.utils.syscalls import mount, open_tree, umount2
+from tests.utils.trees import propagation, tmpfs
+from tests.utils.visitor import Visitor
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+
+
+@pytest.mark.rule("R8")
+@pytest.mark.needs("mount events")
+def test_mount_events(caller: Caller, scratch: Path) -> None:
+    """fanotify marks the handle (FAN_MARK_MNTNS): everyone who watches hears once of each mount
+    attached and detached inside, by its id, and of nothing that happens in another namespace."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    fd, other = open_tree(AT_FDCWD, leaf, FLAGS), open_tree(AT_FDCWD, leaf, FLAGS)
+    first, second = mount_watch(fd), mount_watch(fd, other)
+
+    def heard() -> list[object]:
+        return [mount_events(first, 1), mount_events(second, 1)]
+
+    with Visitor() as visitor:
+        visitor.enter(fd)
+        visitor.run(lambda: mount("tmpfs", "/", "tmpfs"))
+        attached = listmount(ns_fd=fd)[-1]
+        assert heard() == [[(FAN_MNT_ATTACH, attached)]] * 2
+        visitor.leave()
+        visitor.enter(fd)  # its root is now what was mounted there
+        visitor.run(lambda: umount2("/", MNT_DETACH))
+        assert heard() == [[(FAN_MNT_DETACH, attached)]] * 2
+        visitor.enter(other)
+        visitor.run(lambda: mount("tmpfs", "/", "tmpfs"))
+        attached = listmount(ns_fd=other)[-1]
+        assert mount_events(second, 1) == [(FAN_MNT_ATTACH, attached)]
+        assert mount_events(first) == []
+
+
+@pytest.mark.rule("R8")
+@pytest.mark.needs("mount events")
+def test_mount_events_of_the_source(scratch: Path) -> None:
+    """The source's own mounts are no event of the new namespace, and neither is its making an
+    event of the source; a mount that propagates into it is one."""
+    private = tmpfs(scratch / "private")
+    shared = propagation(tmpfs(scratch / "shared"), MS_SHARED)
+    source = mount_watch(current_mnt_ns())
+    fd, fd_shared = open_tree(AT_FDCWD, private, FLAGS), open_tree(AT_FDCWD, shared, FLAGS)
+    watch, watch_shared = mount_watch(fd), mount_watch(fd_shared)
+    assert mount_events(source) == []
+
+    tmpfs(private / "below")
+    tmpfs(shared / "below")
+
+    assert [event for event, _ in mount_events(source, 1)] == [FAN_MNT_ATTACH] * 2
+    propagated = listmount(ns_fd=fd_shared)[-1]
+    assert mount_events(watch_shared, 1) == [(FAN_MNT_ATTACH, propagated)]
+    assert mount_events(watch) == []
