@@ -82,8 +82,8 @@ class Family:
                     setns(userns, CLONE_NEWUSER)
                 return {owner: question(handle) for owner, handle in self.handles.items()}
 
-            for owner, answer in in_child(ask).items():
-                found[member, owner] = answer
+            for owner, said in in_child(ask).items():
+                found[member, owner] = said
         return found
 
 
