@@ -23,7 +23,7 @@ from typing import Any, Literal, NoReturn
 import pytest
 from _pytest.runner import call_and_report
 
-from tests.utils import reports, sandbox, sources
+from tests.utils import reports, sandbox
 from tests.utils.keeper import PR_SET_CHILD_SUBREAPER, parent_of
 from tests.utils.syscalls import prctl
 
@@ -97,7 +97,6 @@ class Child:
         gc.freeze()
         faulthandler.enable(file=self._stacks)
         faulthandler.register(STACKS_SIGNAL, file=self._stacks, all_threads=True, chain=True)
-        sources.pin()
         sandbox.enter(self._facts)
         with suppress(OSError):
             self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

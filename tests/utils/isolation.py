@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pluggy
 import pytest
 from _pytest.runner import CallInfo, check_interactive_exception
 
@@ -39,6 +40,7 @@ class _Session:
 
 _SESSION = pytest.StashKey[_Session]()
 _LIMIT = pytest.StashKey[float]()
+_CAPTURING = pytest.StashKey[dict[str, pluggy.HookCaller]]()
 
 
 class Hooks:
@@ -207,6 +209,18 @@ def precheck(item: pytest.Item) -> None:
         raise
 
 
+def _capturing(config: pytest.Config, when: Phase) -> pluggy.HookCaller:
+    """The hook of phase *when*, with the plugins alone that capture (and skip, in the set-up)."""
+    callers = config.stash.setdefault(_CAPTURING, {})
+    if when not in callers:
+        kept = {"capturemanager", "logging-plugin"} | ({"skipping"} if when == "setup" else set())
+        manager = config.pluginmanager
+        others = [plugin for name, plugin in manager.list_name_plugin() if name not in kept]
+        name = f"pytest_runtest_{when}"
+        callers[when] = manager.subset_hook_caller(name, filter(None, others))
+    return callers[when]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     if not is_isolated(item):
@@ -252,10 +266,7 @@ class _Protocol:
     def _call(self, when: Phase, function: Callable[[], None]) -> CallInfo[None]:
         """Call *function* as part of phase *when*, captured as pytest captures that phase."""
         item = self._item
-        manager = item.config.pluginmanager
-        kept = {"capturemanager", "logging-plugin"} | ({"skipping"} if when == "setup" else set())
-        others = [plugin for name, plugin in manager.list_name_plugin() if name not in kept]
-        hook = manager.subset_hook_caller(f"pytest_runtest_{when}", filter(None, others))
+        hook = _capturing(item.config, when)
         arguments = {"item": item} | ({"nextitem": self._nextitem} if when == "teardown" else {})
 
         def run() -> None:

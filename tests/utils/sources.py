@@ -35,6 +35,8 @@ _LIBRARY: tuple[ModuleType, ...] = (
 )
 
 _seen: set[str] = set()
+#: How many modules there were when their sources were last read.
+_MODULES = pytest.StashKey[int]()
 
 
 def _read(module: ModuleType) -> None:
@@ -46,12 +48,20 @@ def _read(module: ModuleType) -> None:
 
 
 def prime(config: pytest.Config) -> None:
-    """Read the sources of the project's modules into the line cache (new ones, when repeated)."""
+    """Read the sources of the project's modules into the line cache, to stay there.
+
+    Repeated before every case, and done again only when modules have come: to look at each one
+    touches its memory, which the fork before has made expensive.
+    """
+    if config.stash.get(_MODULES, 0) == len(sys.modules):
+        return
     roots = (f"{config.rootpath}/", f"{Path(__file__).parents[2]}/")
     for module in list(sys.modules.values()):
         name = getattr(module, "__file__", None)
         if isinstance(name, str) and name.startswith(roots) and "/site-packages/" not in name:
             _read(module)
+    _pin()
+    config.stash[_MODULES] = len(sys.modules)
 
 
 def rehearse(config: pytest.Config) -> None:
@@ -92,9 +102,9 @@ def rehearse(config: pytest.Config) -> None:
             highlight(text, lexer="diff")
 
 
-def pin() -> None:
-    """In the child: keep what the line cache holds even if the files seem gone or changed."""
-    for name, entry in linecache.cache.items():
+def _pin() -> None:
+    """Keep what the line cache holds even when the files seem gone or changed."""
+    for name, entry in list(linecache.cache.items()):
         if len(entry) == 4:
             size, _, lines, full_name = entry
             # An entry without a time is one whose source is no file: never checked again.
