@@ -31,6 +31,8 @@ from tests.utils.expect import outcome, refused
 from tests.utils.locks import is_locked, locks
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mount_table, statmount
+from tests.utils.nsfs import ns_id
+from tests.utils.process import in_child
 from tests.utils.syscalls import attach, mount, move_mount, open_tree, setns, umount2
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
 from tests.utils.userns import become_foreign
@@ -358,3 +360,66 @@ def test_unbindable_below_a_lock_of_ones_own(scratch: Path) -> None:
     fd = open_tree(AT_FDCWD, "/", FLAGS)
     assert namespace_tree(fd).mount_points() == ["/", "/a", "/a/inner", "/b"]
     assert namespace_tree(fd).lines() == expected.lines()
+
+
+@pytest.mark.rule("K4")
+@pytest.mark.usefixtures("unlocked")
+def test_stack_that_is_gone_does_not_count(scratch: Path) -> None:
+    """Mounts that lay on the root of the caller's namespace and were taken off again have no part
+    in the next copy: its top is free, and all of it is what it should be."""
+    top = tmpfs(scratch / "top")
+    for _ in range(3):
+        tree = fresh_tmpfs()
+        attach(tree, "/")
+        os.fchdir(tree)
+        umount2(".", MNT_DETACH)
+    setns(open_tree(AT_FDCWD, top, SINGLE), CLONE_NEWNS)
+    assert [mount.fs_type for mount in mount_table()] == ["tmpfs"]
+    umount2("/", MNT_DETACH)
+    assert mount_table() == []
+
+
+@FOREIGN
+@pytest.mark.rule("K1", "T1")
+def test_detached_locked_trees_hide_and_end(scratch: Path) -> None:
+    """Trees with locked mounts in them are bound and lazily unmounted, in each other. Directories
+    held open in there do not show what the locked mounts covered; and with its last task the
+    namespace ends, held or not."""
+    top = tmpfs(scratch / "top", "covered/under.txt")
+    tmpfs(top / "covered", "cover.txt", "deep/under.txt")
+    tmpfs(top / "covered" / "deep", "deep.txt")
+    for name in ("one", "two"):
+        (top / name).mkdir()
+
+    def inside() -> tuple[int, dict[str, str]]:
+        become_foreign()
+        fd = open_tree(AT_FDCWD, top, FLAGS)
+        mnt_ns_id = ns_id(fd)
+        setns(fd, CLONE_NEWNS)
+        before = mount_table()
+        bind(Path("/covered"), Path("/one"), recursive=True)
+        attach(open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | AT_RECURSIVE), "/two")
+        paths = ("/one", "/one/deep", "/two", "/two/covered", "/two/covered/deep", "/two/one")
+        held = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in paths}
+        umount2("/two", MNT_DETACH)
+        umount2("/one", MNT_DETACH)
+        assert mount_table() == before
+        seen = {
+            "deep/under.txt in /one": outcome(
+                lambda: os.stat("deep/under.txt", dir_fd=held["/one"])
+            ),
+            "covered/under.txt in /two": outcome(
+                lambda: os.stat("covered/under.txt", dir_fd=held["/two"])
+            ),
+            "deep/under.txt in /two/covered": outcome(
+                lambda: os.stat("deep/under.txt", dir_fd=held["/two/covered"])
+            ),
+            "deep/under.txt in /two/one": outcome(
+                lambda: os.stat("deep/under.txt", dir_fd=held["/two/one"])
+            ),
+        }
+        return mnt_ns_id, seen
+
+    mnt_ns_id, seen = in_child(inside)
+    assert seen == dict.fromkeys(seen, "ENOENT")
+    assert outcome(lambda: listmount(ns_id=mnt_ns_id)) == "ENOENT"

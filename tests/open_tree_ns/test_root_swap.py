@@ -25,11 +25,12 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import outcome
+from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
 from tests.utils.locks import locks
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
 from tests.utils.nsfs import ns_inode
-from tests.utils.syscalls import attach, move_mount, open_tree, setns, umount2
+from tests.utils.syscalls import attach, move_mount, open_tree, pivot_root, setns, umount2
 from tests.utils.trees import fresh_tmpfs, tmpfs, write
 
 SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
@@ -245,3 +246,57 @@ def test_from_nothing(scratch: Path) -> None:
     swap_root(open_tree(AT_FDCWD, "/build", CLONE))
     assert (os.listdir("/"), len(listmount())) == (["root.txt"], 1)
     assert base_of(fd).fs_type == "nullfs"
+
+
+@pytest.mark.rule("R8", "N6")
+def test_events_of_a_swap(scratch: Path) -> None:
+    """Who watches the namespace hears of each mount that comes, moves or goes once: while a mount
+    is moved, one is put beneath the root, and the old root is taken away with all on it."""
+    top = tmpfs(scratch / "top")
+    tmpfs(top / "a")
+    tmpfs(top / "a" / "b")
+    (top / "c").mkdir()
+    fd = open_tree(AT_FDCWD, top, SINGLE | AT_RECURSIVE)
+    root, a, b = listmount(ns_fd=fd)
+    watch = mount_watch(fd)
+    setns(fd, CLONE_NEWNS)
+    both = FAN_MNT_ATTACH | FAN_MNT_DETACH
+
+    move_mount(AT_FDCWD, "/a", AT_FDCWD, "/c", 0)
+    assert mount_events(watch) == [(both, a)]
+
+    tree = fresh_tmpfs()
+    new = mnt_id_of(tree)
+    move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    assert mount_events(watch) == [(FAN_MNT_ATTACH, new)]
+
+    os.fchdir(tree)
+    os.chroot(".")
+    umount2(".", MNT_DETACH)
+    assert sorted(mount_events(watch)) == [(FAN_MNT_DETACH, mnt_id) for mnt_id in (root, a, b)]
+    assert listmount() == [new]
+
+
+@pytest.mark.rule("N5")
+def test_pivot_root_from_a_dead_root(scratch: Path) -> None:
+    """Whose root was unmounted has no root to exchange: pivot_root(2) is EINVAL, though the new
+    root and the place for the old are mounts of the namespace."""
+    top = tmpfs(scratch / "top")
+    setns(open_tree(AT_FDCWD, top, SINGLE), CLONE_NEWNS)
+    tree = fresh_tmpfs()
+    move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    umount2("/", MNT_DETACH)
+    os.fchdir(tree)
+    child = fresh_tmpfs()
+    os.mkdir("child")
+    os.mkdir("old", dir_fd=child)
+    attach(child, "child")
+    before = listmount(mnt_id_of(tree))
+
+    found = {
+        "itself": outcome(lambda: pivot_root(".", ".")),
+        "a child": outcome(lambda: pivot_root("child", "child/old")),
+    }
+
+    assert found == {"itself": "EINVAL", "a child": "EINVAL"}
+    assert listmount(mnt_id_of(tree)) == before

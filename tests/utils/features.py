@@ -119,6 +119,11 @@ def _uts_namespace() -> None:
     unshare(CLONE_NEWUTS)
 
 
+def _expendable() -> None:
+    if "vm.end=" not in Path("/proc/cmdline").read_text():
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+
 def _debugfs_automount() -> None:
     directory = Path(tempfile.gettempdir())
     mount("debugfs", directory, "debugfs")
@@ -174,6 +179,13 @@ FEATURES: dict[str, Callable[[], str | None]] = {
             _mount_proc,
             "proc that a user namespace may mount: the machine's own is covered in part, or absent",
             errno.EPERM,
+        ),
+        (
+            "expendable kernel",
+            _expendable,
+            "permission to crash: the case brings down kernels without the fix, and so runs in "
+            "guests of python3 -m vm only",
+            errno.ENOTSUP,
         ),
         ("FUSE", _fuse_file, "FUSE (CONFIG_FUSE_FS, and a /dev/fuse for the caller)", errno.ENOENT),
         ("listns", _list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),
