@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -20,6 +21,9 @@ from tests.utils.syscalls import setns, unshare
 
 T = TypeVar("T")
 
+#: pidfd_open(2) of a single task (linux/pidfd.h, since 6.9).
+PIDFD_THREAD = os.O_EXCL
+
 
 class Visitor:
     """The task; as a context manager it ends with the block."""
@@ -28,11 +32,14 @@ class Visitor:
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
         self._home = -1
+        self._task = -1
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Visitor:
         self._thread.start()
+        assert self._thread.native_id is not None
+        self._task = os.pidfd_open(self._thread.native_id, PIDFD_THREAD)
         self.run(lambda: unshare(CLONE_NEWNS))
         self._home = self.run(lambda: self.open_own_proc_file("ns/mnt"))
         return self
@@ -45,6 +52,11 @@ class Visitor:
     ) -> None:
         self._orders.put(None)
         self._thread.join()
+        # Python's thread has ended; its task holds the namespace until it has left the kernel too.
+        gone = select.poll()
+        gone.register(self._task, select.POLLIN)
+        gone.poll()
+        os.close(self._task)
         os.close(self._home)
         os.close(self._proc)
 
