@@ -29,6 +29,9 @@ from tests.utils.mounts import mnt_id_of, mount_table
 from tests.utils.syscalls import mount, move_mount, open_tree, pivot_root, setns, umount2
 from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
 
+BENEATH_FIX = pytest.mark.fixed_by(
+    "c62a4766937e, ccfac16e0be5", "7.1", "MOVE_MOUNT_BENEATH on the rootfs, with its lock"
+)
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
 
 
@@ -125,6 +128,7 @@ def test_pivot_root_of_a_shared_root(scratch: Path) -> None:
 
 
 @pytest.mark.rule("K8")
+@BENEATH_FIX
 def test_beneath_a_child(caller: Caller, scratch: Path) -> None:
     """What is moved beneath a locked mount takes its lock: the old mount can be detached now, the
     new one not; where nothing was locked nothing is."""
@@ -159,6 +163,7 @@ def test_beneath_a_mount_of_ones_own(scratch: Path) -> None:
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("K8")
+@BENEATH_FIX
 def test_lock_goes_down_a_stack(scratch: Path) -> None:
     """Several mounts moved beneath a locked one, each beneath the topmost: only the lowest, which
     went there first, is locked in the end; all above it can be taken away."""

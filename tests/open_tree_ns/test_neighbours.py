@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The flag's neighbours: fsmount(2) with FSMOUNT_NAMESPACE, and empty mount namespaces. Where they
+meet the flag they must agree with it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.caps import CAP_SYS_ADMIN, drop
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    CLONE_NEWNS,
+    FSCONFIG_CMD_CREATE,
+    FSMOUNT_CLOEXEC,
+    FSMOUNT_NAMESPACE,
+    MNT_DETACH,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_NAMESPACE,
+    UNSHARE_EMPTY_MNTNS,
+)
+from tests.utils.expect import outcome
+from tests.utils.model import base_of, namespace_tree
+from tests.utils.mounts import mnt_id_of, mount_table
+from tests.utils.nsfs import current_mnt_ns, ns_get_userns, ns_id, ns_inode
+from tests.utils.syscalls import (
+    attach,
+    fsconfig,
+    fsmount,
+    fsopen,
+    mount_setattr,
+    open_tree,
+    setns,
+    umount2,
+    unshare,
+)
+from tests.utils.trees import fresh_tmpfs, tmpfs
+
+SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+MAKE = FSMOUNT_NAMESPACE | FSMOUNT_CLOEXEC
+
+
+def created_tmpfs() -> int:
+    """A tmpfs that waits for fsmount(2)."""
+    fs = fsopen("tmpfs")
+    fsconfig(fs, FSCONFIG_CMD_CREATE)
+    return fs
+
+
+@pytest.mark.needs("FSMOUNT_NAMESPACE")
+@pytest.mark.rule("Y8")
+def test_fsmount_namespace_refusals() -> None:
+    """Flags come first, then privilege, attributes, and the descriptor; a file system that was not
+    created, or is in use, makes no namespace."""
+    fs, used, file = created_tmpfs(), created_tmpfs(), os.open("/", os.O_RDONLY)
+    fsmount(used, MAKE)
+    before = mount_table()
+    found = {
+        "unknown flag": outcome(lambda: fsmount(-1, MAKE | 4)),
+        "unknown attribute": outcome(lambda: fsmount(-1, MAKE, 1 << 30)),
+        "no descriptor": outcome(lambda: fsmount(-1, MAKE)),
+        "another descriptor": outcome(lambda: fsmount(file, MAKE)),
+        "not created": outcome(lambda: fsmount(fsopen("tmpfs"), MAKE)),
+        "in use": outcome(lambda: fsmount(used, MAKE)),
+    }
+    drop(CAP_SYS_ADMIN)
+    found["unprivileged"] = outcome(lambda: fsmount(fs, MAKE))
+    found["unprivileged, unknown flag"] = outcome(lambda: fsmount(fs, MAKE | 4))
+    assert found == {
+        "unknown flag": "EINVAL",
+        "unknown attribute": "EINVAL",
+        "no descriptor": "EBADF",
+        "another descriptor": "EINVAL",
+        "not created": "EINVAL",
+        "in use": "EBUSY",
+        "unprivileged": "EPERM",
+        "unprivileged, unknown flag": "EINVAL",
+    }
+    assert mount_table() == before
+
+
+@pytest.mark.needs("FSMOUNT_NAMESPACE")
+@pytest.mark.rule("Y8", "K1", "K2", "K4")
+@pytest.mark.usefixtures("unlocked")
+def test_fsmount_namespace_locks(caller: Caller) -> None:
+    """A namespace made by fsmount(2) belongs to its maker, too; its top has the attributes asked
+    for, and is locked with them for a foreign caller, and free for an owner."""
+    fs = created_tmpfs()
+    caller.act()
+    attr = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
+    fd = fsmount(fs, MAKE, attr)
+    assert ns_inode(ns_get_userns(fd)) == ns_inode("/proc/self/ns/user")
+    setns(fd, CLONE_NEWNS)
+
+    assert [(mount.fs_type, mount.mnt_attr) for mount in mount_table()] == [("tmpfs", attr)]
+    lift = outcome(lambda: mount_setattr(AT_FDCWD, "/", attr_clr=MOUNT_ATTR_NOSUID))
+    unmount = outcome(lambda: umount2("/", MNT_DETACH))
+
+    assert (lift, unmount) == (("EPERM", "EINVAL") if caller.foreign else ("allowed", "allowed"))
+
+
+@pytest.mark.needs("FSMOUNT_NAMESPACE")
+@pytest.mark.rule("Y8", "N10", "P13")
+def test_flag_and_fsmount_namespace(scratch: Path) -> None:
+    """Inside a namespace made by fsmount(2) the flag copies its top; from outside it cannot."""
+    fd = fsmount(created_tmpfs(), MAKE)
+    here = current_mnt_ns()
+    setns(fd, CLONE_NEWNS)
+    tmpfs(Path("/child"), "child.txt")
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    copy = open_tree(AT_FDCWD, "/child", SINGLE)
+    setns(here, CLONE_NEWNS)
+    assert namespace_tree(copy).mount_points() == ["/"]
+    assert ns_id(copy) > ns_id(fd)
+    assert outcome(lambda: open_tree(root, "", SINGLE | AT_EMPTY_PATH)) == "EINVAL"
+
+
+@pytest.mark.needs("UNSHARE_EMPTY_MNTNS")
+@pytest.mark.rule("P16", "P17", "K4")
+def test_flag_in_an_empty_namespace(scratch: Path) -> None:
+    """In a namespace unshared empty there is nullfs and nothing else, nothing is locked, and the
+    flag makes namespaces of what was brought along: whatever locks the caller came from."""
+    tree = fresh_tmpfs()
+    unshare(UNSHARE_EMPTY_MNTNS)
+    base = mnt_id_of("/")
+    assert [(mount.mnt_id, mount.fs_type) for mount in mount_table()] == [(base, "nullfs")]
+
+    fd = open_tree(tree, "", SINGLE | AT_EMPTY_PATH)
+    attach(tree, "/")
+    beside = open_tree(tree, "", SINGLE | AT_EMPTY_PATH)
+
+    for made in (fd, beside):
+        assert [mount.fs_type for mount in mount_table(ns_fd=made)] == ["tmpfs"]
+        assert base_of(made).fs_type == "nullfs"
+        setns(made, CLONE_NEWNS)
+        umount2("/", MNT_DETACH)
+        assert mount_table() == []
