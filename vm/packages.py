@@ -28,10 +28,12 @@ _SPEC = re.compile(
     r"debian(?::(?P<suite>[a-z][a-z0-9.-]*))?(?:/(?P<flavour>[a-z0-9-]+))?"
     r"(?:=(?P<version>\d+(?:\.\d+)*(?:[~-]?rc\d+)?))?"
 )
+#: Debian's kernel image: linux-binary-* from 7.0 on, linux-image-* (modules included) before.
 _PACKAGE = re.compile(
-    r"linux-binary-(?P<unsigned>unsigned-)?(?P<version>\d+(?:\.\d+)+(?:[~-]rc\d+)?)"
-    r"(?:\+[^-]+)?-(?P<flavour>[a-z0-9-]+)"
+    r"linux-(?P<kind>binary|image)-(?P<before>unsigned-)?(?P<version>\d+(?:\.\d+)+(?:[~-]rc\d+)?)"
+    r"(?:\+[^-]+)?-(?P<flavour>[a-z0-9-]+?)(?P<after>-unsigned)?"
 )
+_PREFIXES = ("linux-binary-", "linux-image-")
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,17 @@ def choose(names: Iterable[str], spec: Spec) -> tuple[str, str] | None:
     for name in names:
         match = _PACKAGE.fullmatch(name)
         if match and match["flavour"] == spec.flavour and matches(match["version"], spec.version):
-            # A signed and an unsigned package of one version hold the same kernel.
-            rank = (version_key(match["version"]), not match["unsigned"], name)
+            # A signed and an unsigned package of one version hold the same kernel; where there
+            # is a linux-binary-*, the linux-image-* is an empty one that asks for it.
+            signed = not (match["before"] or match["after"])
+            rank = (version_key(match["version"]), match["kind"] == "binary", signed, name)
             found.append((rank, name, match["version"]))
     return max(found)[1:] if found else None
+
+
+def _names(state: apt.Apt) -> list[str]:
+    """Names of the packages that may be kernel images."""
+    return [name for prefix in _PREFIXES for name in state.names(prefix)]
 
 
 def _site() -> str:
@@ -160,7 +169,7 @@ def _find_in(suite: str, spec: Spec) -> Kernel | None:
     state, suite = _state(suite)
     if spec.flavour == UML:
         return _fetch(state, suite, UML, spec) if UML in state.names(UML) else None
-    found = choose(state.names("linux-binary-"), spec)
+    found = choose(_names(state), spec)
     if found is None or (not spec.suite and version_key(found[1])[:2] < _LEAST):
         return None
     return _fetch(state, suite, found[0], spec)
@@ -215,7 +224,7 @@ def obtainable(suite: str) -> list[str]:
     """Specifications of the packaged kernels of *suite* that have the feature, newest first."""
     state, suite = _state(suite)
     found = set()
-    for name in state.names("linux-binary-"):
+    for name in _names(state):
         match = _PACKAGE.fullmatch(name)
         if match and version_key(match["version"])[:2] >= _LEAST:
             flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
