@@ -91,7 +91,8 @@ class Reporter:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell that a case begins, and see the message off."""
         self._reports[nodeid] = []
-        self._channel.send("start", drain=True, id=nodeid)
+        # With the markers, for the case the kernel does not survive.
+        self._channel.send("start", drain=True, id=nodeid, markers=self._markers.get(nodeid, {}))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep a report until its case has ended."""
@@ -111,7 +112,6 @@ class Reporter:
             duration=round(sum(report.duration for report in reports), 4),
             text="\n".join(texts),
             sections=sections,
-            markers=self._markers.get(nodeid, {}),
         )
 
 

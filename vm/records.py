@@ -40,8 +40,9 @@ class Records:
         self.environment: dict[str, Any] = {}
         self.collected: list[str] = []
         self.results: dict[str, Case] = {}
-        #: The case that was announced and has not ended.
+        #: The case that was announced and has not ended, and the markers of the last one announced.
         self.running: str | None = None
+        self.markers: dict[str, list[Any]] = {}
         #: Exit status of pytest in the guest, None while it has not come; negative for a signal.
         self.status: int | None = None
         self.lost = 0
@@ -93,7 +94,7 @@ class Records:
                     name, "error", "could not be collected", text=frame["text"]
                 )
             case "start":
-                self.running = frame["id"]
+                self.running, self.markers = frame["id"], frame["markers"]
             case "result":
                 self.running = None
                 case = Case(
@@ -103,7 +104,7 @@ class Records:
                     duration=frame["duration"],
                     text=frame["text"],
                     sections=frame["sections"],
-                    markers=frame["markers"],
+                    markers=self.markers,
                 )
                 self.results[case.id] = case
             case "end":

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -42,13 +42,22 @@ def counts(cases: Sequence[Case]) -> str:
     return ", ".join(words) or "no case ran"
 
 
+def fixed_by(markers: Mapping[str, Sequence[object]]) -> str:
+    """The kernel commit that a case's markers say a failure lacks, empty when they say none."""
+    commit, version, subject = [*markers.get("fixed_by", ()), "", "", ""][:3]
+    return f'{commit} ("{subject}") ({version})' if commit else ""
+
+
 def _unfinished(records: Records, why: str) -> list[Case]:
     """The results, with the cases that a lost run did not end as errors."""
     cases = records.cases
     known = set(records.results)
     if records.running is not None and records.running not in known:
         outcome = "timeout" if why.startswith("run limit") else "error"
-        cases.append(Case(records.running, outcome, f"{why} while this case ran"))
+        reason = f"{why} while this case ran"
+        if fix := fixed_by(records.markers):
+            reason += f"; a kernel without this fix fails here: {fix}"
+        cases.append(Case(records.running, outcome, reason, markers=records.markers))
         known.add(records.running)
     return cases + [
         Case(name, "error", f"did not run: {why} before it")
@@ -142,6 +151,7 @@ def _lost(records: Records, ending: Ending, log: Sequence[str], splats: list[str
     why = "run limit hit" if limit else console.panicked(log) or "the guest ended without a word"
     where = f" in {records.running}" if records.running else ""
     cases = _unfinished(records, why)
-    text = f"{why}{where}: {counts(records.cases)} before"
+    fix = fixed_by(records.markers) if records.running else ""
+    text = f"{why}{where}{f', lacking {fix}' if fix else ''}: {counts(records.cases)} before"
     status = Exit.RUN_LIMIT if limit and not splats else Exit.FAILED
     return Verdict(status, text, cases, why + where, splats)

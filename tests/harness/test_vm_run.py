@@ -59,10 +59,10 @@ if mode == "share":
 else:
     stream.case("t.py::one")
 if mode == "panic":
-    stream.add("start", id="t.py::two")
+    stream.add("start", id="t.py::two", markers={{}})
     print("[    2.0] Kernel panic - not syncing: crash", flush=True)
 elif mode == "hang":
-    stream.add("start", id="t.py::two")
+    stream.add("start", id="t.py::two", markers={{}})
 elif mode == "fail":
     stream.case("t.py::two", "failed").end(1)
 elif mode != "shared":

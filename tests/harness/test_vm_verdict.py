@@ -15,6 +15,7 @@ from vm.guest import Ending, Stop
 from vm.records import Records
 from vm.verdict import Verdict, combine, judge
 
+MARKERS = {"rule": ["r1"], "fixed_by": ["0123456789ab", "7.9", "mount: stop crashing"]}
 IDS = ["t.py::one", "t.py::two", "t.py::three"]
 
 
@@ -39,7 +40,7 @@ class Stream:
         return self.add("collected", ids=IDS)
 
     def case(self, name: str, outcome: str = "passed", reason: str = "") -> Stream:
-        self.add("start", id=name)
+        self.add("start", id=name, markers=MARKERS)
         return self.add(
             "result",
             id=name,
@@ -48,7 +49,6 @@ class Stream:
             duration=0.5,
             text="",
             sections={},
-            markers={"rule": ["r1"]},
         )
 
     def end(self, status: int) -> Stream:
@@ -111,18 +111,20 @@ def test_a_module_that_cannot_be_collected_is_an_error() -> None:
 
 
 def test_a_panic_names_the_case_and_keeps_what_came_before() -> None:
-    stream = Stream().begin().case(IDS[0]).add("start", id=IDS[1])
+    stream = Stream().begin().case(IDS[0]).add("start", id=IDS[1], markers=MARKERS)
     found = verdict(stream, EXITED, (PANIC,))
     assert found.status is Exit.FAILED
-    assert "sysrq triggered crash in t.py::two: 1 passed before" in found.text
+    assert "sysrq triggered crash in t.py::two, lacking 0123456789ab" in found.text
+    assert '("mount: stop crashing") (7.9): 1 passed before' in found.text
     assert [case.outcome for case in found.cases] == ["passed", "error", "error"]
     assert "while this case ran" in found.cases[1].reason
+    assert "without this fix fails here: 0123456789ab" in found.cases[1].reason
     assert "did not run" in found.cases[2].reason
     assert found.lost
 
 
 def test_a_hang_is_the_run_limit_and_a_timeout_of_the_case() -> None:
-    found = verdict(Stream().begin().add("start", id=IDS[0]), RUN_LIMIT)
+    found = verdict(Stream().begin().add("start", id=IDS[0], markers=MARKERS), RUN_LIMIT)
     assert found.status is Exit.RUN_LIMIT
     assert [case.outcome for case in found.cases] == ["timeout", "error", "error"]
 
@@ -193,7 +195,7 @@ def test_guests_come_to_one_verdict(one: Stream, two: Stream, status: Exit, text
 
 
 def test_a_guest_that_was_lost_loses_the_run_and_says_why() -> None:
-    lost = verdict(Stream().begin().add("start", id=IDS[0]), EXITED, (PANIC,))
+    lost = verdict(Stream().begin().add("start", id=IDS[0], markers=MARKERS), EXITED, (PANIC,))
     found = combine([verdict(Stream().begin().case("a").end(0)), lost])
     assert found.status is Exit.FAILED
     assert "sysrq triggered crash in t.py::one" in found.text
