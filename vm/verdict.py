@@ -45,7 +45,9 @@ def counts(cases: Sequence[Case]) -> str:
 def fixed_by(markers: Mapping[str, Sequence[object]]) -> str:
     """The kernel commit that a case's markers say a failure lacks, empty when they say none."""
     commit, version, subject = [*markers.get("fixed_by", ()), "", "", ""][:3]
-    return f'{commit} ("{subject}") ({version})' if commit else ""
+    if commit in ("", "-"):  # "-": the commit is not known
+        return f'"{subject}" ({version})' if commit else ""
+    return f'{commit} ("{subject}") ({version})'
 
 
 def _unfinished(records: Records, why: str) -> list[Case]:
