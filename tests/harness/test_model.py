@@ -44,6 +44,7 @@ def made(
         mnt_parent_id_old=parent - 100,
         mnt_ns_id=7,
         fs_type=fs_type,
+        sb_source="disk",
         sb_magic=0,
         sb_dev=(0, mnt_id),
         sb_flags=0,
@@ -202,8 +203,8 @@ def test_attributes_and_id_maps_are_kept() -> None:
     mapped = replace(strict, uidmap=("5 0 1",), gidmap=("6 0 1",))
     copy = predict([made(101, 100, "/"), mapped], 101, "/", recursive=True, foreign=False)
     assert copy.lines() == [
-        "/  tmpfs:0:101:/  no attributes  PRIVATE",
-        "    /x  tmpfs:0:102:/  ATTR_RDONLY|ATTR_NOSUID  PRIVATE  "
+        "/  tmpfs:0:101:/  source 'disk'  no attributes  PRIVATE",
+        "    /x  tmpfs:0:102:/  source 'disk'  ATTR_RDONLY|ATTR_NOSUID  PRIVATE  "
         "uidmap ('5 0 1',) gidmap ('6 0 1',)",
     ]
 
@@ -222,6 +223,7 @@ def test_each_difference_shows() -> None:
         "mnt_point": "/y",
         "mnt_root": "/y",
         "fs_type": "ramfs",
+        "sb_source": "another disk",
         "sb_dev": (0, 1),
         "mnt_attr": MOUNT_ATTR_RDONLY,
         "mnt_propagation": MS_SHARED,

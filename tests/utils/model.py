@@ -29,6 +29,7 @@ from tests.utils.constants import (
     MountFlags,
 )
 from tests.utils.mounts import Mount, mnt_id_of, mount_table, statmount
+from tests.utils.nsfs import mnt_get_info
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Node:
     mnt_point: str
     mnt_root: str
     fs_type: str
+    sb_source: str
     sb_dev: tuple[int, int]
     mnt_attr: MountAttr
     mnt_propagation: MountFlags
@@ -52,6 +54,7 @@ class Node:
         words = [
             self.mnt_point,
             f"{self.fs_type}:{self.sb_dev[0]}:{self.sb_dev[1]}:{self.mnt_root}",
+            f"source {self.sb_source!r}",
             _names(self.mnt_attr) or "no attributes",
             _names(self.mnt_propagation),
         ]
@@ -101,6 +104,7 @@ def _node(mount: Mount, children: Iterable[Node], **changes: object) -> Node:
         "mnt_point": mount.mnt_point or "",
         "mnt_root": mount.mnt_root,
         "fs_type": mount.fs_type,
+        "sb_source": mount.sb_source,
         "sb_dev": mount.sb_dev,
         "mnt_attr": mount.mnt_attr,
         "mnt_propagation": mount.mnt_propagation,
@@ -136,8 +140,17 @@ def namespace_tree(ns_fd: int = -1) -> Node:
 
     From outside the tree starts at the mount that lies on the hidden base. From inside it starts
     at the caller's root: in a stack, the topmost.
+
+    From outside all mounts are listed, so that their number must be the one the namespace counts:
+    a mount that was copied without a place in the tree is in no list, but it is counted.
     """
     table = mount_table(ns_fd=ns_fd)
+    if ns_fd >= 0 and mnt_id_of("/") not in {mount.mnt_id for mount in table}:
+        counted, points = mnt_get_info(ns_fd).nr_mounts, [mount.mnt_point for mount in table]
+        assert counted == len(table), (
+            f"the namespace counts {counted} mounts (NS_MNT_GET_INFO), but has {len(table)} in its "
+            f"tree (listmount): {points}"
+        )
     return tree_of(table, _lowest(table))
 
 

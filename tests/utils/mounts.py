@@ -31,6 +31,7 @@ STATMOUNT_ALL = (
     | Statmount.STATMOUNT_MNT_ROOT
     | Statmount.STATMOUNT_MNT_POINT
     | Statmount.STATMOUNT_FS_TYPE
+    | Statmount.STATMOUNT_SB_SOURCE
     | Statmount.STATMOUNT_MNT_NS_ID
     | Statmount.STATMOUNT_MNT_UIDMAP
     | Statmount.STATMOUNT_MNT_GIDMAP
@@ -103,6 +104,7 @@ class Mount:
     mnt_parent_id_old: int
     mnt_ns_id: int
     fs_type: str
+    sb_source: str
     sb_magic: int
     sb_dev: tuple[int, int]
     sb_flags: int
@@ -227,6 +229,7 @@ def _mount(raw: bytes) -> Mount:
         mnt_parent_id_old=fixed.mnt_parent_id_old,
         mnt_ns_id=fixed.mnt_ns_id,
         fs_type=text(fixed.fs_type) if Statmount.STATMOUNT_FS_TYPE in got else "",
+        sb_source=text(fixed.sb_source) if Statmount.STATMOUNT_SB_SOURCE in got else "",
         sb_magic=fixed.sb_magic,
         sb_dev=(fixed.sb_dev_major, fixed.sb_dev_minor),
         sb_flags=fixed.sb_flags,
