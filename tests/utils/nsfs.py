@@ -52,6 +52,31 @@ NS_MNT_GET_NEXT = _ior(11, _MNT_NS_INFO.size)
 NS_MNT_GET_PREV = _ior(12, _MNT_NS_INFO.size)
 NS_GET_ID = _ior(13, 8)
 
+_NAMES = {
+    NS_GET_USERNS: "NS_GET_USERNS",
+    NS_GET_PARENT: "NS_GET_PARENT",
+    NS_GET_NSTYPE: "NS_GET_NSTYPE",
+    NS_GET_OWNER_UID: "NS_GET_OWNER_UID",
+    NS_GET_MNTNS_ID: "NS_GET_MNTNS_ID",
+    NS_MNT_GET_INFO: "NS_MNT_GET_INFO",
+    NS_MNT_GET_NEXT: "NS_MNT_GET_NEXT",
+    NS_MNT_GET_PREV: "NS_MNT_GET_PREV",
+    NS_GET_ID: "NS_GET_ID",
+}
+
+
+def _call_of(request: int) -> str:
+    return f"ioctl({_NAMES.get(request, hex(request))})"
+
+
+def _ioctl(fd: int, request: int, argument: int | bytearray | array.array[int] = 0) -> int:
+    """fcntl.ioctl(), whose error names the request."""
+    try:
+        return fcntl.ioctl(fd, request, argument)
+    except OSError as error:
+        number = error.errno or 0
+        raise OSError(number, f"{_call_of(request)}: {os.strerror(number)}") from None
+
 
 @dataclass(frozen=True, slots=True)
 class MntNsInfo:
@@ -67,7 +92,7 @@ class MntNsInfo:
 
 def ns_ioctl(fd: int, request: int) -> int:
     """An nsfs ioctl without an argument. Return its result (a type, or a new descriptor)."""
-    return fcntl.ioctl(fd, request)
+    return _ioctl(fd, request)
 
 
 def ns_get_userns(fd: int) -> int:
@@ -86,14 +111,14 @@ def ns_get_nstype(fd: int) -> int:
 def ns_id(fd: int, request: int = NS_GET_MNTNS_ID) -> int:
     """The 64-bit id of a namespace: NS_GET_MNTNS_ID, or NS_GET_ID when asked."""
     buffer = array.array("Q", [0])
-    fcntl.ioctl(fd, request, buffer)
+    _ioctl(fd, request, buffer)
     return buffer[0]
 
 
 def mnt_get_info(fd: int) -> MntNsInfo:
     """NS_MNT_GET_INFO of the mount namespace *fd*."""
     buffer = bytearray(_MNT_NS_INFO.size)
-    fcntl.ioctl(fd, NS_MNT_GET_INFO, buffer)
+    _ioctl(fd, NS_MNT_GET_INFO, buffer)
     return MntNsInfo(*_MNT_NS_INFO.unpack(buffer))
 
 
@@ -108,7 +133,7 @@ def mnt_get_neighbour(fd: int, request: int) -> tuple[int, MntNsInfo]:
     buffer = (ctypes.c_char * _MNT_NS_INFO.size)()
     libc = ctypes.CDLL(None, use_errno=True)
     result = libc.ioctl(ctypes.c_int(fd), ctypes.c_ulong(request), buffer)
-    neighbour = checked("ioctl(NS_MNT_GET_NEXT/PREV)", int(result))
+    neighbour = checked(_call_of(request), int(result))
     return neighbour, MntNsInfo(*_MNT_NS_INFO.unpack(buffer.raw))
 
 

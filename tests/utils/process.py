@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class ChildError(AssertionError):
-    """A child failed; the text is its traceback (for an error that is no OSError)."""
+    """A child failed (for an error that is no OSError): what it said, and then its traceback."""
 
 
 def _exit_with(fd: int, function: Callable[[], object]) -> NoReturn:
@@ -38,8 +38,11 @@ def _exit_with(fd: int, function: Callable[[], object]) -> NoReturn:
             payload = pickle.dumps((True, function()))
         except OSError as error:
             payload = pickle.dumps((False, (error.errno, error.strerror, error.filename)))
-        except BaseException:
-            payload = pickle.dumps((False, traceback.format_exc()))
+        except BaseException as error:
+            said = "".join(traceback.format_exception_only(error)).strip()
+            payload = pickle.dumps(
+                (False, f"{said}\n\nin a child process:\n{traceback.format_exc()}")
+            )
         view = memoryview(payload)
         while view:
             view = view[os.write(fd, view) :]
@@ -61,7 +64,7 @@ def _outcome(payload: bytes, status: int) -> object:
     if isinstance(value, tuple):
         number, text, path = value
         raise OSError(number, text, path)
-    raise ChildError(f"the child raised:\n{value}")
+    raise ChildError(value)
 
 
 def in_child(function: Callable[[], T]) -> T:

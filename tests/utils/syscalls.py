@@ -89,7 +89,10 @@ def open_tree(dirfd: int, path: PathLike, flags: int) -> int:
 
 
 def _flags(flags: int) -> str:
-    return str(OpenTree(flags & 0xFFFFFFFF)).removeprefix("OpenTree.") if flags else "0"
+    known = OpenTree(flags & sum(OpenTree))
+    unknown = flags & ~int(known)
+    names = [str(flag.name) for flag in known] + ([hex(unknown)] if unknown else [])
+    return "|".join(names) or "0"
 
 
 def open_tree_attr(dirfd: int, path: PathLike, flags: int, attr: Any, size: int) -> int:
