@@ -77,7 +77,13 @@ class Guest:
         try:
             line = command(report_end)
             self._process = stack.enter_context(
-                started(line.arguments, (report_end,), dict(line.environment), line.folder)
+                started(
+                    line.arguments,
+                    (report_end,),
+                    dict(line.environment),
+                    line.folder,
+                    line.processor,
+                )
             )
         finally:
             os.close(report_end)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -21,9 +22,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _KILL_WAIT = 5.0
 
 
-def _before_exec() -> None:
+def _before_exec(processor: int | None) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if processor is not None:
+        os.sched_setaffinity(0, {processor})
 
 
 @contextmanager
@@ -32,10 +35,12 @@ def started(
     pass_fds: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    processor: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running program with its output in pipes and nothing on its input.
 
-    It leads a process group of its own, which is killed when the block is left.
+    It leads a process group of its own, which is killed when the block is left. *processor* is the
+    number of the only one it may run on.
     """
     try:
         process = subprocess.Popen(
@@ -47,7 +52,7 @@ def started(
             env={**os.environ, **(environment or {})},
             cwd=folder,
             process_group=0,
-            preexec_fn=_before_exec,  # noqa: PLW1509 - the launcher has no threads
+            preexec_fn=partial(_before_exec, processor),  # noqa: PLW1509 - the launcher has no threads
         )
     except OSError as error:
         raise Problem(f"cannot start {command[0]}: {error.strerror}") from None
