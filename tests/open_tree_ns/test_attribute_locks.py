@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from tests.utils.constants import (
     MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_STRICTATIME,
     MS_BIND,
+    MS_NODEV,
+    MS_NOSUID,
     MS_REMOUNT,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
@@ -31,9 +34,10 @@ from tests.utils.constants import (
 )
 from tests.utils.expect import outcome
 from tests.utils.mounts import mnt_id_of, mount_table, statmount
+from tests.utils.process import holding
 from tests.utils.syscalls import attach, mount, mount_setattr, open_tree, setns
 from tests.utils.trees import bind, tmpfs
-from tests.utils.userns import become_foreign
+from tests.utils.userns import become_foreign, enter_new_mount_ns, enter_new_userns
 
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
 FOREIGN = pytest.mark.needs("user namespace")
@@ -121,6 +125,37 @@ def test_restrictions_set_before(call: str, caller: Caller, scratch: Path) -> No
     else:
         assert found == dict.fromkeys(places, "allowed")
         assert {path: attr_of(path) for path in places} == dict.fromkeys(places, MountAttr(0))
+
+
+@FOREIGN
+@pytest.mark.rule("K2", "U5")
+def test_remount_of_the_file_system(scratch: Path) -> None:
+    """A locked restriction cannot be taken off by the way of remounting the whole file system
+    either, by a foreign caller that may do that: one from above, since it has power over whoever
+    mounted it. With all restrictions named again the remount is allowed."""
+
+    def below() -> None:
+        enter_new_userns()
+        enter_new_mount_ns()
+        tmpfs(scratch / "top", flags=MS_NOSUID | MS_NODEV)
+
+    with holding(below) as other:
+        setns(os.open(other.proc("ns/mnt"), os.O_RDONLY), CLONE_NEWNS)
+        setns(open_tree(AT_FDCWD, scratch / "top", FLAGS), CLONE_NEWNS)
+        before = attr_of("/")
+        found = {
+            kept: outcome(partial(mount, None, "/", None, MS_REMOUNT | flags))
+            for kept, flags in {
+                "none": MS_REMOUNT,
+                "nosuid": MS_NOSUID,
+                "nodev": MS_NODEV,
+                "both": MS_NOSUID | MS_NODEV,
+            }.items()
+        }
+
+    assert before == MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+    assert found == {"none": "EPERM", "nosuid": "EPERM", "nodev": "EPERM", "both": "allowed"}
+    assert attr_of("/") == before
 
 
 @FOREIGN

@@ -190,13 +190,31 @@ def test_dirfd_does_not_count_for_an_absolute_path(dirfd: int, scratch: Path) ->
     assert namespace_tree(fd).lines() == expected.lines()
 
 
-@pytest.mark.rule("R2")
-@pytest.mark.parametrize("cloexec", [True, False], ids=["OPEN_TREE_CLOEXEC", "none"])
-def test_close_on_exec_only_when_asked(cloexec: bool, scratch: Path) -> None:
-    """The descriptor is closed on exec exactly when OPEN_TREE_CLOEXEC is given."""
+@pytest.mark.rule("R2", "F11")
+def test_close_on_exec_only_when_asked(scratch: Path) -> None:
+    """The descriptor is closed on exec exactly when OPEN_TREE_CLOEXEC is given, be it made by
+    open_tree(2) or by open_tree_attr(2)."""
     leaf = tmpfs(scratch / "leaf")
-    fd = open_tree(AT_FDCWD, leaf, OPEN_TREE_NAMESPACE | (OPEN_TREE_CLOEXEC if cloexec else 0))
-    assert os.get_inheritable(fd) is not cloexec
+    attr = MountAttrStruct()
+    found = {}
+    for name, flags in (
+        ("with", OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC),
+        ("without", OPEN_TREE_NAMESPACE),
+    ):
+        fds = {
+            "open_tree": open_tree(AT_FDCWD, leaf, flags),
+            "open_tree_attr": open_tree_attr(AT_FDCWD, leaf, flags, attr, ctypes.sizeof(attr)),
+        }
+        for call, fd in fds.items():
+            end = "stays open on exec" if os.get_inheritable(fd) else "is closed on exec"
+            found[f"{call} {name} OPEN_TREE_CLOEXEC"] = end
+
+    assert found == {
+        "open_tree with OPEN_TREE_CLOEXEC": "is closed on exec",
+        "open_tree_attr with OPEN_TREE_CLOEXEC": "is closed on exec",
+        "open_tree without OPEN_TREE_CLOEXEC": "stays open on exec",
+        "open_tree_attr without OPEN_TREE_CLOEXEC": "stays open on exec",
+    }
 
 
 @pytest.mark.rule("F11")

@@ -167,21 +167,29 @@ def test_number_of_mounts(caller: Caller, scratch: Path) -> None:
 
 
 def walk(fd: int, request: int) -> list[int]:
-    """The ids of all namespaces from that of *fd* on, itself left out, until ENOENT."""
+    """The ids of all namespaces from that of *fd* on, itself left out, until ENOENT.
+
+    A step that does not lead on, upwards or downwards, ends the walk: it would not end by itself.
+    """
     ids: list[int] = []
-    for _ in range(100_000):
+    call = "NS_MNT_GET_NEXT" if request == NS_MNT_GET_NEXT else "NS_MNT_GET_PREV"
+    before = ns_id(fd)
+    while True:
         try:
             neighbour, info = mnt_get_neighbour(fd, request)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
             return ids
-        assert not os.get_inheritable(neighbour)
-        assert ns_id(neighbour) == info.mnt_ns_id
-        ids.append(info.mnt_ns_id)
+        assert not os.get_inheritable(neighbour), f"{call} gave a descriptor that survives exec"
+        found = info.mnt_ns_id
+        assert ns_id(neighbour) == found, f"{call} told another id than that of the descriptor"
+        onwards = before < found if request == NS_MNT_GET_NEXT else before > found
+        assert onwards, f"{call} led from the namespace with id {before} to that with id {found}"
+        ids.append(found)
+        before = found
         fd = os.dup2(neighbour, NEIGHBOUR, inheritable=False)
         os.close(neighbour)
-    raise AssertionError("the list of namespaces does not end")
 
 
 #: Where :func:`walk` keeps the one descriptor it needs.

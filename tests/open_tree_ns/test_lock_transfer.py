@@ -20,14 +20,16 @@ from tests.utils.constants import (
     MS_PRIVATE,
     MS_SHARED,
     OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import outcome, refused
-from tests.utils.locks import locks
+from tests.utils.locks import detaching, ends, is_locked, locks
 from tests.utils.model import namespace_tree
 from tests.utils.mounts import mnt_id_of, mount_table
 from tests.utils.syscalls import mount, move_mount, open_tree, pivot_root, setns, umount2
-from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
+from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
+from tests.utils.userns import become_foreign
 
 BENEATH_FIX = pytest.mark.fixed_by(
     "c62a4766937e, ccfac16e0be5", "7.1", "MOVE_MOUNT_BENEATH on the rootfs, with its lock"
@@ -44,11 +46,6 @@ def enter_copy(scratch: Path, caller: Caller) -> int:
     fd = open_tree(AT_FDCWD, top, FLAGS)
     setns(fd, CLONE_NEWNS)
     return fd
-
-
-def unmount(path: str) -> str:
-    """How MNT_DETACH of *path* ends."""
-    return outcome(lambda: umount2(path, MNT_DETACH))
 
 
 @pytest.mark.rule("K8", "N5")
@@ -68,7 +65,7 @@ def test_pivot_root(caller: Caller, scratch: Path) -> None:
     assert locks() == {"/old": False, "/old/child": caller.foreign}
     umount2("/old", MNT_DETACH)
     assert [mount.mnt_point for mount in mount_table()] == ["/"]
-    assert unmount("/") == ("EINVAL" if caller.foreign else "allowed")
+    assert detaching("/") == ends("EINVAL" if caller.foreign else "allowed")
 
 
 @pytest.mark.rule("K8", "N5")
@@ -86,7 +83,7 @@ def test_pivot_root_onto_itself(caller: Caller, scratch: Path) -> None:
     assert [mount.mnt_id for mount in mount_table()] == [top]
     assert namespace_tree(fd).mount_points() == ["/"]
     assert os.listdir("/") == ["new.txt"]
-    assert unmount("/") == ("EINVAL" if caller.foreign else "allowed")
+    assert detaching("/") == ends("EINVAL" if caller.foreign else "allowed")
 
 
 @pytest.mark.rule("K8", "N5")
@@ -98,13 +95,13 @@ def test_pivot_root_to_a_copied_mount(caller: Caller, scratch: Path) -> None:
     os.chdir("/child")
     child = mnt_id_of(".")
 
-    found = outcome(lambda: pivot_root(".", "."))
+    found = {"pivot_root(2) to /child": outcome(lambda: pivot_root(".", "."))}
 
     if caller.foreign:
-        assert found == "EINVAL"
+        assert found == {"pivot_root(2) to /child": "EINVAL"}
         assert mount_table() == before
     else:
-        assert found == "allowed"
+        assert found == {"pivot_root(2) to /child": "allowed"}
         assert mnt_id_of("/") == child
 
 
@@ -141,7 +138,7 @@ def test_beneath_a_child(caller: Caller, scratch: Path) -> None:
     umount2("/child", MNT_DETACH)
     assert mnt_id_of("/child") == mnt_id_of(beneath)
     assert locks() == {"/child": caller.foreign}
-    assert unmount("/child") == ("EINVAL" if caller.foreign else "allowed")
+    assert detaching("/child") == ends("EINVAL" if caller.foreign else "allowed", "/child")
 
 
 @pytest.mark.needs("user namespace")
@@ -162,6 +159,36 @@ def test_beneath_a_mount_of_ones_own(scratch: Path) -> None:
 
 
 @pytest.mark.needs("user namespace")
+@pytest.mark.rule("K9")
+@pytest.mark.fixed_by("-", "7.3.4", "refuse to put a mount namespace file beneath a locked mount")
+def test_namespace_file_beneath_a_lock(scratch: Path) -> None:
+    """A mount namespace's file cannot be put beneath a locked mount, whose lock it would take:
+    copies leave such files out, and would uncover what it lies on. EINVAL, and nothing moves;
+    beneath a mount of one's own it is allowed."""
+    top = tmpfs(scratch / "top", "file", "free")
+    bind(top / "file", top / "file")
+    bind(Path("/proc"), top / "proc", recursive=True)
+    become_foreign()
+    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    bind(Path("/free"), Path("/free"))
+    handle = open_tree(AT_FDCWD, "/proc", FLAGS)
+    files = [open_tree(AT_FDCWD, f"/proc/self/fd/{handle}", OPEN_TREE_CLONE) for _ in range(2)]
+    before = mount_table()
+    assert (is_locked("/file"), is_locked("/free")) == (True, False)
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH
+
+    locked = outcome(lambda: move_mount(files[0], "", AT_FDCWD, "/file", flags))
+    after = mount_table()
+    free = outcome(lambda: move_mount(files[1], "", AT_FDCWD, "/free", flags))
+
+    assert {"a locked mount": locked, "a free mount": free} == {
+        "a locked mount": "EINVAL",
+        "a free mount": "allowed",
+    }
+    assert after == before
+
+
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K8")
 @BENEATH_FIX
 def test_lock_goes_down_a_stack(scratch: Path) -> None:
@@ -176,4 +203,4 @@ def test_lock_goes_down_a_stack(scratch: Path) -> None:
         umount2("/child", MNT_DETACH)
         assert mnt_id_of("/child") == mnt_id_of(tree)
 
-    assert unmount("/child") == "EINVAL"
+    assert detaching("/child") == ends("EINVAL", "/child")

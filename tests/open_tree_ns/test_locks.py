@@ -16,10 +16,12 @@ from tests.utils.constants import (
     AT_RECURSIVE,
     CLONE_NEWNS,
     MNT_DETACH,
+    MOUNT_ATTR_NOSUID,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
     MS_BIND,
     MS_MOVE,
+    MS_NOSUID,
     MS_REC,
     MS_SLAVE,
     MS_UNBINDABLE,
@@ -28,13 +30,22 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import outcome, refused
-from tests.utils.locks import is_locked, locks
+from tests.utils.locks import detaching, ends, is_locked, locks
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mount_table, statmount
 from tests.utils.nsfs import ns_id
 from tests.utils.process import in_child
-from tests.utils.syscalls import attach, mount, move_mount, open_tree, setns, umount2
+from tests.utils.syscalls import (
+    attach,
+    mount,
+    mount_setattr,
+    move_mount,
+    open_tree,
+    setns,
+    umount2,
+)
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
+from tests.utils.unlocked import leave_locks_behind
 from tests.utils.userns import become_foreign
 
 SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
@@ -124,6 +135,28 @@ def test_locked_mounts_cannot_be_moved(scratch: Path) -> None:
     before = mount_table()
     assert moves() == dict.fromkeys(["the root", "a child", "MS_MOVE", "beneath"], "EINVAL")
     assert mount_table() == before
+
+
+@FOREIGN
+@pytest.mark.rule("K1", "K2")
+def test_single_foreign_copy_is_locked(scratch: Path) -> None:
+    """A foreign copy made without AT_RECURSIVE is locked like any other: it cannot be detached,
+    and its restrictions cannot be taken off."""
+    leaf = tmpfs(scratch / "leaf", flags=MS_NOSUID)
+    become_foreign()
+    fd = open_tree(AT_FDCWD, leaf, SINGLE)
+    setns(fd, CLONE_NEWNS)
+    before = mount_table(ns_fd=fd)
+
+    found = {
+        "clearing nosuid": outcome(
+            lambda: mount_setattr(AT_FDCWD, "/", attr_clr=MOUNT_ATTR_NOSUID)
+        ),
+        **detaching("/"),
+    }
+
+    assert found == {"clearing nosuid": "EPERM", **ends("EINVAL")}
+    assert mount_table(ns_fd=fd) == before
 
 
 @pytest.mark.rule("K4")
@@ -231,6 +264,25 @@ def test_copy_below_an_unlocked_stack(scratch: Path) -> None:
 
     umount2("/", MNT_DETACH)
 
+    assert mount_table() == []
+
+
+@FOREIGN
+@pytest.mark.rule("K3", "K4")
+@pytest.mark.needs("UNSHARE_EMPTY_MNTNS")
+def test_lock_of_the_source_stays_behind(scratch: Path) -> None:
+    """What was locked to its place as a child is free as the top of an owner's copy: there is
+    nothing below it but the base. Only the root of the caller's namespace decides."""
+    top = nested_tree(scratch)
+    bind(Path("/proc"), top / "proc", recursive=True)
+    enter_foreign_copy(top)
+    leave_locks_behind()
+    assert is_locked("/b")
+    setns(open_tree(AT_FDCWD, "/b", SINGLE), CLONE_NEWNS)
+
+    found = detaching("/")
+
+    assert found == ends("allowed")
     assert mount_table() == []
 
 

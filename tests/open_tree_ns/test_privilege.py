@@ -25,7 +25,8 @@ from tests.utils.constants import (
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import outcome, refused
+from tests.utils.handover import fds_from_child
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of
 from tests.utils.nsfs import ns_get_userns
@@ -161,11 +162,12 @@ def test_capability_in_another_user_namespace(scratch: Path) -> None:
     capability over it from above, is refused inside without one."""
     leaf = tmpfs(scratch / "leaf")
 
-    def inside() -> bool:
+    def inside() -> str:
         enter_new_userns()
-        return may(FLAGS, leaf, 0)
+        with effective(0):
+            return outcome(lambda: open_tree(AT_FDCWD, leaf, FLAGS))
 
-    assert in_child(inside) is False
+    assert in_child(inside) == "EPERM"
 
 
 @pytest.mark.rule("U4")
@@ -184,6 +186,39 @@ def test_capabilities_for_entering(caller: Caller, scratch: Path) -> None:
             setns(fd, CLONE_NEWNS)
     assert (inode("/proc/self/ns/mnt"), mnt_id_of("/")) == here
 
+    with effective(admin | chroot):
+        setns(fd, CLONE_NEWNS)
+    assert mnt_id_of("/") == listmount(ns_fd=fd)[0]
+
+
+@OTHER_USERNS
+@pytest.mark.rule("U4")
+def test_power_over_the_owner_is_not_enough_to_enter(scratch: Path) -> None:
+    """Whoever made the owner's user namespace has every capability over it from above, and needs
+    CAP_SYS_ADMIN and CAP_SYS_CHROOT in its own user namespace all the same: EPERM."""
+    leaf = tmpfs(scratch / "leaf")
+    everything = capget().permitted
+    admin, chroot = 1 << CAP_SYS_ADMIN, 1 << CAP_SYS_CHROOT
+
+    def below() -> list[int]:
+        enter_new_userns()
+        return [open_tree(AT_FDCWD, leaf, FLAGS)]
+
+    (fd,) = fds_from_child(below)
+    here = inode("/proc/self/ns/mnt"), mnt_id_of("/")
+    found = {}
+    for name, mask in (
+        ("no capability", 0),
+        ("CAP_SYS_ADMIN alone", admin),
+        ("CAP_SYS_CHROOT alone", chroot),
+        ("all but CAP_SYS_ADMIN", everything & ~admin),
+        ("all but CAP_SYS_CHROOT", everything & ~chroot),
+    ):
+        with effective(mask):
+            found[name] = outcome(lambda: setns(fd, CLONE_NEWNS))
+
+    assert found == dict.fromkeys(found, "EPERM")
+    assert (inode("/proc/self/ns/mnt"), mnt_id_of("/")) == here
     with effective(admin | chroot):
         setns(fd, CLONE_NEWNS)
     assert mnt_id_of("/") == listmount(ns_fd=fd)[0]

@@ -20,7 +20,15 @@ from tests.utils.constants import (
     AT_RECURSIVE,
     CLONE_NEWNS,
     MNT_DETACH,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
     MS_PRIVATE,
+    MS_RDONLY,
     MS_SHARED,
     MS_SLAVE,
     OPEN_TREE_CLOEXEC,
@@ -28,10 +36,17 @@ from tests.utils.constants import (
     MountFlags,
 )
 from tests.utils.copies import Copy, made_in_child
-from tests.utils.expect import refused
+from tests.utils.expect import outcome, refused
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
-from tests.utils.syscalls import mount, open_tree, pivot_root, setns, umount2
+from tests.utils.syscalls import (
+    mount,
+    mount_setattr,
+    open_tree,
+    pivot_root,
+    setns,
+    umount2,
+)
 from tests.utils.trees import bind, propagation, tmpfs
 
 SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
@@ -328,6 +343,37 @@ def test_only_the_root_of_what_arrives_is_free(scratch: Path) -> None:
         str(source / "place"),
         str(source / "place/cover-me"),
     }
+
+
+@pytest.mark.rule("G3", "K2")
+@pytest.mark.needs("user namespace")
+def test_restrictions_of_what_arrives_are_locked(scratch: Path) -> None:
+    """What arrives in a foreign caller's copy keeps its restrictions: none can be taken off inside,
+    EPERM, each for itself."""
+    source = propagation(tmpfs(scratch / "source"), MS_SHARED)
+    (source / "place").mkdir()
+    restrictions = {
+        "read-only": MOUNT_ATTR_RDONLY,
+        "nosuid": MOUNT_ATTR_NOSUID,
+        "nodev": MOUNT_ATTR_NODEV,
+        "noexec": MOUNT_ATTR_NOEXEC,
+    }
+
+    def lift() -> dict[str, str]:
+        return {
+            name: outcome(partial(mount_setattr, AT_FDCWD, "/place", attr_clr=attr))
+            for name, attr in restrictions.items()
+        }
+
+    copy = copy_of(source, Caller.FOREIGN)
+    mount("tmpfs", source / "place", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    arrived = mount_table(ns_fd=copy.ns_fd)
+    assert [m.mnt_point for m in arrived] == ["/", "/place"]
+
+    found = copy.inside(lift)
+
+    assert found == dict.fromkeys(restrictions, "EPERM")
+    assert mount_table(ns_fd=copy.ns_fd) == arrived
 
 
 @pytest.mark.rule("G1", "G3")

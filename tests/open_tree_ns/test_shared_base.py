@@ -40,6 +40,7 @@ from tests.utils.syscalls import (
     mount,
     mount_setattr,
     open_tree,
+    pivot_root,
     setns,
     umount2,
     unshare,
@@ -162,6 +163,27 @@ def test_owner_changes_the_base_inside() -> None:
     assert stack_in(one) == stack_in(two) == [("tmpfs", MS_SHARED)]
     assert stack_in(foreign) == [("tmpfs", MS_SLAVE)]
     assert [mount.fs_type for mount in mount_table()] == ["tmpfs"]
+
+
+@pytest.mark.rule("G5", "G6")
+def test_pivot_root_on_a_shared_base() -> None:
+    """It is the root's parent that must not be shared as well: on a shared base pivot_root(2) is
+    EINVAL though the root and the new one are private, and nothing moves."""
+    tree = fresh_tmpfs()
+    os.mkdir("new", dir_fd=tree)
+    stand_on_a_shared_base()
+    fd = open_tree(tree, "", SINGLE)
+    setns(fd, CLONE_NEWNS)
+    attach(fresh_tmpfs(), "/new")
+    os.chdir("/new")
+    before = mount_table()
+    assert base_of(fd).mnt_propagation == MS_SHARED
+    assert [mounted.mnt_propagation for mounted in before] == [MS_PRIVATE, MS_PRIVATE]
+
+    found = outcome(lambda: pivot_root(".", "."))
+
+    assert {"pivot_root(2) on a shared base": found} == {"pivot_root(2) on a shared base": "EINVAL"}
+    assert mount_table() == before
 
 
 @pytest.mark.rule("G5", "G3")

@@ -6,7 +6,8 @@ from __future__ import annotations
 import errno
 import os
 
-from tests.utils.constants import MNT_EXPIRE
+from tests.utils.constants import MNT_DETACH, MNT_EXPIRE
+from tests.utils.expect import outcome
 from tests.utils.mounts import mount_table
 from tests.utils.syscalls import umount2
 
@@ -28,6 +29,16 @@ def is_locked(path: str | os.PathLike[str]) -> bool:
             return False
         raise
     raise AssertionError(f"{path} was unmounted: somebody had asked it to expire before")
+
+
+def detaching(path: str) -> dict[str, str]:
+    """Try to detach the mount at *path*, the caller's root too: how that ends (see ends())."""
+    return ends(outcome(lambda: umount2(path, MNT_DETACH)), path)
+
+
+def ends(end: str, path: str = "/") -> dict[str, str]:
+    """What :func:`detaching` must give; it names the call, for the text of a failure."""
+    return {f"umount2({path}, MNT_DETACH)": end}
 
 
 def locks() -> dict[str, bool]:
