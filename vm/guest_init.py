@@ -56,6 +56,8 @@ def mount_all() -> None:
     ):
         with suppress(OSError):
             mount(kind, target, _MS_NOSUID | _MS_NOEXEC, options)
+    with suppress(OSError):
+        os.chmod("/dev/fuse", 0o666)  # as every distribution has it
     for name, target in (("fd", "self/fd"), ("stdin", "self/fd/0"), ("stdout", "self/fd/1")):
         with suppress(OSError):
             os.symlink(f"/proc/{target}", f"/dev/{name}")
