@@ -75,7 +75,7 @@ def verdict(stream: Stream, ending: Ending = EXITED, log: tuple[str, ...] = ()) 
 def test_all_passed_is_good() -> None:
     found = verdict(Stream().begin().case(IDS[0]).case(IDS[1]).case(IDS[2]).end(0))
     assert (found.status, found.text, found.lost) == (Exit.OK, "3 passed", "")
-    assert found.cases[0].markers == {"rule": ["r1"]}
+    assert found.cases[0].markers == MARKERS
 
 
 @pytest.mark.parametrize("outcome", ["failed", "error", "timeout", "xpassed"])
