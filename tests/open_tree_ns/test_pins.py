@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""That the call holds on to nothing: neither to what it copied, once the copy is gone, nor to
+what it refused to copy, nor to the mounts it made on the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MS_UNBINDABLE,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.copies import made_in_child
+from tests.utils.expect import outcome, refused
+from tests.utils.inotify import is_gone, watch
+from tests.utils.mounts import mnt_id_of, statmount
+from tests.utils.process import in_child
+from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.trees import propagation, tmpfs
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+#: Far more calls than other processes take ids meanwhile.
+MANY = 300
+#: What is left of a file system nobody pins, when it is unmounted.
+FREE = {"umount2": "allowed", "file system": "gone"}
+
+
+def unmounting(path: Path, end: int, seconds: float = 2) -> dict[str, str]:
+    """Unmount *path*: how that ends, and whether the file system (whose watch is *end*) does."""
+    ended = outcome(partial(umount2, path))
+    return {"umount2": ended, "file system": "gone" if is_gone(end, seconds) else "alive"}
+
+
+@pytest.mark.rule("T1", "T4")
+def test_a_copy_that_is_gone_pins_nothing(caller: Caller, scratch: Path) -> None:
+    """Once the new namespace has ended, closed at once or entered and left, nothing holds what it
+    was copied from: the source can be unmounted, no EBUSY, and its file system ends."""
+    tops = [tmpfs(scratch / name) for name in ("single", "recursive", "entered")]
+    for top in tops[1:]:
+        (top / "child").mkdir()
+    ends = {top: watch(top) for top in tops}
+
+    def make() -> None:
+        single, recursive, entered = tops
+        caller.act()
+        os.close(open_tree(AT_FDCWD, single, FLAGS))
+        os.close(open_tree(AT_FDCWD, recursive, FLAGS | AT_RECURSIVE))
+        setns(open_tree(AT_FDCWD, entered, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+
+    in_child(make)
+
+    found = {top.name: unmounting(top, end) for top, end in ends.items()}
+    assert found == dict.fromkeys(["single", "recursive", "entered"], FREE)
+
+
+@pytest.mark.rule("T1", "T2")
+def test_the_end_of_the_namespace_ends_its_mounts(caller: Caller, scratch: Path) -> None:
+    """A file system that is mounted nowhere but in the copy lives as long as the namespace, and
+    ends with it."""
+    top = tmpfs(scratch / "top")
+    end = watch(top)
+    copy = made_in_child(caller.act, lambda: open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE))
+
+    assert unmounting(top, end, seconds=0) == {"umount2": "allowed", "file system": "alive"}
+    os.close(copy.ns_fd)
+
+    ended = {"file system": "gone" if is_gone(end) else "alive"}
+    assert ended == {"file system": "gone"}, "the namespace is gone, its mount is not"
+
+
+def refused_copies(caller: Caller, top: Path, times: int) -> None:
+    """Have *caller* refused to copy *top*, which is unbindable, so many times in a child."""
+
+    def work() -> None:
+        caller.act()
+        for flags in (FLAGS, FLAGS | AT_RECURSIVE) * (times // 2):
+            with refused(errno.EINVAL):
+                open_tree(AT_FDCWD, top, flags)
+
+    in_child(work)
+
+
+@pytest.mark.rule("T4")
+def test_a_refused_call_pins_nothing(caller: Caller, scratch: Path) -> None:
+    """What a call was refused to copy is not held by it: it can be unmounted, no EBUSY, and its
+    file system ends."""
+    top = propagation(tmpfs(scratch / "top"), MS_UNBINDABLE)
+    end = watch(top)
+
+    refused_copies(caller, top, 2)
+
+    assert unmounting(top, end) == FREE
+
+
+@pytest.mark.rule("T4")
+def test_refused_calls_leak_no_mount(caller: Caller, scratch: Path) -> None:
+    """The mounts a refused call made on its way are gone, the hidden base too, which no list shows:
+    the small mount ids, of which the kernel gives the lowest that is free, are free again."""
+    top = propagation(tmpfs(scratch / "top"), MS_UNBINDABLE)
+    place = scratch / "place"
+    place.mkdir()
+
+    def next_free_id() -> int:
+        mount("tmpfs", place, "tmpfs")
+        number = statmount(mnt_id_of(place)).mnt_id_old
+        umount2(place)
+        return number
+
+    taken = []
+    for _ in range(5):  # the ids are the machine's: others may take some at the same time
+        before = next_free_id()
+        refused_copies(caller, top, MANY)
+        taken.append(next_free_id() - before)
+        if taken[-1] < MANY // 2:
+            break
+
+    assert taken[-1] < MANY // 2, f"mount ids taken by {MANY} refused calls, each time: {taken}"
