@@ -15,7 +15,8 @@ from tests.utils.userns import become_foreign
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Every case in this folder runs isolated, and only where the kernel has the flag."""
     item.add_marker(pytest.mark.isolated)
-    item.add_marker(pytest.mark.needs("OPEN_TREE_NAMESPACE", "mount namespace"))
+    # Asked for first: what else a case needs is asked for with their help.
+    item.add_marker(pytest.mark.needs("OPEN_TREE_NAMESPACE", "mount namespace"), append=False)
     if "unlocked" in getattr(item, "fixturenames", ()):
         item.add_marker(pytest.mark.needs("unlocked root"))
 

@@ -2,7 +2,8 @@
 """Features a case may need that are newer than the flag, or optional: each asked for by a probe.
 
 A probe runs in a forked child, in a mount namespace of its own (and in a user namespace where the
-caller is not privileged), so that nothing of it stays. It returns None, or what is missing.
+caller is not privileged), so that nothing of it stays. It returns None, or what is missing: absent,
+when the answer is one that a kernel without the feature gives, or else broken.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.utils.caps import CAP_SYS_ADMIN, capget
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -40,29 +41,35 @@ from tests.utils.syscalls import (
 )
 from tests.utils.trees import fresh_tmpfs
 from tests.utils.unlocked import leave_locks_behind
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.userns import enter_new_mount_ns, enter_new_userns, in_own_mount_ns
 
 
-def _sandboxed(function: Callable[[], None]) -> Callable[[], None]:
-    def run() -> None:
-        if not capget().has(CAP_SYS_ADMIN):
-            enter_new_userns()
-        enter_new_mount_ns()
-        function()
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What is missing, as a sentence."""
 
-    return run
+    reason: str
+    #: The kernel has something by that name, and it does not do what it should: that is a failure
+    #: of the kernel, and no reason to skip.
+    broken: bool = False
 
 
-def _missing(function: Callable[[], None], what: str, absent: int) -> str | None:
-    """Run a probe: None when it succeeds, *what* when it ends in the errno *absent*."""
+def _ask(function: Callable[[], None], what: str, absent: tuple[int, ...]) -> Missing | None:
+    """Run a probe: None when it succeeds; *what* is missing when it ends in an errno of *absent*,
+    and broken when it ends in any other way."""
     try:
-        in_child(_sandboxed(function))
+        in_child(in_own_mount_ns(function))
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, str(error.errno))
-        sure = "" if error.errno == absent else ", which is not how a kernel without it answers"
-        return f"kernel has no {what} (the probe gave {name}{sure})"
+        if error.errno in absent:
+            return Missing(f"kernel has no {what} (the probe gave {name})")
+        return Missing(
+            f"the probe for {what} gave {name} ({error}), which is not how a kernel without it "
+            "answers",
+            broken=True,
+        )
     except ChildError as error:
-        return f"the probe for {what} failed: {error}"
+        return Missing(f"the probe for {what} failed: {error}", broken=True)
     return None
 
 
@@ -145,71 +152,100 @@ def _devpts() -> None:
     mount("devpts", tempfile.gettempdir(), "devpts", 0, "newinstance")
 
 
+_Probe = Callable[[], Missing | None]
+
+
+def _probe(function: Callable[[], None], what: str, *absent: int) -> _Probe:
+    return functools.cache(functools.partial(_ask, function, what, absent))
+
+
+#: Added to the kernel in one release: where two are, the third is not absent but broken.
+_OF_ONE_RELEASE: dict[str, _Probe] = {
+    "MOVE_MOUNT_BENEATH on the root": _probe(
+        _beneath_root,
+        "MOVE_MOUNT_BENEATH on the root of a namespace (Linux 7.1)",
+        errno.EINVAL,
+    ),
+    "UNSHARE_EMPTY_MNTNS": _probe(
+        _empty_namespace, "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)", errno.EINVAL
+    ),
+    "FSMOUNT_NAMESPACE": _probe(
+        _fsmount_namespace, "fsmount(FSMOUNT_NAMESPACE) (Linux 7.1)", errno.EINVAL
+    ),
+}
+
+
+def _with_its_like(name: str) -> Missing | None:
+    missing = _OF_ONE_RELEASE[name]()
+    others = [other for other in _OF_ONE_RELEASE if other != name]
+    if missing is None or missing.broken or any(_OF_ONE_RELEASE[other]() for other in others):
+        return missing
+    there = " and ".join(others)
+    return Missing(f"{missing.reason}, though it has {there}, which came with it", broken=True)
+
+
 #: Name of a feature, as markers use it -> what is missing, or None.
-FEATURES: dict[str, Callable[[], str | None]] = {
-    name: functools.cache(functools.partial(_missing, function, what, absent))
-    for name, function, what, absent in (
-        (
-            "MOVE_MOUNT_BENEATH on the root",
-            _beneath_root,
-            "MOVE_MOUNT_BENEATH on the root of a namespace (Linux 7.1)",
-            errno.EINVAL,
-        ),
-        (
-            "UNSHARE_EMPTY_MNTNS",
-            _empty_namespace,
-            "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
-            errno.EINVAL,
-        ),
-        (
-            "FSMOUNT_NAMESPACE",
-            _fsmount_namespace,
-            "fsmount(FSMOUNT_NAMESPACE) (Linux 7.1)",
-            errno.EINVAL,
-        ),
-        (
-            "unlocked root",
-            leave_locks_behind,
-            "root that may be unmounted; it takes privilege over the machine's mount namespace, or "
-            "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
-            errno.EINVAL,
-        ),
-        (
-            "proc in a user namespace",
-            _mount_proc,
-            "proc that a user namespace may mount: the machine's own is covered in part, or absent",
-            errno.EPERM,
-        ),
-        (
-            "expendable kernel",
-            _expendable,
-            "permission to crash: the case brings down kernels without the fix, and so runs in "
-            "guests of python3 -m vm only",
-            errno.ENOTSUP,
-        ),
-        ("FUSE", _fuse_file, "FUSE (CONFIG_FUSE_FS, and a /dev/fuse for the caller)", errno.ENOENT),
-        ("listns", _list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),
-        (
-            "sight of all namespaces",
-            _see_all_namespaces,
-            "sight of all mount namespaces for the caller; it takes CAP_SYS_ADMIN in the initial "
-            "user namespace, and the initial PID namespace",
-            errno.EPERM,
-        ),
-        (
-            "mount events",
-            _mount_events,
-            "fanotify events of mounts (FAN_REPORT_MNT, Linux 6.15; CONFIG_FANOTIFY)",
-            errno.EINVAL,
-        ),
-        ("overlayfs", _overlay, "overlay file system here (CONFIG_OVERLAY_FS)", errno.ENODEV),
-        ("devpts", _devpts, "devpts here (CONFIG_UNIX98_PTYS)", errno.ENODEV),
-        ("UTS namespace", _uts_namespace, "UTS namespaces (CONFIG_UTS_NS)", errno.EINVAL),
-        (
-            "debugfs automount",
-            _debugfs_automount,
-            "automount point tracing in debugfs (CONFIG_DEBUG_FS, CONFIG_TRACING)",
-            errno.ENODEV,
-        ),
-    )
+FEATURES: dict[str, _Probe] = {
+    **{name: functools.partial(_with_its_like, name) for name in _OF_ONE_RELEASE},
+    "unlocked root": _probe(
+        leave_locks_behind,
+        "root that may be unmounted; it takes privilege over the machine's mount namespace, or "
+        "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
+        errno.EINVAL,
+    ),
+    # EPERM where it is covered, the others where no further user namespace may be made.
+    "proc in a user namespace": _probe(
+        _mount_proc,
+        "proc that a user namespace may mount: the machine's own is covered in part, or absent",
+        errno.EPERM,
+        errno.ENOSPC,
+        errno.EUSERS,
+    ),
+    "expendable kernel": _probe(
+        _expendable,
+        "permission to crash: the case brings down kernels without the fix, and so runs in "
+        "guests of python3 -m vm only",
+        errno.ENOTSUP,
+    ),
+    # No device, no file system behind it, or none for this caller.
+    "FUSE": _probe(
+        _fuse_file,
+        "FUSE (CONFIG_FUSE_FS, and a /dev/fuse for the caller)",
+        errno.ENOENT,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EACCES,
+        errno.EPERM,
+    ),
+    "listns": _probe(_list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),
+    "sight of all namespaces": _probe(
+        _see_all_namespaces,
+        "sight of all mount namespaces for the caller; it takes CAP_SYS_ADMIN in the initial "
+        "user namespace, and the initial PID namespace",
+        errno.EPERM,
+    ),
+    "mount events": _probe(
+        _mount_events,
+        "fanotify events of mounts (FAN_REPORT_MNT, Linux 6.15; CONFIG_FANOTIFY)",
+        errno.EINVAL,
+        errno.ENOSYS,
+    ),
+    # EPERM and EINVAL: not for user namespaces, or not on this file system.
+    "overlayfs": _probe(
+        _overlay,
+        "overlay file system here (CONFIG_OVERLAY_FS)",
+        errno.ENODEV,
+        errno.EPERM,
+        errno.EINVAL,
+    ),
+    "devpts": _probe(_devpts, "devpts here (CONFIG_UNIX98_PTYS)", errno.ENODEV, errno.EPERM),
+    "UTS namespace": _probe(_uts_namespace, "UTS namespaces (CONFIG_UTS_NS)", errno.EINVAL),
+    # ENOENT: debugfs without tracing; EPERM: for the initial user namespace only, or locked down.
+    "debugfs automount": _probe(
+        _debugfs_automount,
+        "automount point tracing in debugfs (CONFIG_DEBUG_FS, CONFIG_TRACING)",
+        errno.ENODEV,
+        errno.ENOENT,
+        errno.EPERM,
+    ),
 }

@@ -5,6 +5,9 @@ open_tree(2) checks its flags before anything else but the descriptor table, the
 the path. With a NULL path the errno therefore tells how far the kernel got: EINVAL is an unknown
 flag; EPERM and EFAULT mean that it is known. Nothing is ever created. After a yes, EINVAL from
 any case is a failure and never read as "not supported".
+
+A no is asked for once more, in a child with a mount namespace of its own: a kernel that copies a
+directory has the flag, whatever it makes of NULL.
 """
 
 from __future__ import annotations
@@ -14,8 +17,11 @@ import functools
 from dataclasses import dataclass
 from enum import Enum
 
-from tests.utils.constants import AT_FDCWD, OPEN_TREE_NAMESPACE
+from tests.utils.constants import AT_EMPTY_PATH, AT_FDCWD, OPEN_TREE_NAMESPACE
+from tests.utils.process import ChildError, in_child
 from tests.utils.syscalls import open_tree
+from tests.utils.trees import fresh_tmpfs
+from tests.utils.userns import in_own_mount_ns
 
 
 class Support(Enum):
@@ -43,6 +49,8 @@ class Probe:
     def reason(self) -> str:
         """The answer as a sentence, fit for a skip reason or a report header."""
         what = f"open_tree(OPEN_TREE_NAMESPACE) on a NULL path gave {self.errno_name}"
+        if self.support is Support.PRESENT and self.errno == errno.EINVAL:
+            return f"kernel has OPEN_TREE_NAMESPACE (it copies a directory, though {what})"
         if self.support is Support.PRESENT:
             return f"kernel has OPEN_TREE_NAMESPACE ({what})"
         if self.support is Support.ABSENT:
@@ -68,6 +76,18 @@ def _errno_of(flags: int) -> int:
     raise AssertionError(f"open_tree(flags {flags:#x}) on a NULL path returned a descriptor")
 
 
+def _copies_a_directory() -> bool:
+    try:
+        in_child(in_own_mount_ns(_copy_a_directory))
+    except (OSError, ChildError):
+        return False
+    return True
+
+
+def _copy_a_directory() -> None:
+    open_tree(fresh_tmpfs(), "", OPEN_TREE_NAMESPACE | AT_EMPTY_PATH)
+
+
 @functools.cache
 def probe() -> Probe:
     """Ask the running kernel, once per process."""
@@ -75,4 +95,6 @@ def probe() -> Probe:
     if number == errno.EPERM and _errno_of(_UNKNOWN_FLAG) == errno.EPERM:
         # Flags are checked before privilege: a filter answered, not the kernel.
         return Probe(Support.UNCLEAR, number)
+    if number == errno.EINVAL and _copies_a_directory():
+        return Probe(Support.PRESENT, number)
     return Probe(_MEANING.get(number, Support.UNCLEAR), number)

@@ -2,8 +2,9 @@
 """What a case needs, checked before it runs, and what its markers say when it fails.
 
 A need that is not met skips the case, with the reason in full; ``--require`` turns such a skip
-into a failure. Needs are probed on the running system, never derived from a version number. They
-are checked in pytest's own process, so that a skipped case costs no fork.
+into a failure. A feature that answers its probe as no kernel without it does is broken, and fails
+the case in any event. Needs are probed on the running system, never derived from a version number.
+They are checked in pytest's own process, so that a skipped case costs no fork.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pytest
 
 from tests.utils import probe as flag
 from tests.utils.caps import CAP_SYS_ADMIN, capget
-from tests.utils.features import FEATURES
+from tests.utils.features import FEATURES, Missing
 from tests.utils.process import ChildError, in_child
 from tests.utils.userns import enter_new_userns, is_initial_userns
 
@@ -32,11 +33,11 @@ MARKERS = (
 
 
 @functools.cache
-def _userns_error() -> str | None:
+def _userns_error() -> Missing | None:
     try:
         in_child(enter_new_userns)
     except (OSError, ChildError) as error:
-        return f"cannot make a user namespace: {error}{_userns_hint()}"
+        return Missing(f"cannot make a user namespace: {error}{_userns_hint()}")
     return None
 
 
@@ -57,29 +58,31 @@ def _userns_hint() -> str:
     return ""
 
 
-def _need_flag() -> str | None:
+def _need_flag() -> Missing | None:
     found = flag.probe()
-    return None if found.support is flag.Support.PRESENT else found.reason
+    return None if found.support is flag.Support.PRESENT else Missing(found.reason)
 
 
-def _need_mount_ns() -> str | None:
+def _need_mount_ns() -> Missing | None:
     if capget().has(CAP_SYS_ADMIN):
         return None
-    reason = _userns_error()
-    return None if reason is None else f"needs CAP_SYS_ADMIN or a user namespace; {reason}"
+    missing = _userns_error()
+    if missing is None:
+        return None
+    return Missing(f"needs CAP_SYS_ADMIN or a user namespace; {missing.reason}")
 
 
-def _need_root() -> str | None:
+def _need_root() -> Missing | None:
     if os.geteuid() == 0 and capget().has(CAP_SYS_ADMIN) and is_initial_userns():
         return None
-    return "needs root with CAP_SYS_ADMIN in the initial user namespace"
+    return Missing("needs root with CAP_SYS_ADMIN in the initial user namespace")
 
 
 #: The need of a case that brings down a kernel without the fix it checks.
 EXPENDABLE = "expendable kernel"
 
 #: Name of a need -> what is missing, or None.
-NEEDS: dict[str, Callable[[], str | None]] = {
+NEEDS: dict[str, Callable[[], Missing | None]] = {
     "OPEN_TREE_NAMESPACE": functools.cache(_need_flag),
     "mount namespace": functools.cache(_need_mount_ns),
     "user namespace": _userns_error,
@@ -109,11 +112,15 @@ def needs_of(item: pytest.Item) -> list[str]:
 
 
 def pytest_isolation_precheck(item: pytest.Item) -> None:
-    """Skip, or with ``--require`` fail, a case that cannot run here."""
+    """Skip, or with ``--require`` fail, a case that cannot run here; fail it where a feature it
+    needs is there but broken."""
     for name in needs_of(item):
-        reason = NEEDS[name]()
-        if reason is None:
+        missing = NEEDS[name]()
+        if missing is None:
             continue
+        if missing.broken:
+            pytest.fail(missing.reason, pytrace=False)
+        reason = missing.reason
         # Whether a kernel may be crashed is the user's decision, and nothing it lacks.
         if item.config.getoption("require") and name != EXPENDABLE:
             pytest.fail(f"--require: {reason}", pytrace=False)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tests.utils.caps import CAP_SYS_ADMIN, capget
 from tests.utils.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from tests.utils.process import holding
 from tests.utils.syscalls import mount, unshare
@@ -44,6 +45,19 @@ def enter_new_mount_ns() -> None:
     """Move to a copy of the mount namespace, owned by the caller's user namespace, private."""
     unshare(CLONE_NEWNS)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
+
+
+def in_own_mount_ns(function: Callable[[], T]) -> Callable[[], T]:
+    """*function*, run in a mount namespace of its own, and in a user namespace where the caller is
+    not privileged: for the process helpers."""
+
+    def run() -> T:
+        if not capget().has(CAP_SYS_ADMIN):
+            enter_new_userns()
+        enter_new_mount_ns()
+        return function()
+
+    return run
 
 
 def userns_fd(uid_map: str, gid_map: str) -> int:
