@@ -41,6 +41,15 @@ def place() -> dict[str, tuple[int, tuple[int, int]]]:
     return {path: (mnt_id_of(path), ns_inode(path)) for path in ("/", ".", "..", "/..")}
 
 
+def enter(fd: int) -> int:
+    """Enter the namespace *fd*, and make sure of it first; return the mount one stands on then."""
+    top = listmount(ns_fd=fd)[0]
+    setns(fd, CLONE_NEWNS)
+    where = {path: mnt_id_of(path) for path in ("/", ".")}
+    assert where == {"/": top, ".": top}, "setns(2) did not lead to the top of the namespace"
+    return top
+
+
 def small_tree(scratch: Path) -> Path:
     """A mount with a directory and a child."""
     top = tmpfs(scratch / "top", "top.txt", "dir/file.txt")
@@ -74,8 +83,8 @@ def test_entering_leaves_a_chroot(scratch: Path) -> None:
     fd = open_tree(AT_FDCWD, top, FLAGS)
     os.chroot(top / "dir")
     os.chdir("/")
-    setns(fd, CLONE_NEWNS)
-    assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
+    top_id = enter(fd)
+    assert {mnt for mnt, _ in place().values()} == {top_id}
     assert Path("/child/child.txt").read_text() == "child.txt"
 
 
@@ -88,7 +97,7 @@ def test_old_directories_stay_valid(caller: Caller, scratch: Path) -> None:
     above, mnt_id = ns_inode(str(scratch)), mnt_id_of(outside)
     _stay = current_mnt_ns()  # without it the old namespace would end when the caller leaves
     caller.act()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(open_tree(AT_FDCWD, top, FLAGS))
 
     os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
 
@@ -115,7 +124,7 @@ def test_old_directories_outlive_their_namespace(caller: Caller, scratch: Path) 
     above = ns_inode(str(top))
     caller.act()
 
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(open_tree(AT_FDCWD, top, FLAGS))
 
     os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
     assert sorted(os.listdir("/dir")) == ["file.txt", "new.txt"]
@@ -130,7 +139,7 @@ def test_host_paths_are_gone(caller: Caller, scratch: Path) -> None:
     top = small_tree(scratch)
     tmpfs(scratch / "secret", "secret.txt")
     caller.act()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(open_tree(AT_FDCWD, top, FLAGS))
     paths = [str(scratch), "/proc/self", "/etc", "/../../.." + str(scratch), "../../secret"]
     assert {path: outcome(partial(os.stat, path)) for path in paths} == dict.fromkeys(
         paths, "ENOENT"
@@ -152,11 +161,11 @@ def test_thread_refuses_entry(scratch: Path) -> None:
             setns(fd, CLONE_NEWNS)
         assert place() == before
         unshare(CLONE_FS)
-        setns(fd, CLONE_NEWNS)
+        top = enter(fd)
     finally:
         done.set()
         other.join()
-    assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
+    assert {mnt for mnt, _ in place().values()} == {top}
 
 
 @pytest.mark.rule("N2")
@@ -169,8 +178,8 @@ def test_process_with_the_same_root_refuses_entry(scratch: Path) -> None:
         with refused(errno.EINVAL):
             setns(fd, CLONE_NEWNS)
         assert place() == before
-    setns(fd, CLONE_NEWNS)
-    assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
+    top = enter(fd)
+    assert {mnt for mnt, _ in place().values()} == {top}
 
 
 @pytest.mark.rule("N2")
@@ -184,8 +193,8 @@ def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
     for _ in range(1 << 20):  # join() waits for the thread's end in Python, not in the kernel
         if not task.exists():
             break
-    setns(fd, CLONE_NEWNS)
-    assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
+    top = enter(fd)
+    assert {mnt for mnt, _ in place().values()} == {top}
 
 
 @pytest.mark.rule("N2")
@@ -196,7 +205,7 @@ def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
 
     def live_inside() -> None:
         unshare(CLONE_NEWUTS)
-        setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+        enter(open_tree(AT_FDCWD, top, FLAGS))
 
     with holding(live_inside) as inside:
         pidfd = os.pidfd_open(inside.pid)
@@ -222,15 +231,16 @@ def test_entry_by_pidfd(scratch: Path) -> None:
 
     def live_inside() -> tuple[int, int]:
         unshare(CLONE_NEWUTS)
-        setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+        enter(open_tree(AT_FDCWD, top, FLAGS))
         os.chroot("/dir")
         os.chdir("/")
         return 0, 0
 
     with holding(live_inside) as inside:
         fd = os.open(inside.proc("ns/mnt"), os.O_RDONLY)
+        copied = listmount(ns_fd=fd)[0]
         setns(os.pidfd_open(inside.pid), CLONE_NEWNS | CLONE_NEWUTS)
-        assert {mnt for mnt, _ in place().values()} == {listmount(ns_fd=fd)[0]}
+        assert {mnt for mnt, _ in place().values()} == {copied}
         assert Path("/top.txt").read_text() == "top.txt"
 
 
@@ -242,7 +252,7 @@ def test_umount_of_the_root_without_detach(scratch: Path) -> None:
     top = tmpfs(scratch / "top", "top.txt")
     source = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     fd = open_tree(AT_FDCWD, top, SINGLE)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert mount_table()[0].fs_type == "tmpfs"
     before = listmount()
 
@@ -261,7 +271,7 @@ def test_detached_root(scratch: Path) -> None:
     nothing can be mounted on it, unmounted or copied."""
     fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
     top = mount_table(ns_fd=fd)[0]
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
 
     umount2("/", MNT_DETACH)
 
@@ -288,7 +298,7 @@ def test_emptied_namespace_from_outside(scratch: Path) -> None:
     fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
     mnt_ns_id, top, base = ns_id(fd), mount_table(ns_fd=fd)[0], base_of(fd)
     here = current_mnt_ns()
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     umount2("/", MNT_DETACH)
 
     setns(here, CLONE_NEWNS)
@@ -310,7 +320,7 @@ def test_new_root_after_detaching(scratch: Path) -> None:
     a tmpfs put there is the root for whoever enters next."""
     fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
     base = base_of(fd)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     umount2("/", MNT_DETACH)
 
     setns(fd, CLONE_NEWNS)
@@ -340,7 +350,7 @@ def test_again_from_inside(caller: Caller, scratch: Path) -> None:
     caller.act()
     fds = [open_tree(AT_FDCWD, top, FLAGS)]
     for path in ("/child", "/deep"):
-        setns(fds[-1], CLONE_NEWNS)
+        enter(fds[-1])
         outer = [namespace_tree(fd).lines() for fd in fds]
         expected = predict_copy(path, recursive=True)
         fd = open_tree(AT_FDCWD, path, FLAGS)
@@ -348,7 +358,7 @@ def test_again_from_inside(caller: Caller, scratch: Path) -> None:
         assert ns_id(fd) > ns_id(fds[-1])
         assert [namespace_tree(fd).lines() for fd in fds] == outer
         fds.append(fd)
-    setns(fds[-1], CLONE_NEWNS)
+    enter(fds[-1])
     assert os.listdir("/") == ["deep.txt"]
 
 
@@ -358,7 +368,7 @@ def test_again_from_an_emptied_namespace(scratch: Path) -> None:
     """From the bare base, where nothing is left to copy, the flag works as well: on nullfs itself,
     and on a tmpfs that was never mounted."""
     fd = open_tree(AT_FDCWD, tmpfs(scratch / "top"), SINGLE)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     umount2("/", MNT_DETACH)
     setns(fd, CLONE_NEWNS)
 
