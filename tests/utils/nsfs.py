@@ -180,8 +180,8 @@ def listns(kinds: int = CLONE_NEWNS, *, page: int = 256) -> list[int]:
             return ids
 
 
-def listns_page(after: int, count: int, kinds: int = CLONE_NEWNS) -> list[int]:
-    """One call of listns(2): up to *count* ids larger than *after*.
+def listns_page(after: int, count: int, kinds: int = CLONE_NEWNS, user_ns_id: int = 0) -> list[int]:
+    """One call of listns(2): up to *count* ids larger than *after*, all owners' or one's.
 
     :raises OSError: ENOENT when no namespace has a larger id.
     """
