@@ -159,7 +159,7 @@ def test_beneath_a_mount_of_ones_own(scratch: Path) -> None:
 
 
 @pytest.mark.needs("user namespace")
-@pytest.mark.rule("K9")
+@pytest.mark.rule("K8", "K9")
 @pytest.mark.fixed_by("-", "7.3.4", "refuse to put a mount namespace file beneath a locked mount")
 def test_namespace_file_beneath_a_lock(scratch: Path) -> None:
     """A mount namespace's file cannot be put beneath a locked mount, whose lock it would take:
