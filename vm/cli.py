@@ -21,6 +21,15 @@ from vm.kernels import Kernel, Kind, identify
 from vm.process import signals_raise
 from vm.run import Options, default_guests, require_kind, run
 
+_RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
+
+  python3 -m vm run --kernel arch/x86/boot/bzImage     your kernel, in QEMU
+  python3 -m vm run --kernel ./linux                   your kernel, User-Mode Linux
+  python3 -m vm run --kernel debian:trixie-backports=7.0
+                                                       a packaged kernel of that series
+  python3 -m vm run -- -k covered -x                   words behind -- go to pytest
+"""
+
 _EPILOG = """exit status:
   0    every case passed
   1    a case failed, or the kernel crashed or complained on its console
@@ -59,19 +68,71 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "run",
         help="run the cases on a kernel (the default)",
+        description=_RUN,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("--kernel", action="append", metavar="K", help="image or package")
-    verb.add_argument("--backend", choices=("auto", "qemu", "uml"), default="auto")
-    verb.add_argument("--output", type=Path, metavar="DIR", help="folder for the artefacts")
-    verb.add_argument("--require", action="store_true", help="a missing feature is a failure")
-    verb.add_argument("--user", choices=("root", "nobody"), default="root", help="in the guest")
-    verb.add_argument("--guests", type=_whole, metavar="N", help="share the cases among N guests")
-    verb.add_argument("--memory", type=_whole, metavar="MIB", help="of the guest")
-    verb.add_argument("--cpus", type=_whole, default=1, metavar="N")
-    verb.add_argument("--boot-limit", type=_seconds, default=120.0, metavar="SECONDS")
-    verb.add_argument("--run-limit", type=_seconds, default=900.0, metavar="SECONDS")
+    verb.add_argument(
+        "--kernel",
+        action="append",
+        metavar="K",
+        help="a bzImage, a vmlinux, a User-Mode Linux binary, or a package as"
+        " debian[:SUITE][/FLAVOUR][=VERSION]; may be given several times (default: the newest"
+        " packaged kernel that has the flag)",
+    )
+    verb.add_argument(
+        "--backend",
+        choices=("auto", "qemu", "uml"),
+        default="auto",
+        help="what the kernel runs in (default: what fits it; QEMU where there is a choice)",
+    )
+    verb.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for console.log, results.ktap, junit.xml and summary.json (default: a dated"
+        " one in $XDG_STATE_HOME, its path is printed)",
+    )
+    verb.add_argument(
+        "--require",
+        action="store_true",
+        help="a case that is skipped for a missing feature or privilege fails instead",
+    )
+    verb.add_argument(
+        "--user",
+        choices=("root", "nobody"),
+        default="root",
+        help="who runs the cases in the guest (default: root)",
+    )
+    verb.add_argument(
+        "--guests",
+        type=_whole,
+        metavar="N",
+        help="share the cases among N guests of the kernel (default: one per processor, at most 4)",
+    )
+    verb.add_argument(
+        "--memory",
+        type=_whole,
+        metavar="MIB",
+        help="of each guest (default: 1024; 512 for User-Mode Linux)",
+    )
+    verb.add_argument(
+        "--cpus", type=_whole, default=1, metavar="N", help="of each guest (default: 1)"
+    )
+    verb.add_argument(
+        "--boot-limit",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="until the guest first answers (default: 120)",
+    )
+    verb.add_argument(
+        "--run-limit",
+        type=_seconds,
+        default=900.0,
+        metavar="SECONDS",
+        help="from then on (default: 900)",
+    )
     verb.add_argument("--dry-run", action="store_true", help="print the command that boots")
     verb.add_argument("-v", "--verbose", action="store_true", help="print how long each phase took")
     verb = verbs.add_parser("check", help="run the project's own tests (`--` passes words to tox)")
