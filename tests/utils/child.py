@@ -44,6 +44,31 @@ def current() -> Child | None:
     return _current[0] if _current else None
 
 
+def set_up_shared_fixtures(item: Any) -> None:
+    """Set up the fixtures of *item* that outlive it.
+
+    Again in the child, where all of them exist already: *item* takes them over, and does not add
+    them to what it must tear down.
+    """
+    # A fixture's value is only given out while its item is being set up.
+    stack = item.session._setupstate.stack
+    stack[item] = ([], None)
+    try:
+        for name in getattr(item, "fixturenames", ()):
+            if name != "request" and _scope(item, name) != "function":
+                item._request.getfixturevalue(name)
+    finally:
+        del stack[item]
+
+
+def _scope(item: Any, name: str) -> str:
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and name in callspec._arg2scope:
+        return str(callspec._arg2scope[name].value)
+    definitions = item._fixtureinfo.name2fixturedefs.get(name)
+    return str(definitions[-1].scope) if definitions else "function"
+
+
 class Child:
     """One case, from the fork on."""
 
@@ -103,6 +128,10 @@ class Child:
 
     def _phases(self) -> None:
         item = self._item
+        # A nursery has not seen the item being set up.
+        if getattr(item, "_request", None) is False:
+            item._initrequest()  # type: ignore[attr-defined]
+        set_up_shared_fixtures(item)
         stack = item.session._setupstate.stack
         for node, entry in stack.items():
             # Finalizers of wider scopes run in the pytest process, once. Those that the child

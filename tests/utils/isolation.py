@@ -24,7 +24,7 @@ from _pytest.runner import CallInfo, check_interactive_exception
 
 from tests.utils import child, sandbox, sources, supervise
 from tests.utils.child import Phase
-from tests.utils.keeper import Keeper
+from tests.utils.nursery import Nurseries
 from tests.utils.reports import merge_sections
 
 
@@ -33,7 +33,7 @@ class _Session:
     """What the isolated cases of one pytest process share."""
 
     facts: sandbox.Facts
-    keeper: Keeper
+    nurseries: Nurseries
     #: A file in memory into which a child's faulthandler writes.
     stacks: int
 
@@ -90,7 +90,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     state = config.stash.get(_SESSION, None)
     if state is not None:
         del config.stash[_SESSION]
-        state.keeper.renew()
+        state.nurseries.renew()
         os.close(state.stacks)
 
 
@@ -111,7 +111,7 @@ def _session(config: pytest.Config) -> _Session:
     state = config.stash.get(_SESSION, None)
     if state is None:
         facts = sandbox.facts()
-        state = _Session(facts, Keeper(), os.memfd_create("python-stacks"))
+        state = _Session(facts, Nurseries(), os.memfd_create("python-stacks"))
         config.stash[_SESSION] = state
         sources.rehearse(config)
     sources.prime(config)
@@ -183,7 +183,8 @@ def pytest_pyfunc_call() -> Generator[None, Any, Any]:
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_fixture_setup() -> Generator[None, Any, Any]:
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
+    _changed(request.config)
     return (yield from _guarded())
 
 
@@ -197,6 +198,17 @@ def pytest_runtest_teardown() -> Generator[None, Any, Any]:
 
 
 # --- in the pytest process ------------------------------------------------------------------------
+
+
+def _changed(config: pytest.Config) -> None:
+    """The state that cases inherit has changed, or is about to (of no interest in a child)."""
+    state = config.stash.get(_SESSION, None)
+    if state is not None and child.current() is None:
+        state.nurseries.changed()
+
+
+def pytest_fixture_post_finalizer(request: pytest.FixtureRequest) -> None:
+    _changed(request.config)
 
 
 def precheck(item: pytest.Item) -> None:
@@ -224,6 +236,7 @@ def _capturing(config: pytest.Config, when: Phase) -> pluggy.HookCaller:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     if not is_isolated(item):
+        _changed(item.config)
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     _Protocol(item, nextitem).run()
@@ -250,7 +263,7 @@ class _Protocol:
                 ended = supervise.run(
                     item,
                     _wanted(item, state.facts),
-                    state.keeper,
+                    state.nurseries,
                     state.stacks,
                     limit=item.stash.get(_LIMIT, None),
                     shared_setup=setup,
@@ -294,26 +307,13 @@ class _Protocol:
         item: Any = self._item
         precheck(item)
         state = item.session._setupstate
+        if len(state.stack) != len(item.parent.listchain()):
+            _changed(item.config)
         state.setup(item.parent)
-        # A fixture's value is only given out while its item is being set up.
-        state.stack[item] = ([], None)
-        try:
-            for name in getattr(item, "fixturenames", ()):
-                if name != "request" and self._scope(name) != "function":
-                    item._request.getfixturevalue(name)
-            if "tmp_path_factory" in getattr(item, "fixturenames", ()):
-                # Made on demand: each child would make another one.
-                item._request.getfixturevalue("tmp_path_factory").getbasetemp()
-        finally:
-            del state.stack[item]
-
-    def _scope(self, name: str) -> str:
-        item: Any = self._item
-        callspec = getattr(item, "callspec", None)
-        if callspec is not None and name in callspec._arg2scope:
-            return str(callspec._arg2scope[name].value)
-        definitions = item._fixtureinfo.name2fixturedefs.get(name)
-        return str(definitions[-1].scope) if definitions else "function"
+        child.set_up_shared_fixtures(item)
+        if "tmp_path_factory" in getattr(item, "fixturenames", ()):
+            # Made on demand: each child would make another one.
+            item._request.getfixturevalue("tmp_path_factory").getbasetemp()
 
     def _tear_down(self, ended: supervise.Outcome | None) -> None:
         """Tear down what the next item does not share, and report together with the child."""
@@ -321,9 +321,14 @@ class _Protocol:
         if item.session.shouldfail or item.session.shouldstop:
             self._nextitem = None
         before = len(item._report_sections)
-        call = self._call(
-            "teardown", lambda: item.session._setupstate.teardown_exact(self._nextitem)
-        )
+        if self._nextitem is not None and self._nextitem.parent is item.parent:
+            # The usual case: nothing is to be torn down, and nothing to be captured of that.
+            call = CallInfo.from_call(lambda: None, when="teardown")
+        else:
+            _changed(item.config)
+            call = self._call(
+                "teardown", lambda: item.session._setupstate.teardown_exact(self._nextitem)
+            )
         own = [
             (f"Captured {key} {when}", text) for when, key, text in item._report_sections[before:]
         ]

@@ -4,8 +4,7 @@
 Where the caller may make PID namespaces itself, one namespace serves case after case. Its PID 1
 does nothing but die on demand and take everything in the namespace along; the case is no PID 1, so
 that signals work on it as on any process. The namespace is replaced as soon as a case ended in any
-other way than clean. This costs one fork per case, and the pytest process only ever changes the
-PID namespace of its next child, for the moment of the fork.
+other way than clean. The cases in it are forked by a nursery (see :mod:`tests.utils.nursery`).
 
 Elsewhere a small process stands between pytest and the case: it makes the user and the PID
 namespace, or is the subreaper to which orphans come, and kills all that is left at the end.
@@ -27,7 +26,7 @@ from typing import NoReturn
 from tests.utils import reports
 from tests.utils.constants import CLONE_NEWPID
 from tests.utils.sandbox import Facts, quiet_fork
-from tests.utils.syscalls import prctl, setns, unshare
+from tests.utils.syscalls import closing_fd, prctl, setns, unshare
 from tests.utils.userns import enter_new_userns
 
 # linux/prctl.h
@@ -41,11 +40,17 @@ _CONTROL = struct.Struct("<ii")
 _RUNNING = -1
 
 
-def _fork() -> int:
-    # What is in the buffers now would be written by both processes.
+def flush_output() -> None:
+    """Write what Python has in the buffers of the output."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         if stream is not None and not stream.closed:
             stream.flush()
+
+
+def fork() -> int:
+    """os.fork(), without a warning that other threads exist."""
+    # What is in the buffers now would be written by both processes.
+    flush_output()
     with quiet_fork():
         return os.fork()
 
@@ -71,7 +76,7 @@ def die_with(parent: int) -> None:
 def _fork_init() -> int:
     """Fork PID 1 of the PID namespace the next child is to be in."""
     parent = os.pidfd_open(os.getpid())
-    pid = _fork()
+    pid = fork()
     if pid:
         os.close(parent)
         return pid
@@ -96,32 +101,21 @@ class PidNamespace:
     """A PID namespace for the caller's children-to-be, and its PID 1."""
 
     def __init__(self) -> None:
-        self._back = os.open("/proc/thread-self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        back = os.open("/proc/thread-self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+        with closing_fd(back):
             unshare(CLONE_NEWPID)
             try:
                 self._init = _fork_init()
             finally:
-                setns(self._back, CLONE_NEWPID)
-        except BaseException:
-            os.close(self._back)
-            raise
+                setns(back, CLONE_NEWPID)
         self._namespace = os.open(f"/proc/{self._init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._pidfd = os.pidfd_open(self._init)
 
-    def fork(self) -> int:
-        """Fork a child into the namespace; return as os.fork() does."""
-        pid = -1
+    def enter(self) -> None:
+        """In a child of the caller: have all its children born in the namespace."""
         setns(self._namespace, CLONE_NEWPID)
-        try:
-            pid = _fork()
-        finally:
-            if pid:
-                setns(self._back, CLONE_NEWPID)
-        if pid == 0:
-            for fd in (self._back, self._namespace, self._pidfd):
-                os.close(fd)
-        return pid
+        for fd in (self._namespace, self._pidfd):
+            os.close(fd)
 
     def kill(self) -> None:
         """Kill everything in the namespace. Children of the caller are the caller's to reap."""
@@ -134,7 +128,7 @@ class PidNamespace:
         gone = ended(self._pidfd, patience)
         if gone:
             os.waitpid(self._init, 0)
-        for fd in (self._back, self._namespace, self._pidfd):
+        for fd in (self._namespace, self._pidfd):
             os.close(fd)
         return gone
 
@@ -201,7 +195,7 @@ def _keep(
             else:
                 prctl(PR_SET_CHILD_SUBREAPER, 1)
             own = os.pidfd_open(os.getpid())
-            case = _fork()
+            case = fork()
             if case == 0:
                 die_with(own)
                 for number, handler in handlers.items():
@@ -233,9 +227,12 @@ class Process:
 
     #: Becomes readable when the case is over (and its keeper's work with it).
     pidfd: int
-    _pid: int
-    _control: int | None
-    _namespace: PidNamespace | None
+    _pid: int | None
+    #: Where its keeper tells of it.
+    _control: int | None = None
+    #: Those of a nursery's case: what it ends with, and how its wait status is asked for.
+    _namespace: PidNamespace | None = None
+    _status: Callable[[], int | None] | None = None
 
     def _told(self) -> list[tuple[int, int]]:
         """What the keeper has said so far: pairs of the case's PID and its wait status."""
@@ -265,9 +262,10 @@ class Process:
 
     def reap(self) -> int | None:
         """The case's wait status, once it is over; None when its keeper could not tell."""
-        _, status = os.waitpid(self._pid, 0)
-        if self._control is None:
-            return status
+        if self._status is not None:
+            return self._status()
+        assert self._pid is not None
+        os.waitpid(self._pid, 0)
         told = self._told()
         return told[1][1] if len(told) == 2 else None
 
@@ -278,39 +276,17 @@ class Process:
             os.close(self._control)
 
 
-class Keeper:
-    """Starts the children of a session's cases, and leaves none behind."""
+def start_kept(wanted: Facts, events: int, run: Callable[[], NoReturn]) -> Process:
+    """Fork a keeper, and a child of it that calls *run*.
 
-    def __init__(self) -> None:
-        self._namespace: PidNamespace | None = None
-
-    def start(self, wanted: Facts, events: int, run: Callable[[], NoReturn]) -> Process:
-        """Fork a child that calls *run*.
-
-        :param wanted: the namespaces it is to have.
-        :param events: where a keeper that fails says so (see :mod:`tests.utils.reports`).
-        """
-        if wanted.pid_namespace and not wanted.user_namespace:
-            if self._namespace is None:
-                self._namespace = PidNamespace()
-            pid = self._namespace.fork()
-            if pid == 0:
-                run()
-            return Process(os.pidfd_open(pid), pid, None, self._namespace)
-        # A file, not a pipe: it can be read more than once.
-        control = os.memfd_create("case")
-        own = os.pidfd_open(os.getpid())
-        pid = _fork()
-        if pid == 0:
-            _keep(wanted, own, control, events, run)
-        os.close(own)
-        return Process(os.pidfd_open(pid), pid, control, None)
-
-    def renew(self, patience: float = PATIENCE) -> None:
-        """End the namespace with all that is in it; the next case gets a new one.
-
-        :param patience: how long that may take, in seconds.
-        """
-        namespace, self._namespace = self._namespace, None
-        if namespace is not None:
-            namespace.close(patience)
+    :param wanted: the namespaces the child is to have.
+    :param events: where a keeper that fails says so (see :mod:`tests.utils.reports`).
+    """
+    # A file, not a pipe: it can be read more than once.
+    control = os.memfd_create("case")
+    own = os.pidfd_open(os.getpid())
+    pid = fork()
+    if pid == 0:
+        _keep(wanted, own, control, events, run)
+    os.close(own)
+    return Process(os.pidfd_open(pid), pid, control)

@@ -23,7 +23,8 @@ from _pytest.runner import CallInfo
 
 from tests.utils import reports
 from tests.utils.child import STACKS_SIGNAL, Child, Phase
-from tests.utils.keeper import PATIENCE, Keeper, Process, ended
+from tests.utils.keeper import PATIENCE, Process, ended, start_kept
+from tests.utils.nursery import Nurseries
 from tests.utils.sandbox import Facts
 
 #: How long a child may take to write its stacks, in seconds.
@@ -43,7 +44,7 @@ class Outcome:
 def run(
     item: pytest.Item,
     granted: Facts,
-    keeper: Keeper,
+    nurseries: Nurseries,
     stacks: int,
     *,
     limit: float | None,
@@ -57,7 +58,7 @@ def run(
     :raises pytest.exit.Exception: the case called ``pytest.exit``.
     :raises KeyboardInterrupt: here or in the case.
     """
-    return _Run(item, granted, keeper, stacks, limit, shared_setup).run()
+    return _Run(item, granted, nurseries, stacks, limit, shared_setup).run()
 
 
 class _Run:
@@ -65,14 +66,14 @@ class _Run:
         self,
         item: pytest.Item,
         granted: Facts,
-        keeper: Keeper,
+        nurseries: Nurseries,
         stacks: int,
         limit: float | None,
         shared_setup: CallInfo[None],
     ) -> None:
         self._item = item
         self._facts = granted
-        self._keeper = keeper
+        self._nurseries = nurseries
         self._stacks = stacks
         self._shared_setup = shared_setup
         self._reports: dict[str, pytest.TestReport] = {}
@@ -91,33 +92,49 @@ class _Run:
         if os.fstat(self._stacks).st_size:
             os.ftruncate(self._stacks, 0)
             os.lseek(self._stacks, 0, os.SEEK_SET)
-        read_end, write_end = os.pipe()
-        os.set_blocking(read_end, False)
-
-        def in_child() -> NoReturn:
-            os.close(read_end)
-            Child(self._item, self._facts, write_end, self._stacks, mask).run()
-
         # A Ctrl-C must not be handled by the child as if it were this process, nor here before
         # this process is ready to kill the child.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            try:
-                process = self._keeper.start(self._facts, write_end, in_child)
-            except BaseException:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                raise
-            finally:
-                os.close(write_end)
-            try:
-                self._supervise(process, read_end, mask)
-            finally:
-                process.close()
+            process, read_end = self._start(mask)
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            raise
+        try:
+            self._supervise(process, read_end, mask)
         finally:
+            process.close()
             os.close(read_end)
         if self._ending is not None:
             raise self._ending
         return Outcome(self._reports.get("teardown"), self._last)
+
+    def _start(self, mask: set[int]) -> tuple[Process, int]:
+        """Start the child; return it, and where its events are read."""
+        facts, stacks = self._facts, self._stacks
+
+        def run(item: pytest.Item, events: int) -> NoReturn:
+            Child(item, facts, events, stacks, mask).run()
+
+        def run_kept() -> NoReturn:
+            os.close(read_end)
+            run(self._item, write_end)
+
+        nursed = facts.pid_namespace and not facts.user_namespace
+        if nursed:
+            # Before there is a pipe, which a nursery would hold open.
+            self._nurseries.prepare(self._item, run)
+        read_end, write_end = os.pipe()
+        os.set_blocking(read_end, False)
+        try:
+            if nursed:
+                return self._nurseries.start(self._item, write_end), read_end
+            return start_kept(facts, write_end, run_kept), read_end
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
 
     def _supervise(self, process: Process, events: int, mask: set[int]) -> None:
         """See *process* to its end, whatever happens; *mask* is the signal mask to do it with."""
@@ -149,7 +166,7 @@ class _Run:
                     process.reap()
                 self._clean = False
             if not self._clean:
-                self._keeper.renew(PATIENCE if gone else 0)
+                self._nurseries.renew(PATIENCE if gone else 0)
             if problem is not None:
                 self._bury(problem, kind)
 
