@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The plugins of the suite: isolation of the kernel cases, and what a case may ask for."""
+"""The plugins of the suite: isolation of the kernel cases, what a case may ask for, reports."""
 
 from __future__ import annotations
 
 # pytester is for tests/harness alone, but only this file may name plugins.
-pytest_plugins = ["pytester", "tests.utils.isolation", "tests.utils.requirements"]
+pytest_plugins = [
+    "pytester",
+    "tests.utils.isolation",
+    "tests.utils.requirements",
+    "tests.utils.ktap_plugin",
+]

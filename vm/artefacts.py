@@ -84,10 +84,8 @@ def _junit_case(case: Case) -> ElementTree.Element:
 
 def ktap_document(cases: Sequence[Case], lost: str) -> str:
     """The KTAP document."""
-    results = [
-        ktap.Result(c.id, c.outcome, c.duration, _ANSI.sub("", c.reason), _ANSI.sub("", c.text))
-        for c in cases
-    ]
+    names = ktap.unique_names(case.id for case in cases)
+    results = [ktap.Result(names[c.id], c.outcome, c.duration, c.reason, c.text) for c in cases]
     return ktap.document(results, lost)
 
 

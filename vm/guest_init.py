@@ -124,6 +124,7 @@ def run_pytest(order: dict[str, Any], share: str, line: int, output: int) -> NoR
             # Else /proc/self belongs to root: a change of credentials makes a process undumpable.
             _libc.prctl(4, 1, 0, 0, 0)
         channel = Channel(line, order["nonce"], "pytest")
+        sys.path.insert(0, order["folder"])  # for tests.utils, as pytest itself will do
         from vm import guest_report  # slow, so here: hello has been said
 
         channel.send("ready")

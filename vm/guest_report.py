@@ -8,11 +8,11 @@ process or in a child.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from tests.utils.outcomes import failure_text, outcome_of, sections_of
 from vm.guest_channel import Channel
 
 #: Markers are sent as they are, these excepted: they steer pytest and name no rule.
@@ -34,33 +34,6 @@ def markers_of(item: pytest.Item) -> dict[str, list[object]]:
             values = [*marker.args, *marker.kwargs.values()]
             found.setdefault(marker.name, []).extend(_plain(value) for value in values)
     return found
-
-
-def outcome_of(reports: Sequence[pytest.TestReport]) -> tuple[str, str]:
-    """(outcome, reason) of a case from its reports: the worst of set-up, call and tear-down."""
-    failed = [report for report in reports if report.failed]
-    if failed:
-        report = failed[0]
-        crash = getattr(report.longrepr, "reprcrash", None)
-        text = str(crash.message if crash is not None else report.longreprtext).strip()
-        if text.startswith("[XPASS(strict)]"):
-            return "xpassed", text.removeprefix("[XPASS(strict)]").strip()
-        # Set by tests.utils.supervise for a child that gave no report of its own.
-        end = getattr(report, "isolation", {}).get("kind", "")
-        if end == "timeout" or "Timeout (>" in text.partition("\n")[0]:
-            return "timeout", text
-        return ("failed" if report.when == "call" and not end else "error"), text
-    for report in reports:
-        if hasattr(report, "wasxfail"):
-            reason = str(report.wasxfail).removeprefix("reason: ")
-            return ("xfailed" if report.skipped else "xpassed"), reason
-        if report.skipped:
-            where = report.longrepr
-            text = str(where[2] if isinstance(where, tuple) else where)
-            return "skipped", text.removeprefix("Skipped: ")
-    if reports:
-        return "passed", ""
-    return "error", "the case started and gave no report"
 
 
 class Reporter:
@@ -102,16 +75,14 @@ class Reporter:
         """Tell how the case ended."""
         reports = self._reports.pop(nodeid, [])
         outcome, reason = outcome_of(reports)
-        sections = {title: text for report in reports for title, text in report.sections}
-        texts = [report.longreprtext for report in reports if report.failed]
         self._channel.send(
             "result",
             id=nodeid,
             outcome=outcome,
             reason=reason,
             duration=round(sum(report.duration for report in reports), 4),
-            text="\n".join(texts),
-            sections=sections,
+            text=failure_text(reports),
+            sections=sections_of(reports),
         )
 
 

@@ -28,8 +28,9 @@ _FORMS = {
 #: How a case can end; "error" is a broken set-up or tear-down, a death by signal, or no end at all.
 OUTCOMES = tuple(_FORMS)
 _TOTALS = ("pass", "fail", "xfail", "xpass", "skip", "error")
-#: Words that some reader takes as a result wherever they stand, with a harmless look-alike.
+#: What some reader takes as a result, or chokes on, wherever it stands, and its harmless form.
 _REACTIVE = (
+    (re.compile(r"\x1b\[[0-9;]*[A-Za-z]"), ""),  # colours
     (re.compile(r"\b(SKIP|FAIL|PASS|XFAIL|XPASS|ERROR|TIMEOUT):"), r"\1 :"),
     (re.compile(r"\[\s*(SKIP|FAIL|PASS|OK|XFAIL|XPASS|ERROR)\s*\]"), r"(\1)"),
     (re.compile(r"#(?=\s*(SKIP|TODO|XFAIL|XPASS|TIMEOUT|ERROR|FAIL|ok\b|not ok\b))", re.I), "/"),
@@ -57,6 +58,21 @@ def _harmless(line: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split()).replace("#", "/")
+
+
+def unique_names(ids: Iterable[str]) -> dict[str, str]:
+    """A case's id -> its name in a document; no two are equal, in whatever order results come."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for one in dict.fromkeys(ids):
+        name = base = _one_line(one)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base}_dup{number}"
+        taken.add(name)
+        names[one] = name
+    return names
 
 
 def plan(count: int) -> str:
