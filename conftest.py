@@ -9,4 +9,5 @@ pytest_plugins = [
     "tests.utils.isolation",
     "tests.utils.requirements",
     "tests.utils.ktap_plugin",
+    "tests.utils.waiver_plugin",
 ]

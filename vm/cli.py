@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.utils.waivers import parse as parse_waivers
 from vm import packages, qemu
 from vm.backends import Machine, Qemu
 from vm.check import check
@@ -99,6 +100,12 @@ def parser() -> argparse.ArgumentParser:
         help="a case that is skipped for a missing feature or privilege fails instead",
     )
     verb.add_argument(
+        "--waive",
+        type=Path,
+        metavar="FILE",
+        help="known failures, which count as expected (pytest's option of that name)",
+    )
+    verb.add_argument(
         "--user",
         choices=("root", "nobody"),
         default="root",
@@ -150,10 +157,22 @@ def _kernels(suite: str | None) -> Exit:
     return Exit.OK
 
 
+def _waivers(file: Path) -> str:
+    """The contents of *file*, once it is seen that pytest will take it in the guest."""
+    try:
+        data = file.read_bytes()
+        parse_waivers(data)
+    except (OSError, ValueError) as error:
+        text = error.strerror if isinstance(error, OSError) else error
+        raise Problem(f"--waive {file}: {text}", Exit.USAGE) from None
+    return data.decode()
+
+
 def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
     options = Options(
         pytest=(*pytest, *(["--require"] if arguments.require else [])),
         user=arguments.user,
+        waivers=_waivers(arguments.waive) if arguments.waive else "",
         output=arguments.output and arguments.output.resolve(),
         machine=Machine(arguments.memory, arguments.cpus),
         limits=Limits(arguments.boot_limit, arguments.run_limit),

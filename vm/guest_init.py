@@ -175,6 +175,9 @@ def main() -> None:
         raise SystemExit("vm: image not fully unpacked: the guest needs more memory (--memory)")
     with open("/vm/order.json", encoding="utf-8") as file:
         order = json.load(file)
+    for path, text in order["files"].items():
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
     words = dict(word.partition("=")[::2] for word in read("/proc/cmdline").split())
     line = open_raw("/dev/ttyS1")
     channel = Channel(line, order["nonce"], "init")

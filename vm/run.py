@@ -25,6 +25,8 @@ from vm.records import Records
 from vm.verdict import Verdict, combine, judge
 
 _DEFAULT_CASES = "tests/open_tree_ns"
+#: In the guest.
+_WAIVERS = "/run/waivers.toml"
 #: Lines of the console that are shown at most.
 _TAIL = 20
 #: By default; each takes a few hundred megabytes.
@@ -37,6 +39,8 @@ class Options:
 
     pytest: tuple[str, ...] = ()
     user: str = "root"
+    #: The contents of a file for pytest's --waive, empty for none.
+    waivers: str = ""
     output: Path | None = None
     machine: Machine = field(default_factory=Machine)
     limits: Limits = field(default_factory=Limits)
@@ -76,13 +80,15 @@ def order(found: runtime.Runtime, options: Options, nonce: str) -> dict[str, obj
     for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT", "NO_COLOR", "CI"):
         if name in os.environ:
             environment[name] = os.environ[name]
+    waive = (f"--waive={_WAIVERS}",) if options.waivers else ()
     return {
         "nonce": nonce,
         "folder": rootfs.PROJECT,
         "user": options.user,
         "packages": found.versions,
         "environment": environment,
-        "arguments": pytest_arguments(options.pytest),
+        "files": {_WAIVERS: options.waivers} if options.waivers else {},
+        "arguments": pytest_arguments((*options.pytest, *waive)),
     }
 
 

@@ -51,6 +51,8 @@ if mode == "early panic":
     sys.exit(0)
 stream.begin()
 stream.add("text", "init", text="arguments: " + " ".join(order["arguments"]) + "\n")
+for path, text in order["files"].items():
+    stream.add("text", "init", text=f"{{path}} holds: {{text}}\n")
 if mode == "share":
     first = words[words.index("-append") + 1].partition("vm.share=")[2][0] == "1"
     stream.case("t.py::one").case("t.py::three") if first else stream.case("t.py::two", "failed")
@@ -164,6 +166,28 @@ def test_a_path_among_the_arguments_takes_the_place_of_the_cases(launcher: Launc
     done = launcher.run("pass", "--", "tests/harness/test_vm_run.py::test_x")
     (line,) = re.findall("^arguments: .*$", done.stdout, re.M)
     assert "open_tree_ns" not in line
+
+
+def test_waivers_travel_into_the_guest(launcher: Launcher) -> None:
+    waivers = launcher.folder / "waive.toml"
+    waivers.write_text('[[waive]]\ncase = "t.py::two"\nreason = "known"\n')
+    done = launcher.run("pass", "--waive", str(waivers))
+    assert done.returncode == Exit.OK
+    assert " --waive=/run/waivers.toml " in done.stdout
+    assert f"/run/waivers.toml holds: {waivers.read_text()}" in done.stdout
+
+
+@pytest.mark.parametrize("text", ["[[waive]]", None], ids=["bad", "missing"])
+def test_waivers_that_cannot_be_read_are_a_usage_error(
+    launcher: Launcher, text: str | None
+) -> None:
+    waivers = launcher.folder / "waive.toml"
+    if text is not None:
+        waivers.write_text(text)
+    done = launcher.run("pass", "--waive", str(waivers))
+    assert done.returncode == Exit.USAGE
+    assert done.stderr.startswith(f"vm: --waive {waivers}: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_artefacts_lie_in_the_folder_asked_for(launcher: Launcher) -> None:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Known failures, read from a TOML file: which case, why, and on which kernels.
+
+    [[waive]]
+    case = "tests/open_tree_ns/test_locks.py::test_a_lock[*]"
+    reason = "https://lore.kernel.org/r/...: reported, not fixed yet"
+    kernel = ">=7.0,<7.2.11"
+
+``case`` is a node id, where ``*`` and ``?`` stand for any text and any character. ``kernel`` may be
+left out; every condition in it must hold. A release counts by its number alone: 7.3.0-rc1 is 7.3.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+_Version = tuple[int, ...]
+_COMPARE: dict[str, Callable[[_Version, _Version], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_CONDITION = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){0,2})\s*")
+_KEYS = {"case", "reason", "kernel"}
+
+
+def _version(text: str) -> _Version:
+    """The three numbers at the head of a version, those left out being 0."""
+    numbers = re.match(r"\d+(?:\.\d+){0,2}", text)
+    if numbers is None:
+        raise ValueError(f"no kernel version: {text!r}")
+    parts = [int(part) for part in numbers[0].split(".")]
+    return tuple(parts + [0] * (3 - len(parts)))
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """One known failure."""
+
+    case: str
+    reason: str
+    kernel: str = ""
+
+    def holds_on(self, release: str) -> bool:
+        """Whether it is meant for the kernel with this release (``uname -r``)."""
+        return all(
+            _COMPARE[sign](_version(release), _version(version))
+            for sign, version in self._conditions()
+        )
+
+    def covers(self, nodeid: str) -> bool:
+        """Whether it is meant for this case."""
+        # Brackets belong to node ids.
+        return self.case == nodeid or fnmatchcase(nodeid, self.case.replace("[", "[[]"))
+
+    def _conditions(self) -> list[tuple[str, str]]:
+        """The conditions of ``kernel``; raises ValueError where one cannot be read."""
+        found = []
+        for part in self.kernel.split(",") if self.kernel.strip() else []:
+            match = _CONDITION.fullmatch(part)
+            if match is None:
+                raise ValueError(f"kernel {self.kernel!r} is no range such as '>=7.0,<7.2.11'")
+            found.append((match[1], match[2]))
+        return found
+
+
+def parse(data: bytes) -> list[Waiver]:
+    """The waivers of a file with the contents *data*.
+
+    :raises ValueError: it cannot be read; the text is one line that says what is wrong, and where.
+    """
+    try:
+        table = tomllib.loads(data.decode())
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"not TOML: {' '.join(str(error).split())}") from None
+    for key in table:
+        if key != "waive":
+            raise ValueError(f"unknown key {key!r}: only [[waive]] tables are known")
+    entries = table.get("waive", [])
+    if not isinstance(entries, list):
+        raise ValueError("[waive] must be [[waive]]: one table per case")
+    return [_waiver(number, entry) for number, entry in enumerate(entries, 1)]
+
+
+def _waiver(number: int, entry: object) -> Waiver:
+    where = f"[[waive]] number {number}"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where} is no table")
+    for key, value in entry.items():
+        if key not in _KEYS:
+            raise ValueError(f"{where}: unknown key {key!r}: it may have case, reason and kernel")
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{where}: {key} must be a text, and not empty")
+    for key in ("case", "reason"):
+        if key not in entry:
+            raise ValueError(f"{where} has no {key}")
+    waiver = Waiver(**{key: " ".join(value.split()) for key, value in entry.items()})
+    try:
+        waiver._conditions()
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return waiver
