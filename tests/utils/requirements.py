@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.utils import header
 from tests.utils import probe as flag
 from tests.utils.caps import CAP_SYS_ADMIN, capget
 from tests.utils.features import FEATURES, Missing
@@ -138,18 +139,26 @@ def fixing_commits(item: pytest.Item) -> list[str]:
     return [fix(*mark.args) for mark in item.iter_markers("fixed_by")]
 
 
+def reproduce(nodeid: str) -> str:
+    """The command that runs one case, quoted for a shell."""
+    quoted = nodeid.replace("'", "'\"'\"'")
+    return f"pytest '{quoted}'"
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Say which kernel commit fixed the rule a failing case checks."""
+    """Say which kernel commit fixed the rule a failing case checks, and how to run it again."""
     outcome = yield
     report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
+    if not report.failed:
+        return
     commits = fixing_commits(item)
-    if report.failed and commits:
+    if commits:
         text = "\n".join(commits)
         report.sections.append(("a kernel without this fix fails here", text))
+    report.sections.append(("reproduce", reproduce(item.nodeid)))
 
 
 def pytest_report_header() -> list[str]:
-    """The kernel and the probe's answer, for the head of the run."""
-    name = os.uname()
-    return [f"kernel: {name.sysname} {name.release} {name.machine}; {flag.probe().reason}"]
+    """The head of the run."""
+    return header.lines()
