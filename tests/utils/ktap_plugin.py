@@ -148,9 +148,9 @@ class Writer:
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note why the session is lost: Ctrl-C, pytest.exit, or modules that are broken."""
-        # The text of a Ctrl-C is the stack it met, where it has one.
-        text = "" if excinfo.type is KeyboardInterrupt else str(excinfo.value)
-        self._lost = self._lost or text or excinfo.typename
+        text = str(excinfo.value)
+        # The text of a Ctrl-C in a case's child is the stack it met.
+        self._lost = self._lost or ("" if "\n" in text else text) or excinfo.typename
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
