@@ -73,17 +73,8 @@ def in_child(function: Callable[[], T]) -> T:
     :raises OSError: the child's own, with its errno.
     :raises ChildError: any other exception, with the child's traceback; or a death without result.
     """
-    read_end, write_end = os.pipe()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read_end)
-        _exit_with(write_end, function)
-    os.close(write_end)
-    with os.fdopen(read_end, "rb") as pipe:
-        payload = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    return _outcome(payload, status)  # type: ignore[return-value]
+    with started(function) as child:
+        return child.result()
 
 
 @dataclass(slots=True)
