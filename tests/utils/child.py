@@ -25,6 +25,7 @@ from _pytest.runner import call_and_report
 
 from tests.utils import reports, sandbox
 from tests.utils.keeper import PR_SET_CHILD_SUBREAPER, parent_of
+from tests.utils.memory import Habits
 from tests.utils.syscalls import prctl
 
 #: Makes the child write its Python stacks and die: a signal that no case has a reason to use.
@@ -73,13 +74,20 @@ class Child:
     """One case, from the fork on."""
 
     def __init__(
-        self, item: pytest.Item, granted: sandbox.Facts, events: int, stacks: int, mask: set[int]
+        self,
+        item: pytest.Item,
+        granted: sandbox.Facts,
+        events: int,
+        stacks: int,
+        mask: set[int],
+        habits: Habits,
     ) -> None:
         self._item = item
         self._facts = granted
         self._events = events
         self._stacks = stacks
         self._mask = mask
+        self._habits = habits
         self._pid = os.getpid()
         self._proc = -1
         self._warnings: list[warnings.WarningMessage] = []
@@ -90,9 +98,11 @@ class Child:
         status = 70
         try:
             try:
+                self._habits.follow()
                 self._arrange()
                 _current.append(self)
                 self._phases()
+                self._habits.learn(self._proc)
                 status = 0
             except BaseException:
                 # Also for the eye: the case may have closed the pipe.

@@ -30,7 +30,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.utils import reports
+from tests.utils import memory, reports
 from tests.utils.keeper import PATIENCE, PidNamespace, Process, die_with, ended, flush_output, fork
 
 #: Runs an item in the calling process, which it ends, and sends the events to the descriptor.
@@ -103,6 +103,7 @@ def _nurse(
         # Collecting would copy the memory of all objects there are.
         gc.disable()
         gc.freeze()
+        memory.own()
         _serve(connection, items, run)
     except BaseException:
         traceback.print_exc()
@@ -140,6 +141,8 @@ class Nurseries:
     """One nursery after the other, and the PID namespace of the cases they fork."""
 
     def __init__(self) -> None:
+        #: What the cases' children do alike, which follows from what they are forked from.
+        self.habits = memory.Habits()
         self._namespace: PidNamespace | None = None
         self._nursery: Nursery | None = None
         self._items: dict[int, pytest.Item] = {}

@@ -111,10 +111,10 @@ class _Run:
 
     def _start(self, mask: set[int]) -> tuple[Process, int]:
         """Start the child; return it, and where its events are read."""
-        facts, stacks = self._facts, self._stacks
+        facts, stacks, habits = self._facts, self._stacks, self._nurseries.habits
 
         def run(item: pytest.Item, events: int) -> NoReturn:
-            Child(item, facts, events, stacks, mask).run()
+            Child(item, facts, events, stacks, mask, habits).run()
 
         def run_kept() -> NoReturn:
             os.close(read_end)
