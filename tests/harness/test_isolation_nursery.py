@@ -43,6 +43,38 @@ def test_one_nursery_serves_cases_that_share_their_surroundings(
     assert children() == had
 
 
+def test_collectors_that_run_no_code_keep_the_nursery(
+    run_cases: RunCases, nurseries: list[int]
+) -> None:
+    run = run_cases("""
+class TestOne:
+    def test_in_class(self, request): assert request.node.parent.name == "TestOne"
+class TestTwo:
+    def test_in_class(self, request): request.addfinalizer(lambda: None)
+def test_outside(): pass
+""")
+    assert run.ret == 0, run.text
+    assert len(nurseries) == 1
+
+
+def test_xunit_set_up_of_a_class_renews_the_nursery(
+    run_cases: RunCases, nurseries: list[int]
+) -> None:
+    run = run_cases("""
+state = []
+def test_before(): assert state == []
+class TestOne:
+    @classmethod
+    def setup_class(cls): state.append("class")
+    @classmethod
+    def teardown_class(cls): state.append("over")
+    def test_in_class(self): assert state == ["class"]
+class TestTwo:
+    def test_in_class(self): assert state == ["class", "over"]
+""")
+    assert run.ret == 0, run.text
+
+
 def test_a_wider_fixture_renews_the_nursery(run_cases: RunCases, nurseries: list[int]) -> None:
     run = run_cases("""
 state = []

@@ -141,8 +141,14 @@ class Child:
         # A nursery has not seen the item being set up.
         if getattr(item, "_request", None) is False:
             item._initrequest()  # type: ignore[attr-defined]
-        set_up_shared_fixtures(item)
         stack = item.session._setupstate.stack
+        # Nor the collectors around it change, where that runs no code.
+        around = item.listchain()[:-1]
+        for node in [node for node in stack if node not in around]:
+            del stack[node]
+        for node in around:
+            stack.setdefault(node, ([], None))
+        set_up_shared_fixtures(item)
         for node, entry in stack.items():
             # Finalizers of wider scopes run in the pytest process, once. Those that the child
             # adds from here on (a fixture asked for by name, while running) are its own to run.

@@ -244,6 +244,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
+def _has_set_up(node: pytest.Collector) -> bool:
+    """Whether setting *node* up, or tearing it down, runs code of its own."""
+    kind, plain = type(node), pytest.Collector
+    return kind.setup is not plain.setup or kind.teardown is not plain.teardown
+
+
 class _Protocol:
     """One isolated item, from its set-up to its tear-down."""
 
@@ -307,7 +313,7 @@ class _Protocol:
         item: Any = self._item
         precheck(item)
         state = item.session._setupstate
-        if len(state.stack) != len(item.parent.listchain()):
+        if any(map(_has_set_up, item.parent.listchain()[len(state.stack) :])):
             _changed(item.config)
         state.setup(item.parent)
         child.set_up_shared_fixtures(item)
@@ -325,10 +331,14 @@ class _Protocol:
             # The usual case: nothing is to be torn down, and nothing to be captured of that.
             call = CallInfo.from_call(lambda: None, when="teardown")
         else:
-            _changed(item.config)
-            call = self._call(
-                "teardown", lambda: item.session._setupstate.teardown_exact(self._nextitem)
-            )
+            needed = [] if self._nextitem is None else self._nextitem.listchain()
+            state: Any = item.session._setupstate
+            if any(
+                node not in needed and (_has_set_up(node) or finalizers != [node.teardown])
+                for node, (finalizers, _) in state.stack.items()
+            ):
+                _changed(item.config)
+            call = self._call("teardown", lambda: state.teardown_exact(self._nextitem))
         own = [
             (f"Captured {key} {when}", text) for when, key, text in item._report_sections[before:]
         ]

@@ -86,7 +86,7 @@ class Habits:
             return
         pages: set[int] = set()
         with suppress(OSError):
-            pages.update(_copied(proc))
+            pages.update(copied(proc))
         if lessons:
             before = _PAIR.iter_unpack(known)
             pages &= {page for run in before for page in range(run[0], sum(run), mmap.PAGESIZE)}
@@ -96,7 +96,7 @@ class Habits:
             _PAIR.pack_into(self._shared, 0, lessons + 1, len(runs))
 
 
-def _copied(proc: int) -> Iterator[int]:
+def copied(proc: int) -> Iterator[int]:
     """The addresses of pages that the caller has for itself."""
     pagemap = os.open("self/pagemap", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
     try:
