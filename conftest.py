@@ -8,6 +8,7 @@ pytest_plugins = [
     "pytester",
     "tests.utils.isolation",
     "tests.utils.requirements",
+    "tests.utils.stress",
     "tests.utils.ktap_plugin",
     "tests.utils.waiver_plugin",
 ]

@@ -105,7 +105,7 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
     *begin* is when the work on this kernel began, by time.monotonic().
     """
     now = datetime.now(UTC)
-    found = runtime.find()
+    found = runtime.find("model" if "--stress" in " ".join(options.pytest) else "")
     nonce = secrets.token_hex(8)
     what = order(found, options, nonce)
     if options.dry_run:

@@ -132,9 +132,9 @@ def _check(command: list[str], what: str) -> None:
         raise Problem(f"cannot get {what}: {_first_line_of_error(done.stderr or done.stdout)}")
 
 
-def find() -> Runtime:
-    """The runtime for guests, made when need be."""
-    wanted = requirements()
+def find(extra: str = "") -> Runtime:
+    """The runtime for guests, made when need be; with the optional group *extra* of packages."""
+    wanted = requirements() + (requirements(extra) if extra else [])
     executable = Path(sys.executable or "").resolve()
     if not sys.executable or not executable.is_file():
         raise Problem("cannot tell which Python is running: start this with a full path to it")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from tests.utils.constants import (
@@ -225,6 +225,45 @@ def predict(
     root = (source.mnt_root.rstrip("/") + subdirectory) or "/"
     changes = {"mnt_point": "/", "mnt_root": root}
     return Node(**{**{name: getattr(top, name) for name in Node.__slots__}, **changes})
+
+
+def predict_refusal(
+    table: list[Mount],
+    mnt_id: int,
+    directory: str,
+    *,
+    recursive: bool,
+    foreign: bool,
+    locked: Collection[int] = (),
+) -> str | None:
+    """The errno, by name, with which a call must be refused; None when it must succeed.
+
+    :param locked: the ids of the mounts with MNT_LOCKED, which no call tells.
+
+    For the rest see :func:`predict`.
+    """
+    source = next((mount for mount in table if mount.mnt_id == mnt_id), None)
+    if source is None or MS_UNBINDABLE in source.mnt_propagation:
+        return "EINVAL"
+    mounts_on = _by_parent(table)
+
+    def below(mount: Mount) -> list[Mount]:
+        on_it = mounts_on.get(mount.mnt_id, ())
+        return [child for child in on_it if _is_below(child.mnt_point or "", directory)]
+
+    if not recursive:
+        left_out = below(source)
+        covered = left_out if foreign else [each for each in left_out if each.mnt_id in locked]
+        return "EINVAL" if covered else None
+    todo = below(source)
+    while todo:
+        mount = todo.pop()
+        unbindable = MS_UNBINDABLE in mount.mnt_propagation and not foreign
+        if not unbindable and not is_mnt_ns_file(mount):
+            todo += below(mount)
+        elif mount.mnt_id in locked:
+            return "EPERM"
+    return None
 
 
 def predict_copy(

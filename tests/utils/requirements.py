@@ -10,6 +10,7 @@ They are checked in pytest's own process, so that a skipped case costs no fork.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,12 +83,20 @@ def _need_root() -> Missing | None:
 #: The need of a case that brings down a kernel without the fix it checks.
 EXPENDABLE = "expendable kernel"
 
+
+def _need_hypothesis() -> Missing | None:
+    if importlib.util.find_spec("hypothesis") is not None:
+        return None
+    return Missing("needs Hypothesis (pip install hypothesis; in a guest: vm run --stress)")
+
+
 #: Name of a need -> what is missing, or None.
 NEEDS: dict[str, Callable[[], Missing | None]] = {
     "OPEN_TREE_NAMESPACE": functools.cache(_need_flag),
     "mount namespace": functools.cache(_need_mount_ns),
     "user namespace": _userns_error,
     "root": functools.cache(_need_root),
+    "hypothesis": _need_hypothesis,
     **FEATURES,
 }
 
