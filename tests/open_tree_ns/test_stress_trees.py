@@ -1,45 +1,47 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Trees nobody thought of, searched for: random programs against the model of a copy."""
+"""Trees and histories nobody thought of, searched for and compared with the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from tests.utils.programs import Program, deviation
+from tests.utils import histories, programs
+from tests.utils.histories import History
+from tests.utils.programs import Program
 from tests.utils.stress import Search
 from tests.utils.userns import enter_new_mount_ns
 from tests.utils.workshop import workshop
 
-#: How many programs are tried with one seed.
+T = TypeVar("T")
+
+#: How many are tried with one seed.
 ROUND = 100
 
 #: What searches have found; each was once a difference between a kernel and the model.
-FOUND: list[Program] = []
+PROGRAMS: list[Program] = [
+    Program(steps=("fresh a",), caller="foreign", recursive=False),
+]
+HISTORIES: list[History] = []
 
 
-def tried_on(scratch: Path) -> Callable[[Program], str]:
-    """A function that gives the deviation of a program, for a child."""
-
-    def run(program: Program) -> str:
-        enter_new_mount_ns()
-        return deviation(program, scratch)
-
-    return run
+def in_own_mount_ns(deviation: Callable[[T, Path], str], scratch: Path, tried: T) -> str:
+    """The deviation of a program or history, for a child of a workshop."""
+    enter_new_mount_ns()
+    return deviation(tried, scratch)
 
 
-@pytest.mark.stress
-@pytest.mark.needs("hypothesis", "user namespace")
-@pytest.mark.rule("C2", "C6", "C7", "C8", "C9", "G1", "G2", "K1", "K5", "K6", "K7", "P12", "P15")
-def test_any_program(search: Search, scratch: Path) -> None:
-    """Whatever steps made the tree, and whoever calls: the call is refused as the rules say or
-    makes the predicted copy, changes nothing, and lets no one read more than before."""
-    with workshop(tried_on(scratch)) as deviation_of:
+def explore(search: Search, scratch: Path, kind: str, deviation: Callable[[T, Path], str]) -> None:
+    """Try what the strategy of that name makes until the time is over."""
+    with workshop(partial(in_own_mount_ns, deviation, scratch)) as deviation_of:
+        # Not before the workshop has been forked: it need not carry all that along.
         import hypothesis
 
-        from tests.utils.strategies import programs
+        from tests.utils import strategies
 
         settings = hypothesis.settings(
             max_examples=ROUND,
@@ -50,20 +52,40 @@ def test_any_program(search: Search, scratch: Path) -> None:
         )
 
         @settings
-        @hypothesis.given(programs())
-        def explore(program: Program) -> None:
+        @hypothesis.given(getattr(strategies, kind)())
+        def one(tried: T) -> None:
             search.done += 1
-            found = deviation_of(program)
-            assert not found, f"{program}\n{found}"
+            found = deviation_of(tried)
+            assert not found, f"{tried}\n{found}"
 
         for seed in search.seeds():
-            hypothesis.seed(seed)(explore)()
+            hypothesis.seed(seed)(one)()
+
+
+@pytest.mark.stress
+@pytest.mark.needs("hypothesis", "user namespace")
+@pytest.mark.rule("C2", "C6", "C7", "C8", "C9", "G1", "G2", "K1", "K5", "K6", "K7", "P12", "P15")
+def test_any_program(search: Search, scratch: Path) -> None:
+    """Whatever steps made the tree, and whoever calls: the call is refused as the rules say or
+    makes the predicted copy, changes nothing, and lets no one read more than before."""
+    explore(search, scratch, "programs", programs.deviation)
+
+
+@pytest.mark.stress
+@pytest.mark.needs("hypothesis", "user namespace")
+@pytest.mark.rule("G1", "G2", "G3", "K1", "T1")
+def test_any_history(search: Search, scratch: Path) -> None:
+    """Whatever happens in whichever namespace, in any order: each holds what propagation and
+    locks say, seen from outside and from inside."""
+    explore(search, scratch, "histories", histories.deviation)
 
 
 @pytest.mark.needs("user namespace")
-@pytest.mark.rule("C2", "K5")
-def test_programs_once_found(scratch: Path) -> None:
-    """Each program that once showed a difference shows none."""
-    with workshop(tried_on(scratch)) as deviation_of:
-        deviations = {program: deviation_of(program) for program in FOUND}
-    assert {program: text for program, text in deviations.items() if text} == {}
+@pytest.mark.rule("C2", "K6")
+def test_once_found(scratch: Path) -> None:
+    """What once showed a difference between a kernel and the model shows none."""
+    with workshop(partial(in_own_mount_ns, programs.deviation, scratch)) as deviation_of:
+        found = {str(program): deviation_of(program) for program in PROGRAMS}
+    with workshop(partial(in_own_mount_ns, histories.deviation, scratch)) as deviation_of:
+        found |= {str(history): deviation_of(history) for history in HISTORIES}
+    assert {tried: text for tried, text in found.items() if text} == {}

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How Hypothesis makes programs, simple ones first. Imported only where Hypothesis is there."""
+"""How Hypothesis makes programs and histories, simple ones first; imported only where it is."""
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from tests.utils.histories import EVENTS, History
 from tests.utils.programs import CALLERS, SOURCES, VERBS, Program
 
 _DIRECTORIES = ("a", "a/b", "c", "a/a", "a/c", "c/a", "c/c", "a/b/a", ".")
@@ -43,3 +44,18 @@ def programs(most: int = 12) -> st.SearchStrategy[Program]:
         where=st.sampled_from((".", "a", "a/b", "c")),
         recursive=st.booleans(),
     )
+
+
+def _event(verb: str) -> st.SearchStrategy[str]:
+    words = [st.just(verb), st.integers(0, 3).map(str)]
+    if EVENTS[verb]:
+        words.append(st.sampled_from(EVENTS[verb]))
+    return st.tuples(*words).map(" ".join)
+
+
+def histories(most: int = 20) -> st.SearchStrategy[History]:
+    """Histories of up to *most* events."""
+    verbs = ("copy", "copy-foreign", "mount", "mount", "umount", *EVENTS)
+    events = st.lists(st.sampled_from(verbs).flatmap(_event), max_size=most)
+    kind = st.sampled_from(("shared", "private"))
+    return st.builds(History, events.map(tuple), st.tuples(kind, kind))
