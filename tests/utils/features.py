@@ -27,6 +27,7 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     UNSHARE_EMPTY_MNTNS,
 )
+from tests.utils.failnth import faults_possible
 from tests.utils.fanotify import mount_watch
 from tests.utils.fuse import SlowFile
 from tests.utils.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
@@ -126,6 +127,11 @@ def _uts_namespace() -> None:
     unshare(CLONE_NEWUTS)
 
 
+def _inject_faults() -> None:
+    with faults_possible():
+        pass
+
+
 def _expendable() -> None:
     if "vm.end=" not in Path("/proc/cmdline").read_text():
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
@@ -214,6 +220,14 @@ FEATURES: dict[str, _Probe] = {
         errno.ENOENT,
         errno.ENODEV,
         errno.ENXIO,
+        errno.EACCES,
+        errno.EPERM,
+    ),
+    # No debugfs, or none with this in it; for root alone; or locked down.
+    "fault injection": _probe(
+        _inject_faults,
+        "fault injection (CONFIG_FAULT_INJECTION_DEBUG_FS, CONFIG_FAILSLAB, debugfs)",
+        errno.ENOENT,
         errno.EACCES,
         errno.EPERM,
     ),

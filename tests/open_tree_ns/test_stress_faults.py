@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Each allocation of a call fails in turn: the call fails cleanly, or does all it should."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MNT_DETACH,
+    MS_SHARED,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.failnth import each_fault, faults_possible, open_fail_nth
+from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
+from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.mounts import mount_table
+from tests.utils.nsfs import current_mnt_ns
+from tests.utils.process import in_child
+from tests.utils.stress import Search
+from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
+from tests.utils.unlocked import leave_locks_behind
+
+pytestmark = [
+    pytest.mark.stress,
+    pytest.mark.needs("root", "user namespace", "fault injection"),
+]
+
+FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+#: What a failing allocation makes of a call: no memory, or no way to count the namespace.
+ALLOWED = {"", "ENOMEM", "ENOSPC"}
+MOUNTS = 50
+LIMIT = 8
+
+
+@pytest.fixture(autouse=True)
+def injecting() -> Iterator[None]:
+    """Faults can be injected, and namespaces are few: one that stays counted is missed."""
+    with faults_possible():
+        start_counting()
+        allow_mnt_namespaces(LIMIT)
+        yield
+
+
+def many_mounts(scratch: Path) -> Path:
+    """A tree of many mounts, half of them shared, the first without mounts below."""
+    top = tmpfs(scratch / "top")
+    for number in range(MOUNTS):
+        place = tmpfs(top / str(number))
+        if number % 2:
+            propagation(place, MS_SHARED)
+    return top
+
+
+def copies_under_faults(call: Callable[[], int], expected: list[str]) -> Counter[str]:
+    """Let each allocation of *call*, which makes a copy, fail; how often it ended how."""
+    before, ends = mount_table(), Counter[str]()
+    for attempt in each_fault(open_fail_nth(), call):
+        ends[attempt.error] += 1
+        if attempt.result is not None:
+            lines = namespace_tree(attempt.result).lines()
+            os.close(attempt.result)
+            assert lines == expected, f"the copy is not whole, with fault {attempt.fault}"
+    assert mount_table() == before
+    return ends
+
+
+def check(search: Search, run: Callable[[], Counter[str]], leaf: Path) -> None:
+    """Have *run* do its work in a child, again and again, and look for what stays behind."""
+    counted = until_refused(leaf)
+    for _ in search.seeds():
+        ends = in_child(run)
+        search.done += ends.total()
+        assert set(ends) <= ALLOWED, f"unheard-of ends of calls with a failing allocation: {ends}"
+        assert ends["ENOMEM"], f"no allocation failed: {ends}"
+        assert until_refused(leaf) == counted, "namespaces stay counted"
+
+
+@pytest.mark.rule("T4", "T6")
+@pytest.mark.parametrize("recursive", [True, False], ids=["recursive", "single"])
+def test_creation(caller: Caller, recursive: bool, search: Search, scratch: Path) -> None:
+    """Whichever allocation fails: ENOMEM, ENOSPC, or a copy that is whole; the caller's mounts
+    stay what they are, and no namespace stays counted."""
+    top = many_mounts(scratch)
+    source, flags = (top, FLAGS | AT_RECURSIVE) if recursive else (top / "0", FLAGS)
+    expected = predict_copy(source, recursive=recursive, foreign=caller.foreign).lines()
+
+    def run() -> Counter[str]:
+        caller.act()
+        return copies_under_faults(lambda: open_tree(AT_FDCWD, source, flags), expected)
+
+    check(search, run, top / "0")
+
+
+@pytest.mark.needs("unlocked root")
+@pytest.mark.rule("T4", "G5")
+def test_creation_on_a_shared_base(search: Search, scratch: Path) -> None:
+    """The same where the base of the new namespace joins a peer group, and must leave it again:
+    copies that are made and dropped afterwards find nothing wrong there."""
+    leaf = tmpfs(scratch / "leaf")
+
+    def run() -> Counter[str]:
+        leave_locks_behind()
+        fail_nth = open_fail_nth()
+        tree = fresh_tmpfs()
+        here = open_tree(tree, "", FLAGS | AT_EMPTY_PATH)
+        setns(here, CLONE_NEWNS)
+        umount2("/", MNT_DETACH)
+        setns(here, CLONE_NEWNS)
+        mount(None, "/", None, MS_SHARED)
+        ends = Counter[str]()
+        for attempt in each_fault(fail_nth, lambda: open_tree(tree, "", FLAGS | AT_EMPTY_PATH)):
+            ends[attempt.error] += 1
+            if attempt.result is not None:
+                assert namespace_tree(attempt.result).mount_points() == ["/"]
+                os.close(attempt.result)
+        return ends
+
+    check(search, run, leaf)
+
+
+@pytest.mark.rule("T4", "N1")
+def test_entry(search: Search, scratch: Path) -> None:
+    """A setns(2) that runs out of memory has moved nobody; one that did not has."""
+    leaf = tmpfs(scratch / "leaf", "file")
+
+    def run() -> Counter[str]:
+        home, root = current_mnt_ns(), os.stat("/")
+        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        ends = Counter[str]()
+        for attempt in each_fault(open_fail_nth(), lambda: setns(fd, CLONE_NEWNS)):
+            ends[attempt.error] += 1
+            inside = Path("/file").exists()
+            assert inside == (not attempt.error), f"with fault {attempt.fault}: {attempt.error}"
+            if inside:
+                setns(home, CLONE_NEWNS)
+            assert os.path.samestat(os.stat("/"), root)
+        return ends
+
+    check(search, run, leaf)
