@@ -87,7 +87,7 @@ def check(search: Search, run: Callable[[], Counter[str]], leaf: Path) -> None:
         assert until_refused(leaf) == counted, "namespaces stay counted"
 
 
-@pytest.mark.rule("T4", "T6")
+@pytest.mark.rule("T4")
 @pytest.mark.parametrize("recursive", [True, False], ids=["recursive", "single"])
 def test_creation(caller: Caller, recursive: bool, search: Search, scratch: Path) -> None:
     """Whichever allocation fails: ENOMEM, ENOSPC, or a copy that is whole; the caller's mounts

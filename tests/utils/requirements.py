@@ -165,7 +165,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if commits:
         text = "\n".join(commits)
         report.sections.append(("a kernel without this fix fails here", text))
-    report.sections.append(("reproduce", reproduce(item.nodeid)))
+    command = reproduce(item.nodeid)
+    if item.get_closest_marker("stress"):
+        command += f" --stress {item.config.getoption('stress'):g}"
+    report.sections.append(("reproduce", command))
 
 
 def pytest_report_header() -> list[str]:
