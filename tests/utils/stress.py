@@ -40,7 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "stress: searches for as long as --stress says; left out without it"
     )
-    if (config.getoption("stress") or 1) <= 0:
+    budget = config.getoption("stress")
+    if budget is not None and budget <= 0:
         raise pytest.UsageError("--stress takes a number of seconds above 0")
 
 
