@@ -88,9 +88,8 @@ class _World:
         if self.extra[number].get(place, True):
             return "EINVAL"
         for other in self.reached(number, place):
-            # A lock holds against what comes from other namespaces too.
-            if self.extra[other].get(place) is False:
-                del self.extra[other][place]
+            # A lock holds against those inside, not against the side the mount came from.
+            self.extra[other].pop(place, None)
         return ""
 
     def copy(self, source: int, number: int, *, foreign: bool) -> None:
