@@ -8,11 +8,15 @@ process or in a child.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from tests.utils.outcomes import failure_text, outcome_of, sections_of
+from tests.utils import header
+from tests.utils.case_reporter import CaseReporter
+from tests.utils.results import Case
 from vm.guest_channel import Channel
 
 #: Markers are sent as they are, these excepted: they steer pytest and name no rule.
@@ -36,54 +40,46 @@ def markers_of(item: pytest.Item) -> dict[str, list[object]]:
     return found
 
 
-class Reporter:
+class Reporter(CaseReporter):
     """The plugin: one message per event of the session."""
 
     def __init__(self, channel: Channel, share: str) -> None:
         """*share* is "2/3" for every third case from the second on."""
+        super().__init__()
         self._channel = channel
         self._first, self._step = (int(number) for number in share.split("/"))
-        self._reports: dict[str, list[pytest.TestReport]] = {}
         self._markers: dict[str, dict[str, list[object]]] = {}
+
+    def pytest_sessionstart(self) -> None:
+        """Tell what pytest knows of the machine."""
+        self._channel.send("facts", facts=asdict(header.facts()))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave this guest's share; the others are not deselected, they run elsewhere."""
         items[:] = items[self._first - 1 :: self._step]
+        self._markers = {item.nodeid: markers_of(item) for item in items}
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
+    def planned(self, ids: Sequence[str]) -> None:
         """Tell which cases will run."""
-        self._markers = {item.nodeid: markers_of(item) for item in session.items}
-        self._channel.send("collected", ids=list(self._markers))
+        self._channel.send("collected", ids=ids)
 
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Tell of a module that could not be collected."""
-        if report.failed:
-            self._channel.send("uncollected", id=report.nodeid, text=report.longreprtext)
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
+    def started(self, nodeid: str) -> None:
         """Tell that a case begins, and see the message off."""
-        self._reports[nodeid] = []
         # With the markers, for the case the kernel does not survive.
         self._channel.send("start", drain=True, id=nodeid, markers=self._markers.get(nodeid, {}))
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep a report until its case has ended."""
-        self._reports.setdefault(report.nodeid, []).append(report)
-
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Tell how the case ended."""
-        reports = self._reports.pop(nodeid, [])
-        outcome, reason = outcome_of(reports)
+    def ended(self, case: Case) -> None:
+        """Tell how a case ended."""
+        short = replace(case, duration=round(case.duration, 4))
+        # Its markers are known there.
         self._channel.send(
-            "result",
-            id=nodeid,
-            outcome=outcome,
-            reason=reason,
-            duration=round(sum(report.duration for report in reports), 4),
-            text=failure_text(reports),
-            sections=sections_of(reports),
+            "result", case={k: v for k, v in asdict(short).items() if k != "markers"}
         )
+
+    def finished(self, lost: str) -> None:
+        """Tell why pytest stopped before its end, if it did."""
+        self._channel.send("finished", lost=lost)
 
 
 def run(arguments: list[str], channel: Channel, share: str = "1/1") -> int:

@@ -10,24 +10,9 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Case:
-    """One case and how it ended. *outcome* is one of tests.utils.ktap.OUTCOMES."""
-
-    id: str
-    outcome: str
-    #: Why it was skipped or expected to fail; the error's own words for a failure.
-    reason: str = ""
-    #: Seconds in the guest, set-up and tear-down included.
-    duration: float = 0.0
-    #: pytest's full text of the failure.
-    text: str = ""
-    sections: dict[str, str] = field(default_factory=dict)
-    markers: dict[str, list[Any]] = field(default_factory=dict)
+from tests.utils.results import Case
 
 
 class Records:
@@ -45,6 +30,8 @@ class Records:
         self.markers: dict[str, list[Any]] = {}
         #: Exit status of pytest in the guest, None while it has not come; negative for a signal.
         self.status: int | None = None
+        #: Why pytest stopped before its end, empty when it did not.
+        self.stopped = ""
         self.lost = 0
         #: Host time (time.monotonic) at which each kind of message first arrived.
         self.first: dict[str, float] = {}
@@ -88,25 +75,16 @@ class Records:
                 self.environment = frame["environment"]
             case "collected":
                 self.collected = frame["ids"]
-            case "uncollected":
-                name = frame["id"] or "collection"
-                self.results[name] = Case(
-                    name, "error", "could not be collected", text=frame["text"]
-                )
+            case "facts":
+                self.environment = {**frame["facts"], **self.environment}
             case "start":
                 self.running, self.markers = frame["id"], frame["markers"]
             case "result":
                 self.running = None
-                case = Case(
-                    id=frame["id"],
-                    outcome=frame["outcome"],
-                    reason=frame["reason"],
-                    duration=frame["duration"],
-                    text=frame["text"],
-                    sections=frame["sections"],
-                    markers=self.markers,
-                )
+                case = Case(**frame["case"], markers=self.markers)
                 self.results[case.id] = case
+            case "finished":
+                self.stopped = frame["lost"]
             case "end":
                 self.status = frame["status"]
             case "text":

@@ -147,6 +147,8 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
     head = {
         "verdict": verdict.text,
         "status": int(verdict.status),
+        "incomplete": verdict.incomplete,
+        "started": now.isoformat("T", "seconds"),
         "kernel": kernel.origin,
         "backend": label,
         "guests": options.guests,
@@ -155,7 +157,7 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
         "environment": environment,
         "kernel_complaints": verdict.splats,
     }
-    artefacts.write(folder, verdict.cases, head, now.isoformat("T", "seconds"), verdict.lost)
+    artefacts.write(folder, verdict.cases, head)
     if options.verbose:
         print("phases: " + ", ".join(f"{name} {value:.2f} s" for name, value in phases.items()))
     release = environment.get("release") or kernel.release or "?"

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
+from tests.utils.results import Case
 from vm import console
 from vm.errors import Exit
 from vm.guest import Ending, Stop
-from vm.records import Case, Records
+from vm.records import Records
 
-_BAD = frozenset(["failed", "error", "timeout", "xpassed"])
+#: Outcomes of a case that has put its question to the kernel, and had a fair answer.
+_TESTED = frozenset(["passed", "xfailed", "xpassed"])
 #: pytest's exit statuses.
 _PYTEST_USAGE, _PYTEST_NOTHING = 4, 5
 
@@ -31,14 +33,23 @@ class Verdict:
     lost: str = ""
     #: Console lines that report a fault of the kernel.
     splats: list[str] = field(default_factory=list)
+    #: Why pytest itself ended before it had run every case, empty when it did not.
+    stopped: str = ""
+
+    @property
+    def incomplete(self) -> str:
+        """Why results are missing or made up, empty when none is."""
+        return self.lost or self.stopped
 
 
 def counts(cases: Sequence[Case]) -> str:
-    """ "3 passed, 1 skipped", in pytest's order of words."""
-    found = Counter(case.outcome for case in cases)
-    order = ("failed", "error", "timeout", "xpassed", "passed", "skipped", "xfailed")
-    plural = {name: f"{name}s" for name in ("error", "timeout") if found[name] > 1}
-    words = [f"{found[name]} {plural.get(name, name)}" for name in order if found[name]]
+    """ "3 passed, 1 skipped", in pytest's words: a timeout is an error."""
+    found = Counter("error" if case.outcome == "timeout" else case.outcome for case in cases)
+    order = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
+    plural = "errors" if found["error"] > 1 else "error"
+    words = [
+        f"{found[name]} {plural if name == 'error' else name}" for name in order if found[name]
+    ]
     return ", ".join(words) or "no case ran"
 
 
@@ -70,6 +81,10 @@ def _unfinished(records: Records, why: str) -> list[Case]:
 
 def judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
     """The verdict; *log* are the lines of the console."""
+    return replace(_judge(records, ending, log), stopped=records.stopped)
+
+
+def _judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
     splats = console.splats(log)
     if "hello" not in records.first:
         return _not_booted(ending, log, splats)
@@ -81,10 +96,10 @@ def judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
         return Verdict(Exit.USAGE, "pytest rejected its arguments", cases)
     if splats:
         return Verdict(Exit.FAILED, f"{text}, and the kernel complained", cases, splats=splats)
-    if any(case.outcome in _BAD for case in cases):
+    if any(case.bad for case in cases):
         return Verdict(Exit.FAILED, text, cases)
     if records.status == _PYTEST_NOTHING or (
-        records.status == 0 and not any(case.outcome in ("passed", "xfailed") for case in cases)
+        records.status == 0 and not any(case.outcome in _TESTED for case in cases)
     ):
         return Verdict(Exit.NOTHING, _nothing(cases), cases)
     if records.status != 0:
@@ -101,8 +116,10 @@ _ORDER = (Exit.FAILED, Exit.USAGE, Exit.RUN_LIMIT, Exit.NOT_BOOTED, Exit.HOST, E
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict over guests that shared the cases out among them."""
-    if len(verdicts) == 1:
-        return verdicts[0]
+    return _accounted(verdicts[0] if len(verdicts) == 1 else _merged(verdicts))
+
+
+def _merged(verdicts: Sequence[Verdict]) -> Verdict:
     found = [verdict.status for verdict in verdicts]
     status = next((status for status in _ORDER if status in found), verdicts[0].status)
     # Each guest has every n-th case, so taking turns gives pytest's own order back.
@@ -117,8 +134,20 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
     elif status is not Exit.OK and worst:
         text = f"{worst[0].text} (all guests: {text})"
     lost = next((verdict.lost for verdict in verdicts if verdict.lost), "")
+    stopped = next((verdict.stopped for verdict in verdicts if verdict.stopped), "")
     splats = [line for verdict in verdicts for line in verdict.splats]
-    return Verdict(status, text, cases, lost, splats)
+    return Verdict(status, text, cases, lost, splats, stopped)
+
+
+def _accounted(verdict: Verdict) -> Verdict:
+    """*verdict*, with one more case for what went wrong when none of its own says so.
+
+    Many read nothing but the cases of a report, and must not take the run for a good one.
+    """
+    if verdict.status in (Exit.OK, Exit.NOTHING) or any(case.bad for case in verdict.cases):
+        return verdict
+    run = Case("run", "error", verdict.text, text="\n".join(verdict.splats))
+    return replace(verdict, cases=[*verdict.cases, run])
 
 
 def _nothing(cases: Sequence[Case]) -> str:

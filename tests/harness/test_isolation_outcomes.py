@@ -236,6 +236,8 @@ def test(subtests):
     outcomes = [report.outcome for report in run.reports if report.when == "call"]
     assert outcomes == ["passed", "failed", "passed", "failed"]
     assert "contains 1 failed subtest" in run.text
+    # As the case gave it, and not the text of a text.
+    assert "SUBFAILED[even] (number=1) " in run.text
 
 
 def test_exit_in_a_case_ends_the_run(run_cases: RunCases) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The reports for other programs, and the plugin in the guest that they come from."""
+"""The reports of a run in a guest, and the plugin there that they come from."""
 
 from __future__ import annotations
 
@@ -8,121 +8,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
-from tests.utils import ktap
+from tests.harness.test_junit import CASES
+from tests.utils.results import Case
 from vm import artefacts, check, places
-from vm.records import Case, Records
-
-CASES = [
-    Case("tests/a/test_x.py::test_pass", "passed", duration=0.25),
-    Case("tests/a/test_x.py::test_fail[a#b]", "failed", "AssertionError: no", text="E  no"),
-    Case("tests/a/test_x.py::T::test_error", "error", "OSError: gone", text="trace"),
-    Case("tests/a/test_x.py::test_slow", "timeout", "Timeout (>1 s) in call"),
-    Case("tests/a/test_x.py::test_skip", "skipped", "no # feature"),
-    Case("tests/a/test_x.py::test_known", "xfailed", "bug 1"),
-    Case("tests/a/test_x.py::test_fixed", "xpassed", "bug 2"),
-]
-
-
-def test_each_outcome_has_its_ktap_form() -> None:
-    lines = artefacts.ktap_document(CASES, "").splitlines()
-    assert lines == [
-        "TAP version 13",
-        "1..7",
-        "ok 1 tests/a/test_x.py::test_pass # time=250ms",
-        "# | E  no",
-        "not ok 2 tests/a/test_x.py::test_fail[a/b] # time=0ms",
-        "# | trace",
-        "not ok 3 tests/a/test_x.py::T::test_error # ERROR OSError: gone",
-        "not ok 4 tests/a/test_x.py::test_slow # TIMEOUT Timeout (>1 s) in call",
-        "ok 5 tests/a/test_x.py::test_skip # SKIP no / feature",
-        "ok 6 tests/a/test_x.py::test_known # XFAIL bug 1",
-        "not ok 7 tests/a/test_x.py::test_fixed # XPASS bug 2",
-        "# Totals: pass:1 fail:1 xfail:1 xpass:1 skip:1 error:2",
-    ]
-
-
-def test_a_lost_run_bails_out_before_the_totals() -> None:
-    lines = artefacts.ktap_document(CASES[:1], "Kernel panic\nin x").splitlines()
-    assert lines[-2:] == [
-        "Bail out! Kernel panic in x",
-        "# Totals: pass:1 fail:0 xfail:0 xpass:0 skip:0 error:0",
-    ]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["not ok 3 x", "ok 3 # SKIP y", "x SKIP: y", "[FAIL] y", "a FAIL: b", "TAP version 13", "1..3"],
-)
-def test_a_diagnostic_never_reads_as_a_result(text: str) -> None:
-    (line,) = ktap.diagnostics(text)
-    assert line.startswith("# | ")
-    body = line.removeprefix("# ")
-    assert not body.startswith(("ok", "not ok", "TAP", "1.."))
-    for token in ("# SKIP", "SKIP:", "[FAIL]", " FAIL:", "# not ok"):
-        assert token not in line
-
-
-def test_names_have_one_line_and_no_hash() -> None:
-    (line,) = ktap.result(1, ktap.Result("a\nb # SKIP", "passed"))
-    assert line == "ok 1 a b / SKIP # time=0ms"
-
-
-def junit(cases: list[Case], lost: str = "") -> ElementTree.Element:
-    data = artefacts.junit(cases, {"release": "7.9", "cpus": 2}, "2026-01-02T03:04:05+00:00", lost)
-    suite = ElementTree.fromstring(data).find("testsuite")
-    assert suite is not None
-    return suite
-
-
-def test_each_outcome_has_its_junit_form() -> None:
-    suite = junit(CASES)
-    assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
-        "tests": "7",
-        "failures": "2",
-        "errors": "2",
-        "skipped": "2",
-    }
-    kinds = [
-        [(child.tag, child.get("type"), child.get("message")) for child in case]
-        for case in suite.iter("testcase")
-    ]
-    assert kinds == [
-        [],
-        [("failure", None, "AssertionError: no")],
-        [("error", "error", "OSError: gone")],
-        [("error", "timeout", "Timeout (>1 s) in call")],
-        [("skipped", "pytest.skip", "no # feature")],
-        [("skipped", "pytest.xfail", "bug 1")],
-        [("failure", None, "bug 2")],
-    ]
-
-
-def test_junit_names_are_pytests() -> None:
-    names = [(case.get("classname"), case.get("name")) for case in junit(CASES).iter("testcase")]
-    assert names[1] == ("tests.a.test_x", "test_fail[a#b]")
-    assert names[2] == ("tests.a.test_x.T", "test_error")
-
-
-def test_junit_carries_the_environment_and_why_a_run_was_lost() -> None:
-    suite = junit(CASES, "panic")
-    values = {p.get("name"): p.get("value") for p in suite.iter("property")}
-    assert values == {"release": "7.9", "cpus": "2"}
-    assert suite.findtext("system-err") == "panic"
-
-
-def test_junit_holds_no_character_that_xml_forbids() -> None:
-    case = Case(
-        "x.py::y[\x00]", "failed", "a\x1b[31mb\x07", text="\ud800\uffff", sections={"o": "\x01"}
-    )
-    element = next(junit([case]).iter("testcase"))
-    assert element.get("name") == "y[?]"
-    failure = element.find("failure")
-    assert failure is not None
-    assert (failure.get("message"), failure.text) == ("ab?", "??")
+from vm.records import Records
 
 
 def test_the_summary_names_the_rules_of_each_case() -> None:
@@ -135,11 +27,13 @@ def test_the_summary_names_the_rules_of_each_case() -> None:
 
 
 def test_the_closing_line_of_a_check_counts_every_report(tmp_path: Path) -> None:
-    (tmp_path / "a.xml").write_bytes(artefacts.junit(CASES, {}, "", ""))
-    (tmp_path / "b.xml").write_bytes(artefacts.junit(CASES[:1], {}, "", ""))
-    counts = check.tally(sorted(tmp_path.iterdir()))
+    head = {"environment": {}, "kernel": "", "backend": "", "verdict": "", "incomplete": ""}
+    for name, cases in (("a", CASES), ("b", CASES[:1])):
+        (tmp_path / name).mkdir()
+        artefacts.write(tmp_path / name, cases, {**head, "started": ""})
+    counts = check.tally(sorted(tmp_path.glob("*/junit.xml")))
     line = check.closing_line(counts, 2.5)
-    assert line.strip("=") == " 2 failed, 2 passed, 1 skipped, 1 xfailed, 2 error in 2.50s "
+    assert line.strip("=") == " 2 failed, 3 passed, 1 skipped, 1 xfailed, 2 error in 2.50s "
 
 
 INNER = """
@@ -221,7 +115,7 @@ def test_the_plugin_reports_every_outcome(inner: Records) -> None:
         "test_leaky": ("error", "FileNotFoundError: [Errno 2] left"),
         "test_skip": ("skipped", "no feature"),
         "test_known": ("xfailed", "known"),
-        "test_fixed": ("xpassed", "known"),
+        "test_fixed": ("failed", "[XPASS(strict)] known"),
         "test_fixed_too": ("xpassed", "known"),
         "test_slow": ("timeout", "Failed: Timeout (>0.05s) from pytest-timeout."),
     }

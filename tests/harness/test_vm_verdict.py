@@ -41,15 +41,8 @@ class Stream:
 
     def case(self, name: str, outcome: str = "passed", reason: str = "") -> Stream:
         self.add("start", id=name, markers=MARKERS)
-        return self.add(
-            "result",
-            id=name,
-            outcome=outcome,
-            reason=reason,
-            duration=0.5,
-            text="",
-            sections={},
-        )
+        case = {"id": name, "outcome": outcome, "reason": reason, "duration": 0.5}
+        return self.add("result", case=case)
 
     def end(self, status: int) -> Stream:
         return self.add("end", "init", status=status)
@@ -78,11 +71,19 @@ def test_all_passed_is_good() -> None:
     assert found.cases[0].markers == MARKERS
 
 
-@pytest.mark.parametrize("outcome", ["failed", "error", "timeout", "xpassed"])
-def test_one_bad_case_is_a_failure(outcome: str) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "word"), [("failed", "failed"), ("error", "error"), ("timeout", "error")]
+)
+def test_one_bad_case_is_a_failure(outcome: str, word: str) -> None:
     found = verdict(Stream().begin().case(IDS[0]).case(IDS[1], outcome).end(1))
     assert found.status is Exit.FAILED
-    assert found.text == f"1 {outcome}, 1 passed"
+    assert found.text == f"1 {word}, 1 passed"
+
+
+@pytest.mark.parametrize("outcome", ["xfailed", "xpassed"])
+def test_what_is_not_strictly_expected_is_good(outcome: str) -> None:
+    found = verdict(Stream().begin().case(IDS[0], outcome).end(0))
+    assert (found.status, found.text) == (Exit.OK, f"1 {outcome}")
 
 
 def test_nothing_but_skips_tested_nothing() -> None:
@@ -105,7 +106,8 @@ def test_a_death_of_pytest_is_a_failure() -> None:
 
 def test_a_module_that_cannot_be_collected_is_an_error() -> None:
     stream = Stream().add("hello", "init", environment={})
-    found = verdict(stream.add("uncollected", id="t.py", text="SyntaxError").end(2))
+    case = {"id": "t.py", "outcome": "error", "reason": "SyntaxError"}
+    found = verdict(stream.add("result", case=case).end(2))
     assert found.status is Exit.FAILED
     assert [(case.id, case.outcome) for case in found.cases] == [("t.py", "error")]
 
@@ -145,6 +147,36 @@ def test_a_complaint_on_the_console_fails_a_run_that_passed() -> None:
     found = verdict(Stream().begin().case(IDS[0]).end(0), EXITED, ("ordinary", line))
     assert found.status is Exit.FAILED
     assert found.splats == [line]
+
+
+@pytest.mark.parametrize(
+    ("stream", "log"),
+    [
+        (Stream().begin().case(IDS[0]).end(0), ("[    1.0] Oops: 0002 [#1] SMP NOPTI",)),
+        (Stream().begin().case(IDS[0]), ()),
+        (Stream().begin().case(IDS[0]).end(2), ()),
+        (Stream().begin().end(4), ()),
+        (Stream(), ("ACPI",)),
+    ],
+    ids=["splat", "no end", "pytest.exit", "usage", "not booted"],
+)
+def test_a_run_that_is_no_good_has_a_case_that_is_none(
+    stream: Stream, log: tuple[str, ...]
+) -> None:
+    found = combine([verdict(stream, EXITED, log)])
+    assert found.status is not Exit.OK
+    assert any(case.bad for case in found.cases)
+    # And where a case says so, no other is made up.
+    with_bad = verdict(Stream().begin().case(IDS[0], "failed").end(1), EXITED, log)
+    assert [case.id for case in combine([with_bad]).cases] == [IDS[0]]
+
+
+def test_a_run_that_pytest_ended_early_says_so() -> None:
+    stream = Stream().begin().case(IDS[0], "failed")
+    stream.add("finished", lost="stopping after 1 failures").end(1)
+    found = combine([verdict(stream), verdict(Stream().begin().case(IDS[1]).end(0))])
+    assert found.incomplete == "stopping after 1 failures"
+    assert not found.lost
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -52,33 +54,72 @@ def _caller() -> str:
     return f"uid {os.getuid()}, euid {os.geteuid()}, effective capabilities {effective:x} ({held})"
 
 
-def _userns() -> str:
-    values = ((name.replace("/", "."), _read(f"/proc/sys/{name}")) for name in _USERNS)
+def _userns() -> dict[str, str]:
+    values = {name.replace("/", "."): _read(f"/proc/sys/{name}") for name in _USERNS}
     # A switch that is not there is not one of this kernel's.
-    return ", ".join(f"{name} = {value}" for name, value in values if value) or "no sysctls"
+    return {name: value for name, value in values.items() if value}
 
 
-def _versions() -> str:
-    found = [f"Python {platform.python_version()}"]
+def _packages() -> dict[str, str]:
+    found = {}
     for name in _PACKAGES:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            found.append(f"no {name}")
-    return ", ".join(found)
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was run, where, and by whom; vm/RESULTS.md has the meaning of each field."""
+
+    release: str
+    version: str
+    machine: str
+    cmdline: str
+    #: The mask, None where it cannot be read.
+    taint: int | None
+    lsm: str
+    caller: str
+    userns: dict[str, str]
+    probe: str
+    python: str
+    packages: dict[str, str]
+
+
+def facts() -> Facts:
+    """The facts of this process."""
+    name = os.uname()
+    mask = _read("/proc/sys/kernel/tainted")
+    return Facts(
+        release=name.release,
+        version=name.version,
+        machine=name.machine,
+        cmdline=_read("/proc/cmdline"),
+        taint=int(mask) if mask else None,
+        lsm=_read("/sys/kernel/security/lsm"),
+        caller=_caller(),
+        userns=_userns(),
+        probe=probe.probe().reason,
+        python=platform.python_version(),
+        packages=_packages(),
+    )
 
 
 def lines() -> list[str]:
     """The head, one fact a line."""
-    name = os.uname()
-    mask = _read("/proc/sys/kernel/tainted")
+    known = facts()
+    switches = ", ".join(f"{name} = {value}" for name, value in known.userns.items())
+    packages = (
+        f"{name} {known.packages[name]}" if name in known.packages else f"no {name}"
+        for name in _PACKAGES
+    )
     return [
-        f"kernel: {name.sysname} {name.release} {name.machine}, {name.version}",
-        f"command line: {_read('/proc/cmdline') or 'unreadable'}",
-        f"taint: {taint(int(mask)) if mask else 'unreadable'}",
-        f"security modules: {_read('/sys/kernel/security/lsm') or 'unreadable'}",
-        f"caller: {_caller()}",
-        f"user namespaces: {_userns()}",
-        f"probe: {probe.probe().reason}",
-        f"versions: {_versions()}",
+        f"kernel: Linux {known.release} {known.machine}, {known.version}",
+        f"command line: {known.cmdline or 'unreadable'}",
+        f"taint: {'unreadable' if known.taint is None else taint(known.taint)}",
+        f"security modules: {known.lsm or 'unreadable'}",
+        f"caller: {known.caller}",
+        f"user namespaces: {switches or 'no sysctls'}",
+        f"probe: {known.probe}",
+        f"versions: {', '.join([f'Python {known.python}', *packages])}",
     ]

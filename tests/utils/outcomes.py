@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How a case ended, from pytest's reports of it: one table for every reporter of this project."""
+"""How a case ended, from pytest's reports of it; as a plugin: the same words for the terminal.
+
+A case that was killed, or that ran out of time, gave no answer. To pytest it failed in its call,
+and would count among the failed checks; every report of this project counts it as an error.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,21 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.utils.results import Case
+
 Report = pytest.TestReport | pytest.CollectReport
+
+
+def _is_subtest(report: Report) -> bool:
+    """Whether *report* is of a part of a case (the fixture ``subtests``)."""
+    return hasattr(report, "context")
 
 
 def outcome_of(reports: Sequence[Report]) -> tuple[str, str]:
     """(outcome, reason) of a case from its reports: the worst of set-up, call and tear-down.
 
-    The outcome is one of ``tests.utils.ktap.OUTCOMES``. The report of a module that could not be
-    collected will do as well.
+    The outcome is one of ``tests.utils.results.OUTCOMES``. The report of a module that could not be
+    collected will do as well. A failed subtest fails its case; other subtests decide nothing.
     """
     failed = [report for report in reports if report.failed]
     if failed:
@@ -22,14 +33,13 @@ def outcome_of(reports: Sequence[Report]) -> tuple[str, str]:
         crash = getattr(report.longrepr, "reprcrash", None)
         # Not longreprtext, which begins with the name of an xdist worker.
         text = str(crash.message if crash is not None else report.longrepr).strip()
-        if text.startswith("[XPASS(strict)]"):
-            return "xpassed", text.removeprefix("[XPASS(strict)]").strip()
         # Set by tests.utils.supervise for a child that gave no report of its own.
         end = getattr(report, "isolation", {}).get("kind", "")
         if end == "timeout" or "Timeout (>" in text.partition("\n")[0]:
             return "timeout", text
         return ("failed" if report.when == "call" and not end else "error"), text
-    for report in reports:
+    whole = [report for report in reports if not _is_subtest(report)]
+    for report in whole:
         if hasattr(report, "wasxfail"):
             reason = str(report.wasxfail).removeprefix("reason: ")
             return ("xfailed" if report.skipped else "xpassed"), reason
@@ -37,16 +47,36 @@ def outcome_of(reports: Sequence[Report]) -> tuple[str, str]:
             where = report.longrepr
             text = str(where[2] if isinstance(where, tuple) else where)
             return "skipped", text.removeprefix("Skipped: ")
-    if reports:
+    if whole:
         return "passed", ""
     return "error", "the case started and gave no report"
 
 
-def failure_text(reports: Sequence[Report]) -> str:
-    """What the failed ones of *reports* have to show, empty when none failed."""
-    return "\n".join(report.longreprtext for report in reports if report.failed)
+def _text(report: Report) -> str:
+    if _is_subtest(report):
+        return f"--- subtest: {report.head_line} ---\n{report.longreprtext}"
+    return report.longreprtext
 
 
-def sections_of(reports: Sequence[Report]) -> dict[str, str]:
-    """The captured output and other sections of *reports*: title -> text."""
-    return {title: text for report in reports for title, text in report.sections}
+def case_of(nodeid: str, reports: Sequence[Report]) -> Case:
+    """The case *nodeid* from all its reports."""
+    outcome, reason = outcome_of(reports)
+    whole = [report for report in reports if not _is_subtest(report)]
+    return Case(
+        nodeid,
+        outcome,
+        reason,
+        # The time of a subtest is in that of its case.
+        duration=sum(getattr(report, "duration", 0.0) for report in whole),
+        text="\n".join(_text(report) for report in reports if report.failed),
+        sections={title: text for report in reports for title, text in report.sections},
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: Report) -> tuple[str, str, str] | None:
+    """Count among pytest's errors what is no failed check."""
+    if not report.failed or report.when in ("collect", "setup", "teardown"):
+        return None
+    outcome, _ = outcome_of([report])
+    return None if outcome == "failed" else ("error", "E", outcome.upper())

@@ -133,6 +133,10 @@ def load_report(config: pytest.Config, data: object) -> pytest.TestReport:
     report: pytest.TestReport = config.hook.pytest_report_from_serializable(
         config=config, data=data
     )
+    context = data.get("_subtest.context") if isinstance(data, dict) else None
+    if context is not None and "kwargs" in context:
+        # pytest takes the values, which are texts by now, for those the case gave.
+        object.__setattr__(report.context, "kwargs", context["kwargs"])
     return report
 
 
