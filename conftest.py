@@ -7,9 +7,9 @@ from __future__ import annotations
 pytest_plugins = [
     "pytester",
     "tests.utils.isolation",
-    "tests.utils.outcomes",
     "tests.utils.requirements",
     "tests.utils.stress",
+    "tests.utils.terminal_plugin",
     "tests.utils.junit_plugin",
     "tests.utils.ktap_plugin",
     "tests.utils.waiver_plugin",

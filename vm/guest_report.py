@@ -16,28 +16,9 @@ import pytest
 
 from tests.utils import header
 from tests.utils.case_reporter import CaseReporter
+from tests.utils.outcomes import markers_of
 from tests.utils.results import Case
 from vm.guest_channel import Channel
-
-#: Markers are sent as they are, these excepted: they steer pytest and name no rule.
-_MECHANICS = frozenset(["parametrize", "usefixtures", "filterwarnings", "skipif", "timeout"])
-
-
-def _plain(value: object) -> object:
-    """*value* when JSON can carry it, else its text."""
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def markers_of(item: pytest.Item) -> dict[str, list[object]]:
-    """The markers of a case: name -> values, those of repeated markers joined."""
-    found: dict[str, list[object]] = {}
-    for marker in item.iter_markers():
-        if marker.name not in _MECHANICS:
-            values = [*marker.args, *marker.kwargs.values()]
-            found.setdefault(marker.name, []).extend(_plain(value) for value in values)
-    return found
 
 
 class Reporter(CaseReporter):
@@ -71,11 +52,10 @@ class Reporter(CaseReporter):
 
     def ended(self, case: Case) -> None:
         """Tell how a case ended."""
-        short = replace(case, duration=round(case.duration, 4))
-        # Its markers are known there.
-        self._channel.send(
-            "result", case={k: v for k, v in asdict(short).items() if k != "markers"}
-        )
+        sent = asdict(replace(case, duration=round(case.duration, 4)))
+        if not case.markers:  # they were sent when it began
+            del sent["markers"]
+        self._channel.send("result", case=sent)
 
     def finished(self, lost: str) -> None:
         """Tell why pytest stopped before its end, if it did."""

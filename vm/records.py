@@ -81,7 +81,7 @@ class Records:
                 self.running, self.markers = frame["id"], frame["markers"]
             case "result":
                 self.running = None
-                case = Case(**frame["case"], markers=self.markers)
+                case = Case(**{"markers": self.markers, **frame["case"]})
                 self.results[case.id] = case
             case "finished":
                 self.stopped = frame["lost"]

@@ -14,13 +14,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.harness.story import table
 from tests.harness.test_vm_kernels import bzimage
-from vm import places
+from tests.utils import header
+from vm import guest_init, places
 from vm.errors import Exit
 
 QEMU = r"""#!{python}
@@ -199,6 +201,35 @@ def test_the_artefacts_lie_in_the_folder_asked_for(launcher: Launcher) -> None:
     assert (summary["status"], summary["verdict"]) == (0, "3 passed")
     assert summary["environment"]["release"] == "7.9.1"
     assert "Linux version" in (out / "console.log").read_text()
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "number": (int, float, type(None)),
+    "list": (list,),
+    "object": (dict,),
+}
+
+
+def test_every_field_of_the_summary_is_documented_and_there(launcher: Launcher) -> None:
+    launcher.run("pass")
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    # What the script does not play.
+    said = guest_init.environment({"packages": {}, "user": "root"})
+    summary["environment"] = {**said, **asdict(header.facts())}
+    found: dict[str, object] = {}
+    for name, value in summary.items():
+        if name == "environment":
+            found |= {f"environment.{key}": one for key, one in value.items()}
+        elif name == "cases":
+            assert len({tuple(case) for case in value}) == 1
+            found |= {f"cases[].{key}": one for key, one in value[0].items()}
+        else:
+            found[name] = value
+    documented = {row["field"].strip("`"): row["type"] for row in table("field")}
+    assert set(documented) == set(found)
+    for name, kind in documented.items():
+        assert isinstance(found[name], KINDS[kind]), name
 
 
 def test_without_a_folder_a_dated_one_is_made_and_named(launcher: Launcher) -> None:

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How a case ended, from pytest's reports of it; as a plugin: the same words for the terminal.
-
-A case that was killed, or that ran out of time, gave no answer. To pytest it failed in its call,
-and would count among the failed checks; every report of this project counts it as an error.
-"""
+"""How a case ended, from pytest's reports of it: one account for every reporter of this project."""
 
 from __future__ import annotations
 
@@ -14,6 +10,27 @@ import pytest
 from tests.utils.results import Case
 
 Report = pytest.TestReport | pytest.CollectReport
+
+
+#: Markers that steer pytest, and say nothing of what a case is about.
+_MECHANICS = frozenset(["parametrize", "usefixtures", "filterwarnings", "skipif", "timeout"])
+
+
+def _plain(value: object) -> object:
+    """*value* when JSON can carry it, else its text."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def markers_of(item: pytest.Item) -> dict[str, list[object]]:
+    """The markers of a case: name -> values, those of repeated markers joined."""
+    found: dict[str, list[object]] = {}
+    for marker in item.iter_markers():
+        if marker.name not in _MECHANICS:
+            values = [*marker.args, *marker.kwargs.values()]
+            found.setdefault(marker.name, []).extend(_plain(value) for value in values)
+    return found
 
 
 def _is_subtest(report: Report) -> bool:
@@ -70,13 +87,6 @@ def case_of(nodeid: str, reports: Sequence[Report]) -> Case:
         duration=sum(getattr(report, "duration", 0.0) for report in whole),
         text="\n".join(_text(report) for report in reports if report.failed),
         sections={title: text for report in reports for title, text in report.sections},
+        # Where the case ran elsewhere: see tests.utils.requirements.
+        markers=next((report.markers for report in reports if hasattr(report, "markers")), {}),
     )
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_report_teststatus(report: Report) -> tuple[str, str, str] | None:
-    """Count among pytest's errors what is no failed check."""
-    if not report.failed or report.when in ("collect", "setup", "teardown"):
-        return None
-    outcome, _ = outcome_of([report])
-    return None if outcome == "failed" else ("error", "E", outcome.upper())

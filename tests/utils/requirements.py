@@ -21,6 +21,7 @@ from tests.utils import header
 from tests.utils import probe as flag
 from tests.utils.caps import CAP_SYS_ADMIN, capget
 from tests.utils.features import FEATURES, Missing
+from tests.utils.outcomes import markers_of
 from tests.utils.process import ChildError, in_child
 from tests.utils.userns import enter_new_userns, is_initial_userns
 
@@ -159,6 +160,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Say which kernel commit fixed the rule a failing case checks, and how to run it again."""
     outcome = yield
     report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
+    if report.when == "setup" and hasattr(item.config, "workerinput"):
+        # The controller of pytest-xdist, where reports are made, does not have the cases.
+        report.markers = markers_of(item)  # type: ignore[attr-defined]
     if not report.failed:
         return
     commits = fixing_commits(item)
