@@ -48,7 +48,7 @@ class Reporter(CaseReporter):
     def started(self, nodeid: str) -> None:
         """Tell that a case begins, and see the message off."""
         # With the markers, for the case the kernel does not survive.
-        self._channel.send("start", drain=True, id=nodeid, markers=self._markers.get(nodeid, {}))
+        self._channel.send("start", drain=True, id=nodeid, markers=self._markers.pop(nodeid, {}))
 
     def ended(self, case: Case) -> None:
         """Tell how a case ended."""

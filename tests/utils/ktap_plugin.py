@@ -60,6 +60,7 @@ class Writer(CaseReporter):
                 self._stream = Path(target).open("w", encoding="utf-8")  # noqa: SIM115
             except OSError as error:
                 raise pytest.UsageError(f"--ktap={target}: {error.strerror}") from None
+        #: The names that are not the id itself.
         self._names: dict[str, str] = {}
         self._outcomes: Counter[str] = Counter()
 
@@ -81,7 +82,8 @@ class Writer(CaseReporter):
 
     def planned(self, ids: Sequence[str]) -> None:
         """Print the plan."""
-        self._names = ktap.unique_names(ids)
+        names = ktap.unique_names(ids)
+        self._names = {nodeid: name for nodeid, name in names.items() if name != nodeid}
         self._print(ktap.plan(len(ids)))
 
     def ended(self, case: Case) -> None:

@@ -53,7 +53,7 @@ class Waiving:
         self._waivers = waivers
         #: Numbers of waivers that have a case here, deselected or not.
         self._with_case: set[int] = set()
-        #: Case -> whether a failure of it was waived; cases that were skipped have no entry.
+        #: Covered case -> whether a failure of it was waived; one that was skipped has no entry.
         self._ended: dict[str, bool] = {}
         self._reasons: dict[str, str] = {}
 
@@ -83,7 +83,7 @@ class Waiving:
         if reason.startswith(_MARK):
             self._ended[report.nodeid] = True
             self._reasons[report.nodeid] = reason
-        elif report.when == "call" and report.passed:
+        elif report.when == "call" and report.passed and self._number_of(report.nodeid) is not None:
             self._ended.setdefault(report.nodeid, False)
 
     @pytest.hookimpl(tryfirst=True)

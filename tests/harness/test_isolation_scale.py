@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Many cases: no report is lost, and what the processes keep of each is no more than pytest's own.
+
+The number is small here. For a run of 10,000, which takes some minutes:
+
+    OPEN_TREE_NS_CASES=10000 pytest --timeout=3600 tests/harness/test_isolation_scale.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import conftest as root_conftest
+from tests.harness.conftest import ROOT
+
+pytest.importorskip("xdist")
+
+CASES = int(os.environ.get("OPEN_TREE_NS_CASES", "300"))
+SUITE = f"""
+import pytest
+@pytest.mark.isolated
+@pytest.mark.parametrize("n", range({CASES}))
+def test(n): pass
+"""
+#: Notes in each process, every so many cases, how much memory it has in use.
+METER = """
+import gc, json, tracemalloc
+from pathlib import Path
+
+tracemalloc.start()
+
+def made_here():
+    traces = tracemalloc.take_snapshot().traces
+    places = ((trace.traceback[0].filename, trace.size) for trace in traces)
+    return sum(size for name, size in places if "/tests/utils/" in name or name == "<string>")
+
+class Meter:
+    def __init__(self, name, step):
+        self.cases = self.reports = 0
+        self.name, self.step = name, step
+        self.notes = Path(f"{name}.notes").open("w", buffering=1)
+
+    def pytest_runtest_logreport(self, report):
+        self.reports += 1
+        if report.when == "teardown":
+            self.cases += 1
+            if self.cases % self.step == 0:
+                self.note()
+
+    def note(self):
+        gc.collect()
+        status = Path("/proc/self/status").read_text()
+        note = {
+            "cases": self.cases,
+            "reports": self.reports,
+            "all": tracemalloc.get_traced_memory()[0],
+            # Slow.
+            "ours": made_here() if self.name == "controller" else 0,
+            "resident": 1024 * int(status.partition("VmRSS:")[2].split()[0]),
+        }
+        print(json.dumps(note), file=self.notes)
+
+def pytest_configure(config):
+    worker = getattr(config, "workerinput", None)
+    name, parts = (worker["workerid"], 10) if worker else ("controller", 3)
+    config.pluginmanager.register(Meter(name, STEP // parts))
+"""
+
+
+def notes(folder: Path, process: str) -> list[dict[str, int]]:
+    """What the meter of a process has noted."""
+    return [json.loads(line) for line in (folder / f"{process}.notes").read_text().splitlines()]
+
+
+def growth(folder: Path, process: str, what: str) -> float:
+    """What a case has added on average, those at the beginning left out."""
+    first, *_, last = notes(folder, process)
+    return (last[what] - first[what]) / (last["cases"] - first["cases"])
+
+
+def run(pytester: pytest.Pytester, name: str, *options: str) -> Path:
+    """Run the suite in a folder of its own."""
+    folder = pytester.mkdir(name)
+    (folder / "test_many.py").write_text(SUITE)
+    (folder / "conftest.py").write_text(METER.replace("STEP", str(CASES)))
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = isolated\n")
+    os.chdir(folder)
+    done = pytester.runpytest_subprocess("-n2", "-p", "no:cacheprovider", "-q", *options)
+    os.chdir(pytester.path)
+    assert done.parseoutcomes() == {"passed": CASES}
+    for process in ("controller", "gw0", "gw1"):
+        # Shown on request (-rP).
+        last = notes(folder, process)[-1]
+        print(f"{name} {process}: {last}; per case:", end=" ")
+        print({what: round(growth(folder, process, what)) for what in ("all", "ours", "resident")})
+    return folder
+
+
+def test_many_cases(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
+    plain = run(pytester, "plain", "--junitxml=out.xml")
+    plugins = (f"-p{name}" for name in root_conftest.pytest_plugins if name != "pytester")
+    (pytester.path / "waive.toml").write_text("")
+    ours = run(
+        pytester,
+        "isolated",
+        *plugins,
+        *("--ktap=out.ktap", "--junitxml=out.xml", "--waive=../waive.toml"),
+    )
+    # Nothing is lost.
+    assert notes(ours, "controller")[-1]["reports"] == 3 * CASES
+    lines = (ours / "out.ktap").read_text().splitlines()
+    names = Counter(line.split()[2] for line in lines if line.startswith("ok "))
+    assert names == {f"test_many.py::test[{n}]": 1 for n in range(CASES)}
+    cases = [case.get("name") for case in ElementTree.parse(ours / "out.xml").iter("testcase")]
+    assert sorted(map(str, cases)) == sorted(f"test[{n}]" for n in range(CASES))
+    # Nothing is kept: in the controller nothing that was made here, and in the workers, which make
+    # the reports of cases from what the children send, no more than pytest keeps without children.
+    assert growth(ours, "controller", "ours") < 100
+    for worker in ("gw0", "gw1"):
+        assert growth(ours, worker, "all") < growth(plain, worker, "all") + 400
