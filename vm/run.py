@@ -223,10 +223,7 @@ def _report(verdict: Verdict, log: list[str], path: Path) -> None:
         # pytest would have shown them at its end.
         for case in verdict.cases:
             if case.text:
-                sections = "".join(
-                    f"\n--- {title}\n{text}" for title, text in case.sections.items()
-                )
-                print(f"\n{f' {case.id} '.center(80, '_')}\n{case.text}{sections}")
+                print(f"\n{f' {case.id} '.center(80, '_')}\n{case.story}")
     if verdict.lost and log:
         first = log.index(verdict.splats[0]) if verdict.splats else max(0, len(log) - _TAIL)
         print(f"\nconsole ({path}):")

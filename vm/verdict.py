@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
+from tests.utils import hints
 from tests.utils.results import Case
 from vm import console
 from vm.errors import Exit
@@ -53,24 +54,22 @@ def counts(cases: Sequence[Case]) -> str:
     return ", ".join(words) or "no case ran"
 
 
-def fixed_by(markers: Mapping[str, Sequence[object]]) -> str:
-    """The kernel commit that a case's markers say a failure lacks, empty when they say none."""
-    commit, version, subject = [*markers.get("fixed_by", ()), "", "", ""][:3]
-    if commit in ("", "-"):  # "-": the commit is not known
-        return f'"{subject}" ({version})' if commit else ""
-    return f'{commit} ("{subject}") ({version})'
-
-
 def _unfinished(records: Records, why: str) -> list[Case]:
     """The results, with the cases that a lost run did not end as errors."""
     cases = records.cases
     known = set(records.results)
     if records.running is not None and records.running not in known:
         outcome = "timeout" if why.startswith("run limit") else "error"
-        reason = f"{why} while this case ran"
-        if fix := fixed_by(records.markers):
-            reason += f"; a kernel without this fix fails here: {fix}"
-        cases.append(Case(records.running, outcome, reason, markers=records.markers))
+        cases.append(
+            Case(
+                records.running,
+                outcome,
+                f"{why} while this case ran",
+                text=why,
+                sections=hints.sections(records.running, records.markers.get("fixed_by", ())),
+                markers=records.markers,
+            )
+        )
         known.add(records.running)
     return cases + [
         Case(name, "error", f"did not run: {why} before it")
@@ -182,7 +181,8 @@ def _lost(records: Records, ending: Ending, log: Sequence[str], splats: list[str
     why = "run limit hit" if limit else console.panicked(log) or "the guest ended without a word"
     where = f" in {records.running}" if records.running else ""
     cases = _unfinished(records, why)
-    fix = fixed_by(records.markers) if records.running else ""
-    text = f"{why}{where}{f', lacking {fix}' if fix else ''}: {counts(records.cases)} before"
+    fixes = hints.fixes(records.markers.get("fixed_by", ())) if records.running else []
+    lacking = f", lacking {' and '.join(fixes)}" if fixes else ""
+    text = f"{why}{where}{lacking}: {counts(records.cases)} before"
     status = Exit.RUN_LIMIT if limit and not splats else Exit.FAILED
     return Verdict(status, text, cases, why + where, splats)

@@ -120,7 +120,10 @@ def test_a_panic_names_the_case_and_keeps_what_came_before() -> None:
     assert '("mount: stop crashing") (7.9): 1 passed before' in found.text
     assert [case.outcome for case in found.cases] == ["passed", "error", "error"]
     assert "while this case ran" in found.cases[1].reason
-    assert "without this fix fails here: 0123456789ab" in found.cases[1].reason
+    assert found.cases[1].sections == {
+        "a kernel without this fix fails here": '0123456789ab ("mount: stop crashing") (7.9)',
+        "reproduce": f"pytest '{IDS[1]}'",
+    }
     assert "did not run" in found.cases[2].reason
     assert found.lost
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils import header
+from tests.utils import header, hints
 from tests.utils import probe as flag
 from tests.utils.caps import CAP_SYS_ADMIN, capget
 from tests.utils.features import FEATURES, Missing
@@ -138,23 +138,6 @@ def pytest_isolation_precheck(item: pytest.Item) -> None:
         pytest.skip(reason)
 
 
-def fix(commit: str, version: str, subject: str) -> str:
-    """A ``fixed_by`` marker in the kernel's style; *commit* is "-" where it is not known."""
-    named = f'"{subject}"' if commit == "-" else f'{commit} ("{subject}")'
-    return f"{named} ({version})"
-
-
-def fixing_commits(item: pytest.Item) -> list[str]:
-    """The ``fixed_by`` markers of *item*, as :func:`fix` writes them."""
-    return [fix(*mark.args) for mark in item.iter_markers("fixed_by")]
-
-
-def reproduce(nodeid: str) -> str:
-    """The command that runs one case, quoted for a shell."""
-    quoted = nodeid.replace("'", "'\"'\"'")
-    return f"pytest '{quoted}'"
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Say which kernel commit fixed the rule a failing case checks, and how to run it again."""
@@ -165,14 +148,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         report.markers = markers_of(item)  # type: ignore[attr-defined]
     if not report.failed:
         return
-    commits = fixing_commits(item)
-    if commits:
-        text = "\n".join(commits)
-        report.sections.append(("a kernel without this fix fails here", text))
-    command = reproduce(item.nodeid)
+    fixed_by = [value for mark in item.iter_markers("fixed_by") for value in mark.args]
+    options = ""
     if item.get_closest_marker("stress"):
-        command += f" --stress {item.config.getoption('stress'):g}"
-    report.sections.append(("reproduce", command))
+        options = f"--stress {item.config.getoption('stress'):g}"
+    report.sections += hints.sections(item.nodeid, fixed_by, options).items()
 
 
 def pytest_report_header() -> list[str]:
