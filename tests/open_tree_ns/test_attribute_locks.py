@@ -277,6 +277,7 @@ def test_detached_clone_of_a_locked_mount(scratch: Path) -> None:
 
 @FOREIGN
 @pytest.mark.rule("K2")
+@pytest.mark.needs("nested user namespace")
 def test_foreign_copy_of_a_copy_locks_what_was_added(scratch: Path) -> None:
     """What the owner of a foreign copy added is locked for the next foreign caller."""
     top = restricted_tree(scratch)

@@ -109,6 +109,7 @@ def idmapped(source: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("C5")
 def test_id_maps_come_along(caller: Caller, scratch: Path) -> None:
     """An idmapped mount is copied with its id map, as the top and as a child: files belong to the
@@ -135,6 +136,7 @@ def test_id_maps_come_along(caller: Caller, scratch: Path) -> None:
     assert os.stat("/file").st_uid == uids["mapped"] != uids["plain"]
 
 
+@pytest.mark.needs("nested user namespace")
 @pytest.mark.rule("C5")
 def test_id_maps_cannot_be_changed_inside(caller: Caller, scratch: Path) -> None:
     """A mount of the new namespace is in use, so that it gets no id map any more: EINVAL; where it

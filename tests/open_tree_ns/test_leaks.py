@@ -151,6 +151,7 @@ def shelf(scratch: Path) -> Path:
 
 
 @pytest.mark.rule("T4")
+@pytest.mark.needs("nested user namespace")
 def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
     """Hundreds of calls, refused for each reason there is, leave no namespace, no charge, no
     mount and no descriptor behind."""
@@ -180,6 +181,7 @@ def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
 @pytest.mark.fixed_by(
     "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
 )
+@pytest.mark.needs("nested user namespace")
 def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
     """Neither do the calls refused to a foreign caller for what they would uncover."""
     start_counting()
@@ -192,6 +194,7 @@ def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
 
 @pytest.mark.rule("T4", "K5", "K7")
 @pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+@pytest.mark.needs("nested user namespace")
 def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
     """Neither do the calls refused for a locked child that would be left out: EINVAL without
     AT_RECURSIVE, EPERM for an unbindable one with it."""
@@ -210,6 +213,7 @@ def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
 
 
 @pytest.mark.rule("T1", "T4")
+@pytest.mark.needs("nested user namespace")
 def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
     """Hundreds of namespaces one after the other, some entered and left, need room for one."""
     used = start_counting()

@@ -45,6 +45,7 @@ pytestmark = pytest.mark.needs("user namespace")
 
 
 @pytest.mark.rule("T3")
+@pytest.mark.needs("nested user namespace")
 def test_limit(caller: Caller, scratch: Path) -> None:
     """As many namespaces as user.max_mnt_namespaces leaves room for can be had at once, the next
     one is ENOSPC. A change counts at once; it takes away nothing there is."""
@@ -96,6 +97,7 @@ def test_what_else_counts(scratch: Path) -> None:
 
 
 @pytest.mark.rule("T3")
+@pytest.mark.needs("nested user namespace")
 def test_each_ancestor_counts(scratch: Path) -> None:
     """A namespace counts in the user namespace that owns it and in all above, and the lowest of
     the limits decides; what one above uses itself is not there for those below."""

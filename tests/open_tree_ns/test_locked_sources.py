@@ -133,6 +133,7 @@ def test_recursive_copy_keeps_each_lock(scratch: Path) -> None:
 
 @FOREIGN
 @pytest.mark.rule("K1")
+@pytest.mark.needs("nested user namespace")
 def test_foreign_copy_of_a_copy_locks_all(scratch: Path) -> None:
     """A foreign copy of a copy locks what was free in its source, too."""
     top = nested_tree(scratch)

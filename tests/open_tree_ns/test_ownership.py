@@ -110,6 +110,7 @@ def make_family(leaf: Path) -> Family:
 
 
 @pytest.mark.rule("U2", "U3")
+@pytest.mark.needs("nested user namespace")
 def test_owner_is_the_callers_user_namespace(scratch: Path) -> None:
     """NS_GET_USERNS of each new namespace is the user namespace it was made in, three deep too;
     it is EPERM for those the owner does not lie in."""
@@ -134,6 +135,7 @@ def test_no_parent_and_no_owner_uid(scratch: Path) -> None:
 
 
 @pytest.mark.rule("U7", "U8")
+@pytest.mark.needs("nested user namespace")
 def test_who_sees_it_by_id(scratch: Path) -> None:
     """By its id a namespace is listed to those with power over its owner; for others, whatever
     they may do at home, listmount(2) is ENOENT and statmount(2) EPERM. By descriptor everyone
@@ -169,6 +171,7 @@ def test_who_sees_it_by_id(scratch: Path) -> None:
 
 
 @pytest.mark.rule("U4", "U6")
+@pytest.mark.needs("nested user namespace")
 def test_who_may_enter(scratch: Path) -> None:
     """A namespace is entered from its owner or from above; from below, or from beside, with all
     capabilities of one's own user namespace, setns(2) is EPERM."""

@@ -167,7 +167,7 @@ def test_statmount_with_little_room(scratch: Path) -> None:
 
 @pytest.mark.rule("BL5")
 @pytest.mark.fixed_by("57088a37b2e4, 0b6f31a3c0b1", "7.2.11", "unshare/active refs")
-@pytest.mark.needs("user namespace", "UTS namespace")
+@pytest.mark.needs("nested user namespace", "UTS namespace")
 def test_unshare_that_fails_half_way(scratch: Path) -> None:
     """unshare(2) that makes a mount namespace and then fails, hundreds of times inside a new
     namespace, keeps nothing of what it made and loses nothing of where it was made."""

@@ -90,6 +90,7 @@ def become(caller: Caller) -> None:
 
 
 @pytest.mark.rule("O1")
+@pytest.mark.needs("nested user namespace")
 def test_every_combination_of_faults(caller: Caller, scratch: Path) -> None:
     """Of any of eight faults at once, all 256 combinations, the first in the order wins."""
     become(Caller.OWNER)
@@ -115,6 +116,7 @@ def test_every_combination_of_faults(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("O1")
+@pytest.mark.needs("nested user namespace")
 def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
     """Every fault of the path comes after descriptor table, flags and privilege, and before the
     limit of namespaces; the string itself is fetched before the descriptor is looked at."""
@@ -168,6 +170,7 @@ def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
 @pytest.mark.fixed_by(
     "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
 )
+@pytest.mark.needs("nested user namespace")
 def test_what_would_be_uncovered_comes_after_the_limit(scratch: Path) -> None:
     """A foreign caller's copy that would leave out a child (EINVAL) loses to the limit of
     namespaces (ENOSPC)."""
@@ -182,6 +185,7 @@ def test_what_would_be_uncovered_comes_after_the_limit(scratch: Path) -> None:
 
 @pytest.mark.rule("O1", "K7")
 @pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+@pytest.mark.needs("nested user namespace")
 def test_child_that_cannot_be_left_out_comes_last(scratch: Path) -> None:
     """A locked unbindable child below (EPERM) loses to an unbindable source (EINVAL), and both to
     the limit of namespaces (ENOSPC)."""

@@ -199,7 +199,7 @@ FEATURES: dict[str, _Probe] = {
         "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
         errno.EINVAL,
     ),
-    # EPERM where it is covered, the others where no further user namespace may be made.
+    # EPERM where it is covered, the others where a namespace in a namespace is one too many.
     "proc in a user namespace": _probe(
         _mount_proc,
         "proc that a user namespace may mount: the machine's own is covered in part, or absent",

@@ -13,7 +13,6 @@ import functools
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,8 +21,8 @@ from tests.utils import probe as flag
 from tests.utils.caps import CAP_SYS_ADMIN, capget
 from tests.utils.features import FEATURES, Missing
 from tests.utils.outcomes import markers_of
-from tests.utils.process import ChildError, in_child
-from tests.utils.userns import enter_new_userns, is_initial_userns
+from tests.utils.userns import is_initial_userns
+from tests.utils.userns_access import mount_ns_missing, nested_userns_missing, userns_missing
 
 MARKERS = (
     "needs(*names): what the case needs; checked before it runs, and skipped with the reason "
@@ -35,44 +34,13 @@ MARKERS = (
 )
 
 
-@functools.cache
-def _userns_error() -> Missing | None:
-    try:
-        in_child(enter_new_userns)
-    except (OSError, ChildError) as error:
-        return Missing(f"cannot make a user namespace: {error}{_userns_hint()}")
-    return None
-
-
-def _userns_hint() -> str:
-    """Which of the known switches forbids user namespaces, if one does."""
-    switches = {
-        "/proc/sys/user/max_user_namespaces": "0",
-        "/proc/sys/kernel/unprivileged_userns_clone": "0",
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1",
-    }
-    for path, forbids in switches.items():
-        try:
-            value = Path(path).read_text().strip()
-        except OSError:
-            continue
-        if value == forbids:
-            return f" ({path} is {value})"
-    return ""
-
-
 def _need_flag() -> Missing | None:
     found = flag.probe()
     return None if found.support is flag.Support.PRESENT else Missing(found.reason)
 
 
-def _need_mount_ns() -> Missing | None:
-    if capget().has(CAP_SYS_ADMIN):
-        return None
-    missing = _userns_error()
-    if missing is None:
-        return None
-    return Missing(f"needs CAP_SYS_ADMIN or a user namespace; {missing.reason}")
+def _need_proc() -> Missing | None:
+    return userns_missing() or FEATURES["proc in a user namespace"]()
 
 
 def _need_root() -> Missing | None:
@@ -94,11 +62,13 @@ def _need_hypothesis() -> Missing | None:
 #: Name of a need -> what is missing, or None.
 NEEDS: dict[str, Callable[[], Missing | None]] = {
     "OPEN_TREE_NAMESPACE": functools.cache(_need_flag),
-    "mount namespace": functools.cache(_need_mount_ns),
-    "user namespace": _userns_error,
+    "mount namespace": mount_ns_missing,
+    "user namespace": userns_missing,
+    "nested user namespace": nested_userns_missing,
     "root": functools.cache(_need_root),
     "hypothesis": _need_hypothesis,
     **FEATURES,
+    "proc in a user namespace": _need_proc,
 }
 
 
