@@ -24,8 +24,10 @@ from tests.utils.results import Case
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("xmlpath", None)
     if is_wanted(config, "xmlpath", "--junitxml"):
-        config.pluginmanager.register(Writer(config, config.option.xmlpath), "junit-writer")
+        config.pluginmanager.register(Writer(config, path), "junit-writer")
+    if path:
         # Without it pytest's own does not write.
         config.option.xmlpath = None
 
