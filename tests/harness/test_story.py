@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import conftest
 from tests.harness import story
 from tests.harness.conftest import HEADER
 from tests.harness.story import PREFIXES, READERS, Session
@@ -40,6 +41,8 @@ STORY = {
     "is in a broken module": "test_broken.py",
     "is in a skipped module": "test_skipped.py",
 }
+#: A plugin with a way of its own for a case to end -> the line of the table it has to have.
+MORE = {"tests.utils.kernel_watch": "makes the kernel complain"}
 CASES = (
     HEADER
     + r"""
@@ -107,6 +110,8 @@ def test_the_table_has_a_line_per_case_and_a_column_per_reader() -> None:
     rows = story.table("a case that")
     assert [row["a case that"] for row in rows] == list(STORY)
     assert list(rows[0])[1:] == list(READERS)
+    for plugin, line in MORE.items():
+        assert (plugin in conftest.pytest_plugins) == (line in STORY), line
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -46,8 +46,13 @@ class Writer(CaseReporter):
         self._name: str = config.getini("junit_suite_name")
         self._prefix: str = config.getoption("junitprefix") or ""
         self._document = Document()
+        self._facts: dict[str, object] = {}
         self._bad = False
         self._stamp = datetime.now(UTC).isoformat("T", "seconds")
+
+    def pytest_sessionstart(self) -> None:
+        """Note the facts of the run, before a case can change one."""
+        self._facts = asdict(header.facts())
 
     def ended(self, case: Case) -> None:
         """Add a case."""
@@ -64,11 +69,7 @@ class Writer(CaseReporter):
             self.ended(Case("session", "error", lost, text=self.lost_text))
         with self._file:
             self._document.write(
-                self._file,
-                name=self._name,
-                properties=asdict(header.facts()),
-                stamp=self._stamp,
-                lost=lost,
+                self._file, name=self._name, properties=self._facts, stamp=self._stamp, lost=lost
             )
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
