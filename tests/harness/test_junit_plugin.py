@@ -53,6 +53,20 @@ def test_a_session_that_broke_off_is_never_a_good_one(
     assert suite(path).findtext("system-err")
 
 
+def test_a_session_that_broke_off_between_cases_has_a_case_for_it(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeconftest(
+        "import pytest\n"
+        "@pytest.hookimpl(tryfirst=True)\n"
+        "def pytest_runtest_logstart(nodeid):\n"
+        "    if 'two' in nodeid: pytest.exit('enough')\n"
+    )
+    pytester.makepyfile("def test_one(): pass\ndef test_two(): pass\n")
+    pytester.runpytest_subprocess(*PLUGINS, "--junitxml=out.xml")
+    assert cases(pytester.path / "out.xml") == {"test_one": [], "session": ["error"]}
+
+
 @WORKERS
 def test_an_internal_error_is_an_error(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
     pytester.makeconftest("def pytest_runtest_logreport(report): raise OSError(5, 'in a hook')")
