@@ -70,9 +70,8 @@ def outcome_of(reports: Sequence[Report]) -> tuple[str, str]:
 
 
 def _text(report: Report) -> str:
-    if _is_subtest(report):
-        return f"--- subtest: {report.head_line} ---\n{report.longreprtext}"
-    return report.longreprtext
+    text = str(report.longrepr).strip()  # not longreprtext: see above
+    return f"--- subtest: {report.head_line} ---\n{text}" if _is_subtest(report) else text
 
 
 def case_of(nodeid: str, reports: Sequence[Report]) -> Case:
