@@ -178,6 +178,7 @@ def junit(session: Session, prefix: str) -> Words:
             if child.get("type") == plain[child.tag]
             else f"{child.tag} ({child.get('type')})"
             for child in case
+            if child.tag != "properties"
         ]
         names = (case.get("classname", ""), case.get("name", ""))
         module = f"{names[0]}.py"

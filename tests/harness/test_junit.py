@@ -95,6 +95,16 @@ def test_it_has_the_shape_that_readers_expect() -> None:
     datetime.fromisoformat(suite.get("timestamp", ""))
 
 
+def test_what_a_case_has_recorded_comes_first() -> None:
+    case = Case("x.py::y", "skipped", "no", properties={"a": "b", "n": [1]})
+    (element,) = document([case]).iter("testcase")
+    assert [child.tag for child in element] == ["properties", "skipped"]
+    assert [p.attrib for p in element[0]] == [
+        {"name": "a", "value": "b"},
+        {"name": "n", "value": "[1]"},
+    ]
+
+
 def test_no_character_that_xml_forbids() -> None:
     case = Case(
         "x.py::y[\x00\n<&\"'>]",

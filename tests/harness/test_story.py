@@ -52,7 +52,7 @@ def broken(): raise OSError(5, "broken")
 def breaks():
     yield
     raise OSError(5, "breaks")
-def test_pass(): print("not ok 1 said by the case")
+def test_pass(record_property): record_property("key", 1); print("not ok 1 said by the case")
 @pytest.mark.fixed_by("0febe278ec45", "7.2.11", "a fix")
 @pytest.mark.rule("F1", "F2")
 def test_fail(): print("said: # SKIP\x00\x1b[31m\ufffe"); assert "\x00\ufffe" == 2
@@ -205,6 +205,13 @@ def test_a_failure_tells_everywhere_what_fixed_it_and_how_to_see_it_again(sessio
         assert '0febe278ec45 ("a fix") (7.2.11)' in text, name
         assert f"pytest '{failing}'" in text, name
         assert "said: " in text, name
+
+
+def test_recorded_properties_reach_junit(session: Session) -> None:
+    for name in ("pytest.xml", "junit.xml"):
+        tree = ElementTree.parse(session.folder / name)
+        (found,) = tree.iterfind(".//*[@name='test_pass']/properties/property")
+        assert found.attrib == {"name": "key", "value": "1"}
 
 
 def test_the_summary_has_the_rules_and_the_fix(session: Session) -> None:

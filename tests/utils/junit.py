@@ -48,11 +48,22 @@ def _names(case: str) -> tuple[str, str]:
     return ".".join(parts), name + bracket + parameters
 
 
+def _properties(values: Mapping[str, object]) -> ElementTree.Element:
+    """What is no text becomes JSON."""
+    element = ElementTree.Element("properties")
+    for name, value in values.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        ElementTree.SubElement(element, "property", name=_clean(name), value=_clean(text))
+    return element
+
+
 def _testcase(case: Case) -> ElementTree.Element:
     classname, name = _names(case.id)
     element = ElementTree.Element(
         "testcase", classname=_clean(classname), name=_clean(name), time=f"{case.duration:.3f}"
     )
+    if case.properties:
+        element.append(_properties(case.properties))
     if case.outcome in _FORMS:
         tag, kind = _FORMS[case.outcome]
         text = case.story if case.bad else case.reason
@@ -108,18 +119,14 @@ class Document:
         """Write the document to *file*, which holds UTF-8.
 
         :param name: of the suite.
-        :param properties: facts of the run; what is no text is written as JSON.
+        :param properties: facts of the run.
         :param stamp: when the run began, as ISO 8601.
         :param lost: why the run did not come to its end, empty when it did.
         """
-        facts = ElementTree.Element("properties")
-        for key, value in properties.items():
-            text = value if isinstance(value, str) else json.dumps(value)
-            ElementTree.SubElement(facts, "property", name=key, value=_clean(text))
         attributes = self._attributes(name, stamp).items()
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<testsuites>\n<testsuite')
         file.write("".join(f" {key}={quoteattr(value)}" for key, value in attributes) + ">\n")
-        file.write(_xml(facts))
+        file.write(_xml(_properties(properties)))
         with self._cases:
             self._cases.seek(0)
             shutil.copyfileobj(self._cases, file)

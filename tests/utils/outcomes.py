@@ -88,4 +88,9 @@ def case_of(nodeid: str, reports: Sequence[Report]) -> Case:
         sections={title: text for report in reports for title, text in report.sections},
         # Where the case ran elsewhere: see tests.utils.requirements.
         markers=next((report.markers for report in reports if hasattr(report, "markers")), {}),
+        properties={
+            name: _plain(value)
+            for report in whole
+            for name, value in getattr(report, "user_properties", ())
+        },
     )

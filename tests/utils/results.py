@@ -33,6 +33,8 @@ class Case:
     #: Captured output and notes: title -> text.
     sections: dict[str, str] = field(default_factory=dict)
     markers: dict[str, list[Any]] = field(default_factory=dict)
+    #: What the case has recorded by pytest's ``record_property``.
+    properties: dict[str, Any] = field(default_factory=dict)
 
     @property
     def bad(self) -> bool:
