@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.open_tree_ns.test_copying import COVERED_FIX
 from tests.utils import histories, programs
 from tests.utils.histories import History
 from tests.utils.programs import Program
@@ -63,7 +64,7 @@ def explore(search: Search, scratch: Path, kind: str, deviation: Callable[[T, Pa
 
 
 @pytest.mark.stress
-@pytest.mark.needs("hypothesis", "user namespace")
+@pytest.mark.needs("hypothesis", "user namespace", "nested user namespace")
 @pytest.mark.rule("C2", "C6", "C7", "C8", "C9", "G1", "G2", "K1", "K5", "K6", "K7", "P12", "P15")
 def test_any_program(search: Search, scratch: Path) -> None:
     """Whatever steps made the tree, and whoever calls: the call is refused as the rules say or
@@ -82,6 +83,7 @@ def test_any_history(search: Search, scratch: Path) -> None:
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("C2", "K6")
+@COVERED_FIX
 def test_once_found(scratch: Path) -> None:
     """What once showed a difference between a kernel and the model shows none."""
     with workshop(partial(in_own_mount_ns, programs.deviation, scratch)) as deviation_of:
