@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.utils.waivers import parse as parse_waivers
-from vm import packages, qemu
+from vm import bench, packages, qemu
 from vm.backends import Machine, Qemu
 from vm.check import check
 from vm.errors import Exit, Interrupted, Problem
@@ -57,6 +57,45 @@ def _whole(text: str) -> int:
     return value
 
 
+def _guest_options(verb: argparse.ArgumentParser) -> None:
+    """The options of every verb that boots a kernel."""
+    verb.add_argument(
+        "--backend",
+        choices=("auto", "qemu", "uml"),
+        default="auto",
+        help="what the kernel runs in (default: what fits it; QEMU where there is a choice)",
+    )
+    verb.add_argument(
+        "--user",
+        choices=("root", "nobody"),
+        default="root",
+        help="whose rights there are in the guest (default: root)",
+    )
+    verb.add_argument(
+        "--memory",
+        type=_whole,
+        metavar="MIB",
+        help="of each guest (default: 1024; 512 for User-Mode Linux)",
+    )
+    verb.add_argument(
+        "--cpus", type=_whole, default=1, metavar="N", help="of each guest (default: 1)"
+    )
+    verb.add_argument(
+        "--boot-limit",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="until the guest first answers (default: 120)",
+    )
+    verb.add_argument(
+        "--run-limit",
+        type=_seconds,
+        default=900.0,
+        metavar="SECONDS",
+        help="from then on (default: 900)",
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     top = argparse.ArgumentParser(
@@ -82,12 +121,6 @@ def parser() -> argparse.ArgumentParser:
         " packaged kernel that has the flag)",
     )
     verb.add_argument(
-        "--backend",
-        choices=("auto", "qemu", "uml"),
-        default="auto",
-        help="what the kernel runs in (default: what fits it; QEMU where there is a choice)",
-    )
-    verb.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
@@ -106,42 +139,29 @@ def parser() -> argparse.ArgumentParser:
         help="known failures, which count as expected (pytest's option of that name)",
     )
     verb.add_argument(
-        "--user",
-        choices=("root", "nobody"),
-        default="root",
-        help="who runs the cases in the guest (default: root)",
-    )
-    verb.add_argument(
         "--guests",
         type=_whole,
         metavar="N",
         help="share the cases among N guests of the kernel (default: one per processor, at most 4)",
     )
-    verb.add_argument(
-        "--memory",
-        type=_whole,
-        metavar="MIB",
-        help="of each guest (default: 1024; 512 for User-Mode Linux)",
-    )
-    verb.add_argument(
-        "--cpus", type=_whole, default=1, metavar="N", help="of each guest (default: 1)"
-    )
-    verb.add_argument(
-        "--boot-limit",
-        type=_seconds,
-        default=120.0,
-        metavar="SECONDS",
-        help="until the guest first answers (default: 120)",
-    )
-    verb.add_argument(
-        "--run-limit",
-        type=_seconds,
-        default=900.0,
-        metavar="SECONDS",
-        help="from then on (default: 900)",
-    )
+    _guest_options(verb)
     verb.add_argument("--dry-run", action="store_true", help="print the command that boots")
     verb.add_argument("-v", "--verbose", action="store_true", help="print how long each phase took")
+    verb = verbs.add_parser(
+        "bench",
+        help="run the benchmark on a kernel (`--` passes words to it)",
+        description=bench.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("--kernel", default="", metavar="K", help="as for run")
+    verb.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for console.log and bench.json (default: a dated one in $XDG_STATE_HOME, its"
+        " path is printed)",
+    )
+    _guest_options(verb)
     verb = verbs.add_parser("check", help="run the project's own tests (`--` passes words to tox)")
     verb = verbs.add_parser("kernels", help="list kernels in the cache and those to be had")
     verb.add_argument("suite", nargs="?", help="a Debian suite to look into (trixie-backports)")
@@ -186,6 +206,21 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         kernel, qemu = _choose(spec, arguments.backend)
         status = max(status, run(kernel, qemu, options, begin))
     return status
+
+
+def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
+    kernel, qemu = _choose(arguments.kernel, arguments.backend)
+    return bench.run(
+        kernel,
+        qemu,
+        bench.BenchOptions(
+            words,
+            arguments.user,
+            arguments.output and arguments.output.resolve(),
+            Machine(arguments.memory, arguments.cpus),
+            Limits(arguments.boot_limit, arguments.run_limit),
+        ),
+    )
 
 
 def _choose(text: str, backend: str) -> tuple[Kernel, Qemu | None]:
@@ -233,6 +268,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with signals_raise():
             match arguments.verb:
+                case "bench":
+                    return int(_bench(arguments, pytest))
                 case "check":
                     return int(check(pytest))
                 case "kernels":

@@ -32,6 +32,8 @@ class Records:
         self.status: int | None = None
         #: Why pytest stopped before its end, empty when it did not.
         self.stopped = ""
+        #: What the benchmark measured, as it has it in its file; empty while it has not come.
+        self.measured = ""
         self.lost = 0
         #: Host time (time.monotonic) at which each kind of message first arrived.
         self.first: dict[str, float] = {}
@@ -85,6 +87,8 @@ class Records:
                 self.results[case.id] = case
             case "finished":
                 self.stopped = frame["lost"]
+            case "measured":
+                self.measured = frame["results"]
             case "end":
                 self.status = frame["status"]
             case "text":

@@ -43,7 +43,7 @@ _NO_EXTENSIONS = (
 )
 #: What of the checkout goes along.
 _PROJECT_FILES = ("pyproject.toml", "conftest.py")
-_PROJECT_FOLDERS = ("tests",)
+_PROJECT_FOLDERS = ("bench", "tests")
 #: Archives of the checkout that the cache keeps.
 _KEPT = 8
 
@@ -215,7 +215,7 @@ def _write_project(files: dict[str, Path], runtime: Runtime, draft: Path) -> Non
     with draft.open("wb") as stream:
         archive = Archive(stream, bytecode.MTIME)
         archive.file("/init", shebang + (here / "guest_init.py").read_bytes(), 0o755)
-        for name in ("__init__.py", "guest_channel.py", "guest_report.py"):
+        for name in ("__init__.py", "guest_bench.py", "guest_channel.py", "guest_report.py"):
             add_python(archive, f"{GUEST}/launcher/vm/{name}", here / name)
         modules = {name: path for name, path in files.items() if path.suffix == ".py"}
         # The harness's tests are seldom run in a guest: they go along as they are.

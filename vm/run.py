@@ -88,6 +88,7 @@ def order(found: runtime.Runtime, options: Options, nonce: str) -> dict[str, obj
         "packages": found.versions,
         "environment": environment,
         "files": {_WAIVERS: options.waivers} if options.waivers else {},
+        "program": "pytest",
         "arguments": pytest_arguments((*options.pytest, *waive)),
     }
 
@@ -125,7 +126,9 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
         guests = []
         for number, log in zip(numbers, logs, strict=True):
             machine = replace(options.machine, share=f"{number}/{options.guests}")
-            command = partial(_command, kernel, backend, image, scratch / f"uml-{number}", machine)
+            command = partial(
+                boot_command, kernel, backend, image, scratch / f"uml-{number}", machine
+            )
             # The first guest's output is seen as it comes, the others' once they have ended.
             show = _show if number == 1 else held[number].append
             guests.append(Guest(command, Records(nonce), log, show, stack))
@@ -180,9 +183,10 @@ def describe(kernel: Kernel) -> str:
     return f"{release} ({kernel.origin})"
 
 
-def _command(
+def boot_command(
     kernel: Kernel, backend: Qemu | None, image: Path, scratch: Path, machine: Machine, fd: int
 ) -> Command:
+    """The command that boots the kernel, with its report to the descriptor *fd*."""
     if backend is None:
         return Uml(scratch).command(kernel, image, f"fd:{fd}", machine)
     return backend.command(kernel, image, f"/proc/self/fd/{fd}", machine)

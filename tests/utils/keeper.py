@@ -13,7 +13,6 @@ namespace, or is the subreaper to which orphans come, and kills all that is left
 from __future__ import annotations
 
 import os
-import select
 import signal
 import struct
 import sys
@@ -25,12 +24,12 @@ from typing import NoReturn
 
 from tests.utils import reports
 from tests.utils.constants import CLONE_NEWPID
+from tests.utils.process import die_with, ended
 from tests.utils.sandbox import Facts, quiet_fork
 from tests.utils.syscalls import closing_fd, prctl, setns, unshare
 from tests.utils.userns import enter_new_userns
 
 # linux/prctl.h
-PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 #: How long killed processes may take to be gone, in seconds.
@@ -53,24 +52,6 @@ def fork() -> int:
     flush_output()
     with quiet_fork():
         return os.fork()
-
-
-def ended(pidfd: int, seconds: float) -> bool:
-    """Whether the process of *pidfd* ends within *seconds*."""
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(seconds * 1000))
-
-
-def die_with(parent: int) -> None:
-    """Have the calling process killed when its parent, the process of pidfd *parent*, ends.
-
-    :raises ProcessLookupError: it has ended before that could be arranged.
-    """
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if ended(parent, 0):
-        raise ProcessLookupError(parent)
-    os.close(parent)
 
 
 def _fork_init() -> int:

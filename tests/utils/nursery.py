@@ -31,7 +31,8 @@ from typing import NoReturn
 import pytest
 
 from tests.utils import memory, reports
-from tests.utils.keeper import PATIENCE, PidNamespace, Process, die_with, ended, flush_output, fork
+from tests.utils.keeper import PATIENCE, PidNamespace, Process, flush_output, fork
+from tests.utils.process import die_with, ended
 
 #: Runs an item in the calling process, which it ends, and sends the events to the descriptor.
 Run = Callable[[pytest.Item, int], NoReturn]

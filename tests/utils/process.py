@@ -21,9 +21,29 @@ from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 
 from tests.utils.constants import CLONE_FS
-from tests.utils.syscalls import syscall
+from tests.utils.syscalls import prctl, syscall
 
 T = TypeVar("T")
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def ended(pidfd: int, seconds: float) -> bool:
+    """Whether the process of *pidfd* ends within *seconds*."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
+
+
+def die_with(parent: int) -> None:
+    """Have the calling process killed when its parent, the process of pidfd *parent*, ends.
+
+    :raises ProcessLookupError: it has ended before that could be arranged.
+    """
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if ended(parent, 0):
+        raise ProcessLookupError(parent)
+    os.close(parent)
 
 
 class ChildError(AssertionError):

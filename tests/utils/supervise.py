@@ -23,8 +23,9 @@ from _pytest.runner import CallInfo
 
 from tests.utils import reports
 from tests.utils.child import STACKS_SIGNAL, Child, Phase
-from tests.utils.keeper import PATIENCE, Process, ended, start_kept
+from tests.utils.keeper import PATIENCE, Process, start_kept
 from tests.utils.nursery import Nurseries
+from tests.utils.process import ended
 from tests.utils.sandbox import Facts
 
 #: How long a child may take to write its stacks, in seconds.

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line of the benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from bench import machine
+from bench.crew import CrewError, MethodFailed
+from bench.measure import measure
+from bench.methods import METHODS
+from bench.plan import MODES, Plan
+from bench.plot import NoPlot, plot, require
+from bench.report import report
+from bench.results import Results, load
+
+_DESCRIPTION = """How many containers a second, with OPEN_TREE_NAMESPACE and with what it replaces.
+
+A container is a process in a mount namespace of its own whose root is a given directory. Each
+method makes as many as it can, in turn with the others, while the caller's mount table grows,
+while more processes do the same, and while more is mounted below the root. Works as root, and in
+a user namespace of its own otherwise. Everything happens in namespaces of the benchmark's own, of
+which nothing is left, Ctrl-C or not.
+
+  python3 -m bench                                  everything: about two minutes
+  python3 -m bench --quick                          a few seconds, to see that it works
+  python3 -m bench --tables 30,3000 --modes calls --methods a,c
+  python3 -m bench --json results.json --plot results.svg
+  python3 -m bench --from results.json --plot results.png
+  python3 -m vm bench                               in a guest, on a kernel that has the flag
+"""
+
+_METHODS = "\n".join(f"  {m.letter}  {m.title} ({len(m.calls)} calls)" for m in METHODS.values())
+_EPILOG = f"""methods:
+{_METHODS}
+
+exit status:
+  0    measured (methods the kernel lacks are shown as absent)
+  1    a method failed
+  2    usage
+  3    it cannot be done here: the message says why
+  130  interrupted
+"""
+
+
+T = TypeVar("T")
+
+#: What --quick stands for.
+_QUICK = Plan(
+    tables=(1, 30, 1000), creators=(1, 2), depths=(0, 10), besides=(0, 100), seconds=0.1, rounds=5
+)
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"below 0: {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"below 1: {text}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"not a number of seconds above 0: {text}")
+    return value
+
+
+def _list(one: Callable[[str], T], text: str) -> tuple[T, ...]:
+    """Values between commas, each once."""
+    return tuple(dict.fromkeys(one(word) for word in text.split(",")))
+
+
+def _word(known: Sequence[str], text: str) -> str:
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(known)}")
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar. What is not given is None."""
+    top = argparse.ArgumentParser(
+        prog="python3 -m bench",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    axes = top.add_argument_group("what is measured (each axis alone, the others at their base)")
+    axes.add_argument(
+        "--tables",
+        type=partial(_list, _count),
+        metavar="N,...",
+        help="mounts in the caller's table (default: 1,30,100,1000,10000; base: 30)",
+    )
+    axes.add_argument(
+        "--creators",
+        type=partial(_list, _count),
+        metavar="N,...",
+        help="processes that make containers at the same time (default: 1, 2, 4 ... processors,"
+        " twice as many; base: 1)",
+    )
+    axes.add_argument(
+        "--depths",
+        type=partial(_list, _whole),
+        metavar="N,...",
+        help="mounts below the containers' root, each on the one before (default: 0,10,100;"
+        " base: 0)",
+    )
+    axes.add_argument(
+        "--besides",
+        type=partial(_list, _whole),
+        metavar="N,...",
+        help="mounts on the same mount as the root, and not below it (default: 0,100,1000; base:"
+        " 0)",
+    )
+    axes.add_argument(
+        "--modes",
+        type=partial(_list, partial(_word, MODES)),
+        metavar="MODE,...",
+        help="calls: in one process, which returns each time; process: with fork and exit;"
+        " bystander: how long others wait for a mount (default: all)",
+    )
+    axes.add_argument(
+        "--methods",
+        type=partial(_list, partial(_word, tuple(METHODS))),
+        metavar="LETTER,...",
+        help="see below (default: all)",
+    )
+    axes.add_argument(
+        "--shared",
+        action="store_true",
+        default=None,
+        help="the caller's mounts are shared, as systemd has them (default: private)",
+    )
+    length = top.add_argument_group("for how long")
+    length.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="S",
+        help="for each method at each point, over all rounds; a method that takes longer is"
+        " given three turns anyway (default: 0.5)",
+    )
+    length.add_argument(
+        "--rounds",
+        type=_count,
+        metavar="N",
+        help="turns of each method at each point (default: 10)",
+    )
+    length.add_argument("--quick", action="store_true", help="smaller defaults for all of these")
+    output = top.add_argument_group("where the results go, besides the terminal")
+    output.add_argument("--json", type=Path, metavar="FILE", help="all numbers")
+    output.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="throughput by size of the table, as .svg or .png (takes matplotlib)",
+    )
+    output.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing, show the results of an earlier --json",
+    )
+    output.add_argument(
+        "--progress", action="store_true", help="show progress where there is no terminal, too"
+    )
+    return top
+
+
+class _Problem(Exception):
+    """What the user can put right."""
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    given = {
+        field.name: value
+        for field in fields(Plan)
+        if (value := getattr(arguments, field.name)) is not None
+    }
+    plan = replace(_QUICK if arguments.quick else Plan(), **given)
+    limit, most = machine.mount_max(), max(point.table for point in plan.points())
+    # The copy of a table is made before the old one goes, and each has a mount or two of its own.
+    if 0 < limit < most + 2:
+        raise _Problem(
+            f"{most} mounts are too many here: sysctl fs.mount-max allows {limit} to a namespace"
+        )
+    return plan
+
+
+def _shower(wanted: bool) -> Callable[[float, str], None]:
+    """Shows progress, on one line of the terminal."""
+    if not wanted and not sys.stderr.isatty():
+        return lambda _part, _what: None
+    shown = ""
+
+    def show(part: float, what: str) -> None:
+        nonlocal shown
+        text = f"{part:4.0%} {what}"
+        if text != shown:
+            shown = text
+            print(f"\r{text:<40}\r", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _measured(arguments: argparse.Namespace) -> Results:
+    # What can be known to fail fails now, and not in two minutes.
+    for file in filter(None, (arguments.json, arguments.plot)):
+        if not os.access(file.parent, os.W_OK):
+            raise _Problem(f"{file}: cannot write to that folder")
+    if arguments.plot:
+        require()
+    plan = _plan(arguments)
+    show = _shower(arguments.progress)
+    try:
+        return measure(plan, show)
+    finally:
+        show(1, "")
+
+
+def _loaded(file: Path) -> Results:
+    try:
+        return load(file.read_text())
+    except ValueError as error:
+        raise _Problem(f"--from {file}: {error}") from None
+
+
+def _interrupt(number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line *words*; the exit status."""
+    arguments = parser().parse_args(words)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
+            signal.signal(number, _interrupt)
+    try:
+        results = _loaded(arguments.source) if arguments.source else _measured(arguments)
+        if arguments.json:
+            arguments.json.write_text(results.dump())
+        print(report(results), end="", flush=True)
+        if arguments.plot:
+            plot(results, arguments.plot)
+    except MethodFailed as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except (CrewError, NoPlot, _Problem) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 3
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"bench: {where}{error.strerror}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The processes that measure: each in the same mount namespace, which ends with them.
+
+Between the benchmark and them stand two more: a keeper, which makes the user namespace where the
+caller has too little privilege, and the PID namespace; and PID 1 of that, which makes the ground
+and forks the others. When the benchmark ends in whatever way, the keeper ends, and with it PID 1,
+and with that every process and mount there is.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import signal
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from typing import NoReturn
+
+from bench.ground import Layout, prepare
+from bench.work import Container, Done, Job, NoContainer, perform
+from tests.utils.caps import CAP_SYS_ADMIN, capget
+from tests.utils.constants import CLONE_NEWPID
+from tests.utils.process import ChildError, die_with
+from tests.utils.syscalls import unshare
+from tests.utils.userns import enter_new_userns
+
+_SIGNALS = {signal.SIGTERM, signal.SIGCHLD}
+
+
+class CrewError(Exception):
+    """The processes could not be set up, or one has died."""
+
+
+class MethodFailed(CrewError):
+    """A method failed: which, and what the kernel said."""
+
+
+def _fork(run: Callable[[], object], failures: Connection) -> int:
+    """Fork a child that runs *run*, dies with the caller, and says on *failures* why it failed."""
+    own = os.pidfd_open(os.getpid())
+    pid = os.fork()
+    if pid:
+        os.close(own)
+        return pid
+    try:
+        die_with(own)
+        run()
+    except OSError as error:
+        failures.send(CrewError(f"{error.strerror}{_hint(error)}"))
+    except BaseException:
+        failures.send(CrewError(traceback.format_exc()))
+    finally:
+        os._exit(0)
+
+
+def _hint(error: OSError) -> str:
+    """What to do about an errno, where that is not plain."""
+    match error.errno:
+        case errno.EPERM if not capget().has(CAP_SYS_ADMIN):
+            return " (run it as root, or allow user namespaces: sysctl user.max_user_namespaces)"
+        case errno.ENOSPC:
+            return " (see sysctl fs.mount-max and user.max_mnt_namespaces)"
+        case errno.EINVAL if "pivot_root" in str(error.strerror):
+            return " (before Linux 7.0 an initramfs is a root that cannot be left)"
+    return ""
+
+
+class Crew:
+    """So many processes on one ground. Use as a context manager: the block's end is theirs."""
+
+    def __init__(self, layout: Layout, size: int) -> None:
+        """Start them.
+
+        :raises CrewError: no namespace may be made, or a limit is in the way.
+        """
+        pipes = [Pipe() for _ in range(size)]
+        self._lines = [ours for ours, _ in pipes]
+        theirs = [end for _, end in pipes]
+        # Kept blocked in the child, which waits for them.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self._keeper = _fork(lambda: self._keep(layout, theirs), theirs[0])
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for end in theirs:
+            end.close()
+        try:
+            for line in self._lines:
+                self._receive(line)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes; they, their namespaces and their mounts are gone on return."""
+        if self._keeper:
+            with suppress(ProcessLookupError):
+                os.kill(self._keeper, signal.SIGTERM)
+            os.waitpid(self._keeper, 0)
+            self._keeper = 0
+        for line in self._lines:
+            line.close()
+
+    def work(self, jobs: Sequence[Job]) -> list[Done | Container]:
+        """Have each process do one of *jobs*, all at the same time; their results.
+
+        :raises CrewError: one failed.
+        """
+        lines = self._lines[: len(jobs)]
+        for line, job in zip(lines, jobs, strict=True):
+            line.send(job)
+        return [self._receive(line) for line in lines]
+
+    def _receive(self, line: Connection) -> Done | Container:
+        try:
+            answer = line.recv()
+        except (EOFError, ConnectionError):
+            raise CrewError("a measuring process has died") from None
+        if isinstance(answer, CrewError):
+            raise answer
+        assert isinstance(answer, Done | Container)
+        return answer
+
+    # --- in the processes -----------------------------------------------------------------------
+
+    def _keep(self, layout: Layout, lines: list[Connection]) -> None:
+        """The keeper: Ctrl-C is the benchmark's business, and so is not heard here or below."""
+        os.setsid()
+        for line in self._lines:
+            line.close()
+        if not capget().has(CAP_SYS_ADMIN):
+            enter_new_userns()
+        unshare(CLONE_NEWPID)
+        init = _fork(lambda: self._reign(layout, lines), lines[0])
+        for line in lines:
+            line.close()
+        signal.sigwait(_SIGNALS)
+        os.kill(init, signal.SIGKILL)
+        os.waitpid(init, 0)
+
+    def _reign(self, layout: Layout, lines: list[Connection]) -> None:
+        """PID 1: when one of the others ends, all do."""
+        ground = prepare(layout)
+        gc.disable()
+        gc.freeze()
+
+        def work_for(line: Connection) -> Callable[[], None]:
+            def work() -> NoReturn:
+                line.send(Done(0, 0.0))
+                while True:
+                    line.send(_performed(line.recv(), lambda job: perform(job, ground)))
+
+            return work
+
+        for line in lines:
+            _fork(work_for(line), line)
+        for line in lines:
+            line.close()
+        os.wait()
+
+
+def _performed(job: Job, perform: Callable[[Job], Done | Container]) -> object:
+    """The result of *job*, or why there is none."""
+    try:
+        return perform(job)
+    except OSError as error:
+        return MethodFailed(f"({job.letter}) {error.strerror}{_hint(error)}")
+    except (ChildError, NoContainer) as error:
+        return MethodFailed(f"({job.letter}) {error}")

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is measured: each axis alone, with the others at their base."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from bench.ground import Layout
+from bench.methods import NOTHING
+from bench.work import Job
+
+#: What a run is about: the calls alone, with fork and exit around them, and what the calls do to
+#: somebody else.
+MODES = ("calls", "process", "bystander")
+#: What the calls cost before they reach the kernel: measured with them.
+HOLLOW = "hollow"
+#: What is varied: attributes of :class:`Point`.
+AXES = ("table", "creators", "depth", "beside")
+_AXES_OF = {"calls": AXES, "process": AXES[:2], "bystander": AXES[:1]}
+#: The usual table of a small machine.
+_BASE_TABLE = 30
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where all methods are measured, one after the other (see Layout for the mounts)."""
+
+    mode: str
+    table: int = _BASE_TABLE
+    depth: int = 0
+    beside: int = 0
+    creators: int = 1
+
+    @property
+    def workers(self) -> int:
+        """How many processes it takes."""
+        return self.creators + (self.mode == "bystander")
+
+    def jobs(self, letter: str, seconds: float) -> list[Job]:
+        """What they are to do. Who stands by comes last."""
+        if self.mode != "bystander":
+            return [Job(self.mode, letter, seconds)] * self.creators
+        watch = Job("watch", letter, seconds)
+        # Where nothing is made, nobody makes it.
+        if letter == NOTHING.letter:
+            return [watch]
+        return [*([Job("calls", letter, seconds)] * self.creators), watch]
+
+
+def default_creators() -> tuple[int, ...]:
+    """1, 2, 4 ... up to the processors the caller may use, and twice as many."""
+    processors = len(os.sched_getaffinity(0))
+    powers = (1 << power for power in range(processors.bit_length()))
+    return tuple(sorted({*powers, processors, 2 * processors}))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the command line asks for."""
+
+    tables: tuple[int, ...] = (1, 30, 100, 1000, 10000)
+    creators: tuple[int, ...] = field(default_factory=default_creators)
+    depths: tuple[int, ...] = (0, 10, 100)
+    besides: tuple[int, ...] = (0, 100, 1000)
+    modes: tuple[str, ...] = ("calls", "process", "bystander")
+    #: Letters; empty for all.
+    methods: tuple[str, ...] = ()
+    #: For each method at each point, over all rounds.
+    seconds: float = 0.5
+    rounds: int = 10
+    shared: bool = False
+
+    def series(self, mode: str, axis: str) -> list[Point]:
+        """The points of one mode along one axis, the others being at their base; none where that
+        is not measured.
+
+        What is mounted below or beside the root comes on top of the table.
+        """
+        if mode not in self.modes or axis not in _AXES_OF[mode]:
+            return []
+        base = replace(self.base, mode=mode)
+        bare = base.table - base.depth - base.beside
+        match axis:
+            case "table":
+                return [replace(base, table=base.table - bare + size) for size in self.tables]
+            case "creators":
+                return [replace(base, creators=count) for count in self.creators]
+            case "depth":
+                bare += base.beside
+                return [replace(base, table=bare + depth, depth=depth) for depth in self.depths]
+            case "beside":
+                bare += base.depth
+                return [replace(base, table=bare + count, beside=count) for count in self.besides]
+        raise ValueError(axis)
+
+    @property
+    def base(self) -> Point:
+        """Where all axes are at their base, in mode "calls"."""
+        table, depth = _base(self.tables, _BASE_TABLE), _base(self.depths, 0)
+        beside = _base(self.besides, 0)
+        creators = _base(self.creators, 1)
+        return Point("calls", table + depth + beside, depth, beside, creators)
+
+    @property
+    def hollow(self) -> Point:
+        """Where Python's own part is measured."""
+        return replace(self.base, mode=HOLLOW)
+
+    def points(self) -> list[Point]:
+        """All points, each once."""
+        found = []
+        for mode in self.modes:
+            for axis in AXES:
+                found += self.series(mode, axis)
+        if "calls" in self.modes:
+            found.append(self.hollow)
+        return list(dict.fromkeys(found))
+
+    def layout(self, point: Point) -> Layout:
+        """The ground a point takes."""
+        return Layout(point.table, point.depth, point.beside, self.shared)
+
+
+def _base(values: Sequence[int], usual: int) -> int:
+    return usual if usual in values else values[0]

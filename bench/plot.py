@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Throughput against the size of the caller's mount table, one line per method, on log axes.
+
+Takes matplotlib: the optional extra ``plot``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.methods import NOTHING
+from bench.plan import Point
+from bench.report import label, series
+from bench.results import Results
+from bench.stats import summary
+
+_TITLES = {"calls": "system calls alone", "process": "with fork, exit and wait"}
+
+
+class NoPlot(Exception):
+    """There is nothing to plot, or nothing to plot with."""
+
+
+def require() -> None:
+    """See that there is something to plot with.
+
+    :raises NoPlot: there is not.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise NoPlot("plots take matplotlib: pip install matplotlib (the extra `plot`)") from None
+
+
+def plot(results: Results, file: Path) -> None:
+    """Write the plot to *file*; its suffix says in which format (svg, png, pdf).
+
+    :raises NoPlot: matplotlib is missing, or the results have one size of table only.
+    """
+    require()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    panels = {mode: points for mode in _TITLES if (points := series(results, mode, "table"))}
+    if not panels:
+        raise NoPlot("nothing to plot: there is only one size of table")
+    figure = Figure(figsize=(4.5 * len(panels) + 1, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for panel, (mode, points) in zip(axes, panels.items(), strict=True):
+        _draw(panel, results, mode, points)
+    axes[0].set_ylabel("containers per second")
+    axes[0].legend(fontsize="small")
+    figure.suptitle(f"Linux {results.machine['release']}", fontsize="medium")
+    vector = file.suffix.lower() == ".svg"
+    try:
+        # The same results give the same file; letters stay letters.
+        with rc_context({"svg.hashsalt": "bench", "svg.fonttype": "none"}):
+            figure.savefig(file, metadata={"Date": None} if vector else None)
+    except ValueError as error:
+        raise NoPlot(f"{file}: {error}") from None
+
+
+def _draw(panel: Any, results: Results, mode: str, points: Sequence[Point]) -> None:
+    """One mode: a line for each method, its quartiles around it."""
+    sizes = [point.table for point in points]
+    # What a process costs without a container. Without a process there is nothing to show.
+    base = [NOTHING.letter] if mode == "process" else []
+    for letter in (*results.present, *base):
+        found = [summary(results.rates[point][letter]) for point in points]
+        style = {"color": "grey", "linestyle": ":"} if letter in base else {"marker": "o"}
+        (line,) = panel.loglog(sizes, [one.median for one in found], label=label(letter), **style)
+        low, high = [one.low for one in found], [one.high for one in found]
+        panel.fill_between(sizes, low, high, color=line.get_color(), alpha=0.2)
+    if base:
+        panel.legend(handles=[line], fontsize="small")
+    panel.set_title(_TITLES[mode], fontsize="medium")
+    panel.set_xlabel("mounts in the caller's table")
+    panel.grid(which="major", alpha=0.3)

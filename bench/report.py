@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The results as text, in ninety columns where no series has more than five points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+
+from bench.methods import METHODS, NOTHING, REFERENCE
+from bench.plan import AXES, Point
+from bench.results import Results
+from bench.stats import Interval, interval, summary
+
+_LABEL, _CELL = 12, 15
+_MODES = {
+    "calls": "system calls alone (one process, which comes back each time)",
+    "process": "with a process for each (fork, exit, wait)",
+}
+_AXES = {
+    "table": "by mounts in the caller's table",
+    "creators": "by parallel creators",
+    "depth": "by mounts below the root, one on the other",
+    "beside": "by mounts beside the root, on the same mount",
+}
+_Cell = Callable[[Point, str], str]
+
+
+def number(value: float) -> str:
+    """Three significant digits, and all digits before the point."""
+    return f"{value:.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+
+
+def label(letter: str) -> str:
+    """A method in a table."""
+    return f"{letter} {METHODS.get(letter, NOTHING).name}"
+
+
+def series(results: Results, mode: str, axis: str) -> list[Point]:
+    """The points along *axis*, where there is more than one, and they were measured."""
+    points = results.plan.series(mode, axis)
+    return points if len(points) > 1 else []
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return (f"{name:<{_LABEL}}" + "".join(f"{cell:>{_CELL}}" for cell in cells)).rstrip()
+
+
+def _table(points: Sequence[Point], axis: str, letters: Sequence[str], cell: _Cell) -> list[str]:
+    head = _row("", [str(getattr(point, axis)) for point in points])
+    return [
+        head,
+        *(_row(label(letter), [cell(point, letter) for point in points]) for letter in letters),
+    ]
+
+
+def _ratio(found: Interval | None) -> str:
+    if found is None:
+        return ""
+    digits = 0 if found.high >= 100 else 1 if found.high >= 10 else 2
+    return f"{found.median:.{digits}f} {found.low:.{digits}f}-{found.high:.{digits}f}"
+
+
+def _rates(results: Results, mode: str, axis: str) -> Iterator[str]:
+    """Throughput along an axis, and what it is against the reference."""
+    points = series(results, mode, axis)
+    if not points:
+        return
+
+    def rate(point: Point, letter: str) -> str:
+        found = summary(results.rates[point][letter])
+        return f"{number(found.median)} ±{found.spread:.0%}"
+
+    others = [letter for letter in results.present if letter != REFERENCE]
+    # In "calls" it is the loop's own part, see below.
+    base = [NOTHING.letter] if mode == "process" else []
+    yield ""
+    yield f"Containers per second, {_MODES[mode]},"
+    yield f"{_AXES[axis]}: median, half the distance of the quartiles"
+    yield from _table(points, axis, [*base, *results.present], rate)
+    if REFERENCE in results.present and others:
+        yield f"as many times as ({REFERENCE}) makes: median, {_confidence(results, points)}"
+        yield from _table(points, axis, others, lambda p, x: _ratio(results.speedup(p, x)))
+
+
+def _confidence(results: Results, points: Sequence[Point]) -> str:
+    found = [results.speedup(point, REFERENCE) for point in points]
+    least = min(one.confidence for one in found if one)
+    return f"{least:.0%} interval of confidence"
+
+
+def _head(results: Results) -> Iterator[str]:
+    facts, plan = results.machine, results.plan
+    yield f"Linux {facts['release']} {facts['machine']}, {facts['version']}"
+    model = f" ({facts['processor']})" if facts["processor"] else ""
+    plural = "s" if facts["processors"] > 1 else ""
+    yield f"{facts['processors']} processor{plural}{model}, Python {facts['python']}"
+    if facts["lock_debugging"]:
+        yield "The kernel debugs its locks: what follows says little about one that does not."
+    if facts["user_namespace"]:
+        yield "In a user namespace, as the caller has no CAP_SYS_ADMIN."
+    yield (
+        f"{'Shared' if plan.shared else 'Private'} mounts; {plan.rounds} rounds, in each"
+        f" {plan.seconds / plan.rounds * 1000:.0f} ms for each method at each point."
+    )
+
+
+def _methods(results: Results) -> Iterator[str]:
+    yield ""
+    yield "System calls of each method, mounts made for a container, mounts left in it"
+    for letter, facts in results.methods.items():
+        row = f"{label(letter):<{_LABEL}}"
+        if facts.absent:
+            # The file has the reason in full.
+            yield f"{row}  absent: {facts.absent.partition(' (')[0]}"
+        else:
+            yield f"{row}{len(facts.calls):>4}{facts.created:>7}{facts.mounts:>5}  {facts.title}"
+
+
+def growth(results: Results) -> dict[str, tuple[Interval, float]]:
+    """What a larger table does to a container's cost, by method: the cost with the largest as a
+    multiple of that with the smallest, and microseconds for each mount between the two."""
+    points = series(results, "calls", "table")
+    if not points:
+        return {}
+    first, last = min(points, key=lambda p: p.table), max(points, key=lambda p: p.table)
+    found = {}
+    for letter in results.present:
+        # Round by round; a slow point may have fewer.
+        pairs = list(zip(results.rates[first][letter], results.rates[last][letter], strict=False))
+        each = [(1e6 / high - 1e6 / low) / (last.table - first.table) for low, high in pairs]
+        found[letter] = interval([low / high for low, high in pairs]), median(each)
+    return found
+
+
+def _growth(results: Results) -> Iterator[str]:
+    found = growth(results)
+    if found:
+        yield ""
+        yield "Cost of a container with the largest table, as many times that with the smallest:"
+        yield "median, interval of confidence; microseconds for each mount more"
+    for letter, (times, each) in found.items():
+        yield _row(label(letter), [_ratio(times), f"{round(each, 3) + 0.0:.3f}"])
+
+
+def _bystander(results: Results) -> Iterator[str]:
+    points = series(results, "bystander", "table")
+    if not points:
+        return
+
+    def latency(point: Point, letter: str) -> str:
+        found = results.latencies[point][letter]
+        return f"{number(found.median)}/{number(found.p99)}"
+
+    yield ""
+    yield "A bystander's mount and umount meanwhile, microseconds (median/99th percentile),"
+    yield _AXES["table"]
+    yield from _table(points, "table", [NOTHING.letter, *results.present], latency)
+
+
+def _overhead(results: Results) -> Iterator[str]:
+    shares = [(x, share) for x in results.present if (share := results.overhead(x))]
+    if shares:
+        yield ""
+        yield "Python's part of the time of a container (calls): the loop, all up to the kernel"
+    for letter, (loop, whole) in shares:
+        yield _row(label(letter), [f"{loop:.2%}", f"{whole:.1%}"])
+
+
+def report(results: Results) -> str:
+    """Everything."""
+    lines = [*_head(results), *_methods(results)]
+    for mode in _MODES:
+        for axis in AXES:
+            lines += _rates(results, mode, axis)
+    lines += [*_growth(results), *_bystander(results), *_overhead(results)]
+    return "\n".join(lines) + "\n"

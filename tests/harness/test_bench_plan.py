@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the benchmark measures, and in which order; without a kernel."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.ground import Layout
+from bench.methods import METHODS
+from bench.plan import Plan, Point, default_creators
+from bench.work import Job
+
+SMALL = Plan(tables=(1, 30), creators=(1, 4), depths=(0, 5), besides=(0, 7))
+
+
+def test_each_axis_alone() -> None:
+    """Along an axis everything else is at its base; what is mounted below or beside the root comes
+    on top of the table."""
+    assert SMALL.base == Point("calls", 30)
+    assert SMALL.series("calls", "table") == [Point("calls", 1), Point("calls", 30)]
+    assert SMALL.series("calls", "creators") == [
+        Point("calls", 30),
+        Point("calls", 30, creators=4),
+    ]
+    assert SMALL.series("calls", "depth") == [Point("calls", 30), Point("calls", 35, depth=5)]
+    assert SMALL.series("calls", "beside") == [Point("calls", 30), Point("calls", 37, beside=7)]
+
+
+def test_points() -> None:
+    """All series of all modes, each point once; what is not measured has no series."""
+    points = SMALL.points()
+    assert len(points) == len(set(points))
+    assert [point.mode for point in points] == [
+        *["calls"] * 5,
+        *["process"] * 3,
+        *["bystander"] * 2,
+        "hollow",
+    ]
+    assert SMALL.series("process", "depth") == []
+    assert Plan(modes=("process",)).series("calls", "table") == []
+    assert "hollow" not in {point.mode for point in Plan(modes=("process",)).points()}
+
+
+def test_base_is_the_first_value_where_the_usual_is_not_asked_for() -> None:
+    """Any value can be left out."""
+    plan = Plan(tables=(500, 5), creators=(8, 2), depths=(3, 4), besides=(9,))
+    assert plan.base == Point("calls", 500 + 3 + 9, 3, 9, 8)
+    assert plan.series("calls", "table")[1] == Point("calls", 5 + 3 + 9, 3, 9, 8)
+    assert plan.series("calls", "depth")[1] == Point("calls", 500 + 4 + 9, 4, 9, 8)
+    assert all(plan.layout(point).table > point.depth + point.beside for point in plan.points())
+    assert plan.layout(plan.base) == Layout(512, 3, 9)
+
+
+def test_default_creators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Powers of two up to the processors, all of them, and twice as many."""
+    expected = {1: (1, 2), 2: (1, 2, 4), 6: (1, 2, 4, 6, 12), 8: (1, 2, 4, 8, 16)}
+    for processors, creators in expected.items():
+        monkeypatch.setattr(
+            "os.sched_getaffinity", lambda _pid, count=processors: set(range(count))
+        )
+        assert default_creators() == creators
+
+
+def test_jobs() -> None:
+    """A job for each creator, and one for who stands by; nothing is made by nobody."""
+    calls, watch = Job("calls", "c", 0.5), Job("watch", "c", 0.5)
+    assert Point("calls", creators=3).jobs("c", 0.5) == [calls] * 3
+    point = Point("bystander", creators=2)
+    assert (point.workers, point.jobs("c", 0.5)) == (3, [calls, calls, watch])
+    assert point.jobs("-", 0.5) == [Job("watch", "-", 0.5)]
+
+
+def test_sequences() -> None:
+    """The methods are the calls they are said to be: as many, the ones that make the difference
+    among them, and no descriptor is left open."""
+    calls = {letter: method.calls for letter, method in METHODS.items()}
+    assert [len(names) for names in calls.values()] == [13, 6, 3, 3, 6, 12]
+    for letter, names in calls.items():
+        assert ("unshare" in names) is ("pivot_root" in names) is (letter in "ab")
+        opened = [name for name in names if name in ("open", "open_tree", "fsopen", "fsmount")]
+        assert names.count("close") == len(opened)
+    assert calls["c"] == calls["d"] == ["open_tree", "setns", "close"]
