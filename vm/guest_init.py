@@ -28,6 +28,8 @@ from vm.guest_channel import Channel  # noqa: E402 - it lies where the line abov
 
 #: <linux/reboot.h>. QEMU ends on a restart (-no-reboot), User-Mode Linux on power-off.
 _REBOOT = {"restart": 0x01234567, "poweroff": 0x4321FEDC}
+#: <asm/unistd_64.h>; the C library has no function for it.
+_FINIT_MODULE = 313
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -80,6 +82,17 @@ def read(path: str) -> str:
         return ""
 
 
+def load(path: str) -> str:
+    """Load a kernel module; the error's text, empty when there was none."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.syscall(_FINIT_MODULE, fd, b"", 0):
+            return os.strerror(ctypes.get_errno())
+    finally:
+        os.close(fd)
+    return ""
+
+
 def open_raw(path: str) -> int:
     """A serial line as it is: no echo, no line-end conversion, no signals."""
     fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
@@ -99,6 +112,7 @@ def environment(order: dict[str, Any]) -> dict[str, object]:
         "lsm": read("/sys/kernel/security/lsm"),
         "python": sys.version.split()[0],
         "packages": order["packages"],
+        "modules": [line.split()[0] for line in read("/proc/modules").splitlines()],
         "cpus": os.cpu_count(),
         "user": order["user"],
     }
@@ -181,7 +195,10 @@ def main() -> None:
     words = dict(word.partition("=")[::2] for word in read("/proc/cmdline").split())
     line = open_raw("/dev/ttyS1")
     channel = Channel(line, order["nonce"], "init")
+    errors = {path: error for path in order["modules"] if (error := load(path))}
     channel.send("hello", drain=True, environment=environment(order))
+    for path, error in errors.items():
+        channel.send("text", text=f"module {os.path.basename(path)} not loaded: {error}\n")
     write("/proc/sys/kernel/printk", "8")  # from here on the console has every message
     # A forked child meets each page of program text again: take many at a time. A sixth of the
     # time of a case under emulation.

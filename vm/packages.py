@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import apt, elfpatch, places
@@ -142,15 +142,54 @@ def _cached(spec: Spec) -> list[tuple[tuple[int, ...], Path]]:
 
 def _image(folder: Path, spec: Spec) -> Kernel:
     """The kernel in an unpacked package."""
-    origin = f"debian {folder.parent.name}, {spec.flavour}"
-    if spec.flavour == UML:
-        kernel = identify(folder / "linux.uml", origin)
-        return elfpatch.with_loader(kernel, folder)
     # Up to 7.1 the image lay in /boot.
-    for pattern in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz"):
+    patterns = ("linux.uml", "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz")
+    path = next((path for pattern in patterns for path in folder.glob(pattern)), None)
+    if path is None:
+        raise Problem(f"{folder}: no kernel in this package; remove the folder to fetch it again")
+    kernel = identify(path, f"debian {folder.parent.name}, {spec.flavour}")
+    kernel = replace(kernel, home=folder, modules=_modules_in(folder))
+    return elfpatch.with_loader(kernel, folder) if spec.flavour == UML else kernel
+
+
+def _modules_in(folder: Path) -> Path | None:
+    """Where the modules of an unpacked package lie, None when it has none."""
+    for pattern in ("usr/lib/uml/modules/*", "usr/lib/modules/*", "lib/modules/*"):
         for path in folder.glob(pattern):
-            return identify(path, origin)
-    raise Problem(f"{folder}: no kernel in this package; remove the folder to fetch it again")
+            if (path / "kernel").is_dir():
+                return path
+    return None
+
+
+def modules_folder(home: Path) -> Path:
+    """Where the modules that go with the unpacked package *home* are kept."""
+    name = home.name.replace("-unsigned", "").replace("linux-binary-", "linux-modules-")
+    return home.with_name(name)
+
+
+def _with_modules(kernel: Kernel) -> Kernel:
+    """*kernel* with its modules, which from 7.0 on come in a package of their own."""
+    home = kernel.home
+    if kernel.modules is not None or home is None or not home.name.startswith("linux-binary-"):
+        return kernel
+    name = modules_folder(home).name
+
+    def make(draft: Path) -> None:
+        state, suite = _state(home.parent.name)
+        if name in state.names(name):
+            package = state.package(name)
+            state.unpack([package], draft, f"{name} {package.version} from {suite}")
+        else:
+            draft.mkdir()  # the archive has kept the kernel, but not its modules
+            print(f"vm: no modules for this kernel: {suite} has no {name}", file=sys.stderr)
+
+    try:
+        with places.locked("kernels"):
+            folder = places.entry(home.with_name(name), make)
+    except Problem as problem:
+        print(f"vm: no modules for this kernel: {problem}", file=sys.stderr)
+        return kernel
+    return replace(kernel, modules=_modules_in(folder))
 
 
 def _fetch(state: apt.Apt, suite: str, name: str, spec: Spec) -> Kernel:
@@ -176,10 +215,15 @@ def _find_in(suite: str, spec: Spec) -> Kernel | None:
 
 
 def get(spec: Spec) -> Kernel:
-    """The kernel that *spec* means, from the cache or the mirror.
+    """The kernel that *spec* means, with its modules, from the cache or the mirror.
 
-    Raises Problem when no suite has it, or no mirror can be reached.
+    Raises Problem when no suite has it, or no mirror can be reached. Modules that are not to be
+    had are no Problem.
     """
+    return _with_modules(_kernel(spec))
+
+
+def _kernel(spec: Spec) -> Kernel:
     cached = _cached(spec)
     exact = [path for _, path in cached if spec.version and f"-{spec.version}+" in path.name]
     if exact:
@@ -208,16 +252,17 @@ def get(spec: Spec) -> Kernel:
     raise Problem(f"no {what} to be had, give one with --kernel PATH: {'; '.join(reasons)}")
 
 
-def listed() -> Iterator[tuple[str, str]]:
-    """(specification, release) of every kernel in the cache."""
+def listed() -> Iterator[tuple[str, str, Path]]:
+    """(specification, release, folder) of every kernel in the cache."""
     for folder in sorted((places.cache() / "kernels").glob("*/*")):
         match = _PACKAGE.fullmatch(folder.name)
         suite = folder.parent.name
         if folder.name == UML:
-            yield f"debian:{suite}/{UML}", identify(folder / "linux.uml").release
+            yield f"debian:{suite}/{UML}", identify(folder / "linux.uml").release, folder
         elif match:
             flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
-            yield f"debian:{suite}{flavour}={match['version']}", match["version"]
+            spec = f"debian:{suite}{flavour}={match['version']}"
+            yield spec, match["version"], folder
 
 
 def obtainable(suite: str) -> list[str]:

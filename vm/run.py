@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from vm import artefacts, places, rootfs, runtime
+from vm import artefacts, modules, places, rootfs, runtime
 from vm.backends import Command, Machine, Qemu, Uml
 from vm.errors import Exit, Problem
 from vm.guest import Ending, Guest, Limits, drive
-from vm.kernels import Kernel, Kind
+from vm.kernels import Kernel
 from vm.records import Records
 from vm.verdict import Verdict, combine, judge
 
@@ -108,8 +108,9 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
     found = runtime.find()
     nonce = secrets.token_hex(8)
     what = order(found, options, nonce)
+    loaded = _modules(kernel)
     if options.dry_run:
-        return _dry_run(kernel, backend, options, what, found)
+        return _dry_run(kernel, backend, options, what, found, loaded)
     folder = options.output or places.new_run_folder()
     folder.mkdir(parents=True, exist_ok=True)
     label = backend.name if backend else "uml"
@@ -118,8 +119,10 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
     held: dict[int, list[str]] = {number: [] for number in numbers}
     with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
         scratch = Path(name)
+        if kernel.home is not None:
+            stack.enter_context(places.using(kernel.home))
         image = scratch / "initramfs.cpio"
-        rootfs.write(image, found, what)
+        rootfs.write(image, found, what, loaded)
         count = f"{options.guests} guests of " if options.guests > 1 else ""
         print(f"booting {count}{describe(kernel)} in {label} ...", flush=True)
         guests = []
@@ -168,6 +171,17 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
     return verdict.status
 
 
+def _modules(kernel: Kernel) -> dict[str, bytes]:
+    """The modules to load in the guest; a run can do without them."""
+    if kernel.modules is None:
+        return {}
+    try:
+        return modules.collect(kernel.modules)
+    except Problem as problem:
+        print(f"vm: no modules for this kernel: {problem}", file=sys.stderr)
+        return {}
+
+
 def _lines(log: Path) -> list[str]:
     return [line.rstrip() for line in log.read_text(errors="replace").splitlines()]
 
@@ -192,13 +206,14 @@ def _dry_run(
     options: Options,
     what: dict[str, object],
     found: runtime.Runtime,
+    loaded: dict[str, bytes],
 ) -> Exit:
     """Print the command; with --output the image is made there, so that the command works."""
     folder = options.output or Path("OUTPUT")
     image, report = folder / "initramfs.cpio", folder / "report.jsonl"
     if options.output is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        rootfs.write(image, found, what)
+        rootfs.write(image, found, what, loaded)
     if backend is not None:
         print(backend.command(kernel, image, str(report), options.machine))
     else:
@@ -248,15 +263,3 @@ def _phases(begin: float, records: Records, ending: Ending) -> dict[str, float]:
         phases[name] = round(at - last, 2)
         last = at
     return phases
-
-
-def require_kind(kernel: Kernel, backend: str) -> None:
-    """Raise Problem when the user's choice of backend does not fit the kernel."""
-    is_uml = kernel.kind is Kind.UML
-    if (backend == "uml") is not is_uml and backend != "auto":
-        fits = "uml" if is_uml else "qemu"
-        raise Problem(
-            f"{kernel.origin} is a {kernel.kind.value} kernel: it runs with --backend {fits},"
-            f" not {backend}",
-            Exit.USAGE,
-        )
