@@ -26,7 +26,7 @@ from typing import BinaryIO
 from vm import kconfig, places
 from vm.errors import Exit, Problem
 from vm.process import started
-from vm.tree import Tree
+from vm.tree import Tree, built
 
 _TARGETS = {"um": "linux", "x86": "bzImage"}
 #: For a source without a configuration; both architectures have one of this name.
@@ -191,6 +191,17 @@ def _say(
         )
 
 
+def _renew(tree: Tree, config: Path) -> None:
+    """Have the next make take its options from *config*, if those it last built with are others.
+
+    make itself compares times, and of one file: it knows nothing of a second configuration.
+    """
+    last = {name: value.strip('"') for name, value in built(tree).items()}
+    options = {k: v.strip('"') for k, v in kconfig.read(config).items() if v != "n"}
+    if options != last:
+        os.utime(config)
+
+
 def build(tree: Tree, debug: bool, log: Path) -> None:
     """Build the kernel in *tree*, with the debugging options if *debug*; make's output to *log*.
 
@@ -206,12 +217,10 @@ def build(tree: Tree, debug: bool, log: Path) -> None:
         print(f"building {target} in {tree.objects} (make's output: {log}) ...", flush=True)
         make = _Make(tree, file)
         config = _configure(tree, make, _fragments(tree, debug))
-        # make compares times, not contents, to see whether the configuration it last built with
-        # is out of date: ours must be newer now, and the developer's once we are done.
-        os.utime(config)
         try:
+            _renew(tree, config)
             make(target, config.name)
         finally:
             if tree.configured:
-                os.utime(tree.objects / ".config")
+                _renew(tree, tree.objects / ".config")
     print(f"built in {time.monotonic() - begin:.0f} s", flush=True)

@@ -78,8 +78,8 @@ def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:
     kernel = tree.kernel(found)
     if building is None and (lacking := tree.lacking(found)):
         print(
-            f"{found.objects}: built without {', '.join(lacking)}: cases that need one are skipped"
-            " (--build adds them)"
+            f"{found.objects}: built without {', '.join(lacking)}: cases may be skipped"
+            " (--build adds what they need)"
         )
     return kernel
 

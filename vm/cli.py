@@ -62,6 +62,8 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )
+    if arguments.debug_kernel and not arguments.build:
+        raise Problem("--debug-kernel needs --build", Exit.USAGE)
     status = Exit.OK
     for spec in arguments.kernel or [""]:
         begin, here, building = time.monotonic(), options, None
@@ -72,6 +74,8 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
             building = Building(folder / "build.log", arguments.debug_kernel, options.dry_run)
             here = options if options.dry_run else replace(options, output=folder)
         kernel, qemu = choose(spec, arguments.backend, building)
+        if building is not None:
+            begin = time.monotonic()  # how long that took has been said
         status = max(status, run(kernel, qemu, here, begin))
     return status
 

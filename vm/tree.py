@@ -102,13 +102,17 @@ def find(folder: Path, arch: str, debug: bool = False) -> Tree:
     return Tree(cached(folder, arch, debug), folder, arch)
 
 
+def built(tree: Tree) -> dict[str, str]:
+    """The options that make last built *tree* with, empty when it never did."""
+    # Not .config: that may have been edited since, and --build has one of its own.
+    path = tree.objects / "include/config/auto.conf"
+    return kconfig.read(path) if path.is_file() else {}
+
+
 def lacking(tree: Tree) -> list[str]:
     """The options for the cases that the kernel in *tree* was built without."""
-    # Not .config: it may have been edited since, and --build has one of its own.
-    built = tree.objects / "include/config/auto.conf"
-    if not built.is_file():
-        return []
-    return kconfig.missing(kconfig.read(built), kconfig.read(kconfig.CASES))
+    have = built(tree)
+    return kconfig.missing(have, kconfig.read(kconfig.CASES)) if have else []
 
 
 def kernel(tree: Tree) -> Kernel:

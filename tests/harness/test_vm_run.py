@@ -112,8 +112,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def launcher(tmp_path: Path, cache: Path) -> Launcher:
+def make_launcher(tmp_path: Path, cache: Path) -> Launcher:
+    """A launcher with the script for QEMU, and a kernel."""
     for name in ("bin", "tmp"):
         (tmp_path / name).mkdir()
     (tmp_path / "vmlinuz").write_bytes(bzimage())
@@ -132,6 +132,11 @@ def launcher(tmp_path: Path, cache: Path) -> Launcher:
             "STARTED": str(tmp_path / "started"),
         },
     )
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, cache: Path) -> Launcher:
+    return make_launcher(tmp_path, cache)
 
 
 @pytest.mark.parametrize(
