@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from vm import artefacts, modules, places, rootfs, runtime
 from vm.backends import Command, Machine, Qemu, Uml
+from vm.console import top_frames
 from vm.errors import Exit, Problem
 from vm.guest import Ending, Guest, Limits, drive
 from vm.kernels import Kernel
@@ -144,6 +146,7 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
     ]
     for one, lines, log in zip(verdicts, texts, logs, strict=True):
         _report(one, lines, log)
+        _trace(kernel, lines, log)
     verdict = combine(verdicts)
     phases = _phases(begin, guests[0].records, guests[0].ending)
     environment = next((g.records.environment for g in guests if g.records.environment), {})
@@ -157,6 +160,7 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
         "phases": phases,
         "environment": environment,
         "kernel_complaints": verdict.splats,
+        "top_frames": next((frames for lines in texts if (frames := top_frames(lines))), []),
     }
     artefacts.write(folder, verdict.cases, head, now.isoformat("T", "seconds"), verdict.lost)
     if options.verbose:
@@ -244,6 +248,17 @@ def _report(verdict: Verdict, log: list[str], path: Path) -> None:
         first = log.index(verdict.splats[0]) if verdict.splats else max(0, len(log) - _TAIL)
         print(f"\nconsole ({path}):")
         print("\n".join(f"  {line}" for line in log[first : first + _TAIL]))
+
+
+def _trace(kernel: Kernel, log: list[str], path: Path) -> None:
+    """Where in the kernel it was, and how to have the lines of its source."""
+    frames = top_frames(log)
+    if frames:
+        print("\nthe kernel was in " + "\n     called from ".join(frames))
+        if kernel.source is not None and kernel.home is not None:
+            script = kernel.source / "scripts/decode_stacktrace.sh"
+            words = shlex.join([str(script), str(kernel.home / "vmlinux"), "auto"])
+            print(f"as lines of the source: {words} < {shlex.quote(str(path))}")
 
 
 def _phases(begin: float, records: Records, ending: Ending) -> dict[str, float]:

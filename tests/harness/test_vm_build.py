@@ -18,7 +18,7 @@ import pytest
 from tests.harness.test_vm_kernels import bzimage
 from tests.harness.test_vm_run import Launcher, make_launcher
 from tests.harness.test_vm_tree import CONFIGS, a_source
-from vm import kconfig, places
+from vm import image, kconfig, places
 from vm.errors import Exit
 
 #: Plays make: a kconfig that has no option FUSE_FS and knows no dependencies, and a compiler.
@@ -258,6 +258,33 @@ def test_git_bisect_is_told_good_bad_or_skip(
     done = workshop.run(play, *words)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_crash_comes_with_the_command_that_decodes_it(workshop: Workshop) -> None:
+    workshop.configure()
+    done = workshop.run("panic")
+    tree, log = workshop.source, workshop.launcher.folder / "out/console.log"
+    command = f"{tree}/scripts/decode_stacktrace.sh {tree}/vmlinux auto < {log}"
+    assert f"as lines of the source: {command}\n" in done.stdout
+
+
+MODULE = b"\0depends=\0"
+
+
+def test_a_guest_is_given_the_modules_that_the_cases_need(workshop: Workshop) -> None:
+    workshop.configure()
+    (workshop.source / "modules.order").write_text("fs/overlay.o\nfs/other.o\n")
+    (workshop.source / "fs").mkdir()
+    for name in ("overlay", "other"):
+        (workshop.source / f"fs/{name}.ko").write_bytes(MODULE)
+    workshop.run()
+    workshop.run("pass", "--dry-run")
+    data = (workshop.launcher.folder / "out/initramfs.cpio").read_bytes()
+    members = {name: contents for name, _, contents in image.read(data)}
+    found = [name for name in members if name.endswith(".ko")]
+    assert found == ["vm/modules/overlay.ko"]
+    assert members[found[0]] == MODULE
+    assert json.loads(members["vm/order.json"])["modules"] == ["/vm/modules/overlay.ko"]
 
 
 def test_a_kernel_that_cannot_run_where_it_is_asked_to_is_not_built(workshop: Workshop) -> None:

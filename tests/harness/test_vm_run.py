@@ -63,6 +63,7 @@ else:
 if mode == "panic":
     stream.add("start", id="t.py::two", markers={{}})
     print("[    2.0] Kernel panic - not syncing: crash", flush=True)
+    print("Call Trace:\n copy_tree+0x1/0x2\n caller+0x3/0x4", flush=True)
 elif mode == "hang":
     stream.add("start", id="t.py::two", markers={{}})
 elif mode == "fail":
@@ -204,6 +205,15 @@ def test_the_artefacts_lie_in_the_folder_asked_for(launcher: Launcher) -> None:
     assert (summary["status"], summary["verdict"]) == (0, "3 passed")
     assert summary["environment"]["release"] == "7.9.1"
     assert "Linux version" in (out / "console.log").read_text()
+
+
+def test_a_crash_is_shown_with_the_top_of_its_stack(launcher: Launcher) -> None:
+    done = launcher.run("panic")
+    frames = ["copy_tree+0x1/0x2", "caller+0x3/0x4"]
+    assert f"the kernel was in {frames[0]}\n     called from {frames[1]}\n" in done.stdout
+    assert "decode_stacktrace" not in done.stdout  # an image on its own has no source
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    assert summary["top_frames"] == frames
 
 
 def test_without_a_folder_a_dated_one_is_made_and_named(launcher: Launcher) -> None:
