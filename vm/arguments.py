@@ -23,7 +23,8 @@ _BUILD = """--build:
   the sum lies beside it as .config.open_tree_ns. A source without a .config is built from
   x86_64_defconfig, for User-Mode Linux with --backend uml, in a folder of the cache ($KBUILD_OUTPUT
   where that is set). make compiles what has changed and nothing else, through ccache where it is
-  installed. $CC, $LLVM and the like are make's as ever.
+  installed; $CC, $LLVM and the like are make's as ever. What depends on an added option is compiled
+  again whenever you alternate with a make of your own: to avoid that, have it in your .config.
 
 bisection:
   With --build the exit status is 0, 1 or 125, so that in a kernel tree

@@ -71,10 +71,11 @@ def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:
     debug = building is not None and building.debug
     found = tree.find(folder, "um" if backend == "uml" else "x86", debug)
     _require_fit(found.arch == "um", backend, f"{found.objects} is configured for {found.arch}, a")
-    if building is not None and building.dry_run:
-        print(build.described(found))
-    elif building is not None:
-        build.build(found, debug, building.log)
+    if building is not None:
+        if building.dry_run:
+            print(build.described(found))
+        else:
+            build.build(found, debug, building.log)
     kernel = tree.kernel(found)
     if building is None and (lacking := tree.lacking(found)):
         print(

@@ -89,8 +89,9 @@ def choose(names: Iterable[str], spec: Spec) -> tuple[str, str] | None:
 
 
 def _names(state: apt.Apt) -> list[str]:
-    """Names of the packages that may be kernel images."""
-    return [name for prefix in _PREFIXES for name in state.names(prefix)]
+    """Names of the packages that may be kernel images; those for debuggers hold none."""
+    names = (name for prefix in _PREFIXES for name in state.names(prefix))
+    return [name for name in names if not name.endswith("-dbg")]
 
 
 def _site() -> str:
@@ -249,7 +250,10 @@ def _kernel(spec: Spec) -> Kernel:
     what = f"{spec.flavour} kernel{f' {spec.version}' if spec.version else ''}"
     if not (spec.suite or spec.version):
         what += f" of Linux {'.'.join(map(str, _LEAST))} or newer"
-    raise Problem(f"no {what} to be had, give one with --kernel PATH: {'; '.join(reasons)}")
+    raise Problem(
+        f"no {what} to be had, give one with --kernel PATH: {'; '.join(reasons)}"
+        " (python3 -m vm kernels SUITE lists what a suite has)"
+    )
 
 
 def listed() -> Iterator[tuple[str, str, Path]]:
@@ -275,4 +279,5 @@ def obtainable(suite: str) -> list[str]:
             flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
             key = version_key(match["version"])
             found.add((key, flavour, f"debian:{suite}{flavour}={match['version']}"))
-    return [text for _, _, text in sorted(found, reverse=True)]
+    uml = [f"debian:{suite}/{UML}"] if UML in state.names(UML) else []
+    return uml + [text for _, _, text in sorted(found, reverse=True)]

@@ -124,7 +124,7 @@ def kernel(tree: Tree) -> Kernel:
     else:
         what = tree.source if tree.ours else tree.objects
         raise Problem(
-            f"{what}: not built, no {_IMAGES[tree.arch][0]} there: run make, or give --build",
+            f"{what}: not built yet, no {_IMAGES[tree.arch][0]}: run make, or give --build",
             Exit.NOT_BOOTED,
         )
     release = tree.objects / "include/config/kernel.release"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,11 +81,24 @@ class Workshop:
     def configure(self, text: str = CONFIGS["x86"]) -> None:
         (self.source / ".config").write_text(text)
 
+    def _called(self, number: int) -> list[Any]:
+        lines = (self.launcher.folder / "calls").read_text().splitlines()
+        return [json.loads(line)[number] for line in lines]
+
     @property
     def calls(self) -> list[list[str]]:
-        """What make was asked for."""
-        lines = (self.launcher.folder / "calls").read_text().splitlines()
-        return [json.loads(line)[0] for line in lines]
+        """What make was asked for, each time."""
+        return self._called(0)
+
+    @property
+    def compilers(self) -> list[str]:
+        """Which program "gcc" was to make, each time."""
+        return self._called(1)
+
+    @property
+    def environments(self) -> list[dict[str, str]]:
+        """make's environment, each time."""
+        return self._called(2)
 
     def run(
         self, play: str = "pass", *words: str, make: str = "build"
@@ -200,6 +214,13 @@ def test_a_clean_source_is_built_in_the_cache_and_stays_clean(
     shutil.rmtree(output)
 
 
+def test_a_tree_built_in_place_is_not_built_elsewhere(workshop: Workshop) -> None:
+    workshop.configure()
+    workshop.launcher.environment["KBUILD_OUTPUT"] = "/elsewhere"
+    assert workshop.run().returncode == Exit.OK
+    assert {environment["KBUILD_OUTPUT"] for environment in workshop.environments} == {""}
+
+
 def test_an_output_folder_is_built_from_its_source(workshop: Workshop) -> None:
     output = workshop.launcher.folder / "objects"
     output.mkdir()
@@ -219,10 +240,8 @@ def test_the_compiler_is_ccache_where_there_is_one(workshop: Workshop) -> None:
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
     workshop.run()
-    lines = (workshop.launcher.folder / "calls").read_text().splitlines()
-    found = {json.loads(line)[1] for line in lines}
     # By its place in PATH, not by CC=: that would compile everything anew.
-    assert found == {str(workshop.launcher.folder / "bin/ccache")}
+    assert set(workshop.compilers) == {str(workshop.launcher.folder / "bin/ccache")}
     assert not any("CC=" in word for call in workshop.calls for word in call)
 
 

@@ -102,7 +102,9 @@ def test_modules_lie_in_the_tree_once_they_are_built(tmp_path: Path) -> None:
 def test_a_tree_that_is_not_built_says_what_to_do(tmp_path: Path, arch: str) -> None:
     folder = a_source(tmp_path / "linux")
     (folder / ".config").write_text(CONFIGS[arch])
-    with pytest.raises(Problem, match=r"not built, no .*: run make, or give --build$") as caught:
+    with pytest.raises(
+        Problem, match=r"not built yet, no .*: run make, or give --build$"
+    ) as caught:
         tree.kernel(tree.find(folder, arch))
     assert str(caught.value).startswith(str(folder))
     assert caught.value.status is Exit.NOT_BOOTED
