@@ -20,12 +20,6 @@ from vm.records import Records
 from vm.run import Options, boot_command, describe, order
 from vm.verdict import judge
 
-DESCRIPTION = """Boot a kernel in a guest and run the benchmark in it (python3 -m bench).
-
-  python3 -m vm bench                                 everything, on the newest packaged kernel
-  python3 -m vm bench --kernel ./linux -- --quick     words behind -- go to the benchmark
-"""
-
 
 @dataclass(frozen=True)
 class BenchOptions:
@@ -55,7 +49,7 @@ def run(kernel: Kernel, backend: Qemu | None, options: BenchOptions) -> Exit:
     }
     with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
         image = Path(name) / "initramfs.cpio"
-        rootfs.write(image, found, what)
+        rootfs.write(image, found, what, {})
         label = backend.name if backend else "uml"
         print(f"booting {describe(kernel)} in {label} ...", flush=True)
         command = partial(boot_command, kernel, backend, image, Path(name) / "uml", options.machine)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Searches a kernel's console for what the kernel says when something is wrong with it.
+"""Searches a kernel's console for what the kernel says when something is wrong with it, and where.
 
 Only the beginning of a message counts: a line such as "Spectre V2 : WARNING: ..." is advice, not
 a report. The texts are those of lib/bug.c, kernel/panic.c, kernel/hung_task.c, mm/kasan, lockdep.
@@ -8,7 +8,7 @@ a report. The texts are those of lib/bug.c, kernel/panic.c, kernel/hung_task.c, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 #: "[    1.234567] " or "[    1.234567][    T1] ".
 _STAMP = re.compile(r"^(?:<\d>)?(?:\[\s*\d+\.\d+\]\s?(?:\[\s*[TC]\d+\]\s?)?)?")
@@ -22,6 +22,19 @@ _SPLAT = re.compile(
     | (?:possible\ circular|possible\ irq|inconsistent)\ .*(?:lock|detected)
     )"""
 )
+#: "RIP: 0010:function+0x1/0x2"; what ran in user space has no function there.
+_RIP = re.compile(r"RIP: [0-9a-f]+:([\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+)")
+#: " function+0x1/0x2", after an address where User-Mode Linux writes it.
+_FRAME = re.compile(r"\s+(?:\[<[0-9a-f]+>\] )?(\? )?(([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+)")
+_IN_TRACE = re.compile(r"\s*</?(?:TASK|IRQ|NMI|SOFTIRQ)>\s*$")
+#: Functions that only report; the one at fault called them.
+_REPORTING = re.compile(
+    r"dump_stack|show_(?:stack|trace)|v?panic$|_printk$|__warn|warn_slowpath|report_bug|handle_bug"
+    r"|die$|__die|oops_|exc_|asm_exc_|print_|kasan_|__asan_|check_noncircular|__lock_acquire"
+    r"|lock_acquire|__?might_|lockdep_|ubsan_|__ubsan_|bad_area|page_fault_oops"
+)
+#: Frames that are shown, and how far apart a report, its RIP and its trace can be.
+_TOP, _NEAR = 5, 80
 
 
 def message(line: str) -> str:
@@ -40,3 +53,29 @@ def panicked(lines: Iterable[str]) -> str:
         if message(line).startswith("Kernel panic"):
             return message(line)
     return ""
+
+
+def top_frames(lines: Sequence[str]) -> list[str]:
+    """The functions on top of the stack when the kernel first complained, innermost first.
+
+    As "function+0x1/0x2". Empty when it did not complain, or printed no stack.
+    """
+    texts = [message(line) for line in lines]
+    first = next((n for n, text in enumerate(texts) if _SPLAT.match(text)), None)
+    if first is None:
+        return []
+    # User-Mode Linux prints the registers before it says what has happened.
+    near = texts[max(0, first - _NEAR // 4) : first + _NEAR]
+    trace = next((n for n, text in enumerate(near) if text.startswith("Call Trace:")), len(near))
+    found = [match[1] for text in near[:trace] if (match := _RIP.match(text))][-1:]
+    for text in near[trace + 1 :]:
+        match = _FRAME.match(text)
+        if match is None:
+            if _IN_TRACE.match(text):
+                continue
+            break
+        guess, frame, function = match.groups()
+        # Where a call does not return, as panic()'s, the address after it is the next function's.
+        if not guess and "+0x0/" not in frame and not _REPORTING.match(function):
+            found.append(frame)
+    return list(dict.fromkeys(found))[:_TOP]

@@ -22,8 +22,27 @@ class Exit(IntEnum):
     #: Nothing was tested: the kernel lacks the feature, or no case was selected.
     NOTHING = 4
     RUN_LIMIT = 124
+    #: The kernel could not be built or booted.
     NOT_BOOTED = 125
     INTERRUPTED = 130
+
+
+def for_bisect(status: int) -> Exit:
+    """*status* as it is to be when the kernel was built for this run.
+
+    `git bisect run` takes every status from 1 to 127 but 125 for "this commit is bad", and would
+    blame a commit for a full disk, a mistyped option or a kernel without the feature: what is no
+    verdict on the kernel is "skip". A guest that hangs until the run limit is one: a case that
+    merely takes long is ended by pytest's own, much shorter, limit. An interruption stays above
+    127, which ends the bisection: whoever interrupts does not ask for the next commit.
+    """
+    match status:
+        case Exit.OK | Exit.INTERRUPTED:
+            return Exit(status)
+        case Exit.FAILED | Exit.RUN_LIMIT:
+            return Exit.FAILED
+        case _:
+            return Exit.NOT_BOOTED
 
 
 class Problem(Exception):

@@ -40,6 +40,12 @@ class Kernel:
     #: For a User-Mode Linux with a C library of its own: the folder and the environment it needs.
     folder: Path | None = None
     loader_environment: tuple[tuple[str, str], ...] = ()
+    #: Where its modules lie, None when there are none to be had.
+    modules: Path | None = None
+    #: The unpacked package or build tree that it lies in, None for an image on its own.
+    home: Path | None = None
+    #: What it was built from, None when *home* is no build tree or the source is gone.
+    source: Path | None = None
 
 
 def _bzimage(path: Path, data: mmap.mmap) -> str:
@@ -89,7 +95,7 @@ def identify(path: Path, origin: str = "") -> Kernel:
     """The kernel in the file *path*. Raises Problem, with the reason, when there is none."""
     origin = origin or str(path)
     if path.is_dir():
-        raise Problem(f"{path}: a folder; give the image in it (arch/x86/boot/bzImage, vmlinux)")
+        raise Problem(f"{path}: a folder, no kernel")
     try:
         with path.open("rb") as file:
             if not path.stat().st_size:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import apt, elfpatch, places
@@ -89,8 +89,9 @@ def choose(names: Iterable[str], spec: Spec) -> tuple[str, str] | None:
 
 
 def _names(state: apt.Apt) -> list[str]:
-    """Names of the packages that may be kernel images."""
-    return [name for prefix in _PREFIXES for name in state.names(prefix)]
+    """Names of the packages that may be kernel images; those for debuggers hold none."""
+    names = (name for prefix in _PREFIXES for name in state.names(prefix))
+    return [name for name in names if not name.endswith("-dbg")]
 
 
 def _site() -> str:
@@ -142,15 +143,54 @@ def _cached(spec: Spec) -> list[tuple[tuple[int, ...], Path]]:
 
 def _image(folder: Path, spec: Spec) -> Kernel:
     """The kernel in an unpacked package."""
-    origin = f"debian {folder.parent.name}, {spec.flavour}"
-    if spec.flavour == UML:
-        kernel = identify(folder / "linux.uml", origin)
-        return elfpatch.with_loader(kernel, folder)
     # Up to 7.1 the image lay in /boot.
-    for pattern in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz"):
+    patterns = ("linux.uml", "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz")
+    path = next((path for pattern in patterns for path in folder.glob(pattern)), None)
+    if path is None:
+        raise Problem(f"{folder}: no kernel in this package; remove the folder to fetch it again")
+    kernel = identify(path, f"debian {folder.parent.name}, {spec.flavour}")
+    kernel = replace(kernel, home=folder, modules=_modules_in(folder))
+    return elfpatch.with_loader(kernel, folder) if spec.flavour == UML else kernel
+
+
+def _modules_in(folder: Path) -> Path | None:
+    """Where the modules of an unpacked package lie, None when it has none."""
+    for pattern in ("usr/lib/uml/modules/*", "usr/lib/modules/*", "lib/modules/*"):
         for path in folder.glob(pattern):
-            return identify(path, origin)
-    raise Problem(f"{folder}: no kernel in this package; remove the folder to fetch it again")
+            if (path / "kernel").is_dir():
+                return path
+    return None
+
+
+def modules_folder(home: Path) -> Path:
+    """Where the modules that go with the unpacked package *home* are kept."""
+    name = home.name.replace("-unsigned", "").replace("linux-binary-", "linux-modules-")
+    return home.with_name(name)
+
+
+def _with_modules(kernel: Kernel) -> Kernel:
+    """*kernel* with its modules, which from 7.0 on come in a package of their own."""
+    home = kernel.home
+    if kernel.modules is not None or home is None or not home.name.startswith("linux-binary-"):
+        return kernel
+    name = modules_folder(home).name
+
+    def make(draft: Path) -> None:
+        state, suite = _state(home.parent.name)
+        if name in state.names(name):
+            package = state.package(name)
+            state.unpack([package], draft, f"{name} {package.version} from {suite}")
+        else:
+            draft.mkdir()  # the archive has kept the kernel, but not its modules
+            print(f"vm: no modules for this kernel: {suite} has no {name}", file=sys.stderr)
+
+    try:
+        with places.locked("kernels"):
+            folder = places.entry(home.with_name(name), make)
+    except Problem as problem:
+        print(f"vm: no modules for this kernel: {problem}", file=sys.stderr)
+        return kernel
+    return replace(kernel, modules=_modules_in(folder))
 
 
 def _fetch(state: apt.Apt, suite: str, name: str, spec: Spec) -> Kernel:
@@ -176,10 +216,15 @@ def _find_in(suite: str, spec: Spec) -> Kernel | None:
 
 
 def get(spec: Spec) -> Kernel:
-    """The kernel that *spec* means, from the cache or the mirror.
+    """The kernel that *spec* means, with its modules, from the cache or the mirror.
 
-    Raises Problem when no suite has it, or no mirror can be reached.
+    Raises Problem when no suite has it, or no mirror can be reached. Modules that are not to be
+    had are no Problem.
     """
+    return _with_modules(_kernel(spec))
+
+
+def _kernel(spec: Spec) -> Kernel:
     cached = _cached(spec)
     exact = [path for _, path in cached if spec.version and f"-{spec.version}+" in path.name]
     if exact:
@@ -205,19 +250,23 @@ def get(spec: Spec) -> Kernel:
     what = f"{spec.flavour} kernel{f' {spec.version}' if spec.version else ''}"
     if not (spec.suite or spec.version):
         what += f" of Linux {'.'.join(map(str, _LEAST))} or newer"
-    raise Problem(f"no {what} to be had, give one with --kernel PATH: {'; '.join(reasons)}")
+    raise Problem(
+        f"no {what} to be had, give one with --kernel PATH: {'; '.join(reasons)}"
+        " (python3 -m vm kernels SUITE lists what a suite has)"
+    )
 
 
-def listed() -> Iterator[tuple[str, str]]:
-    """(specification, release) of every kernel in the cache."""
+def listed() -> Iterator[tuple[str, str, Path]]:
+    """(specification, release, folder) of every kernel in the cache."""
     for folder in sorted((places.cache() / "kernels").glob("*/*")):
         match = _PACKAGE.fullmatch(folder.name)
         suite = folder.parent.name
         if folder.name == UML:
-            yield f"debian:{suite}/{UML}", identify(folder / "linux.uml").release
+            yield f"debian:{suite}/{UML}", identify(folder / "linux.uml").release, folder
         elif match:
             flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
-            yield f"debian:{suite}{flavour}={match['version']}", match["version"]
+            spec = f"debian:{suite}{flavour}={match['version']}"
+            yield spec, match["version"], folder
 
 
 def obtainable(suite: str) -> list[str]:
@@ -230,4 +279,5 @@ def obtainable(suite: str) -> list[str]:
             flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
             key = version_key(match["version"])
             found.add((key, flavour, f"debian:{suite}{flavour}={match['version']}"))
-    return [text for _, _, text in sorted(found, reverse=True)]
+    uml = [f"debian:{suite}/{UML}"] if UML in state.names(UML) else []
+    return uml + [text for _, _, text in sorted(found, reverse=True)]

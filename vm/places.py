@@ -57,6 +57,53 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def using(folder: Path) -> Iterator[None]:
+    """Hold the folder of a kernel, as others may too: nobody builds in it or removes it meanwhile.
+
+    Its time says from then on when it was last used.
+    """
+    with _held(folder, fcntl.LOCK_SH):
+        with suppress(OSError):  # another user's
+            os.utime(folder)
+        yield
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Hold the folder of a kernel alone, once nobody uses it any more."""
+    with idle(folder) as at_once:
+        if at_once:
+            yield
+            return
+    print(f"waiting for another run that uses {folder} ...", flush=True)
+    with _held(folder, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def idle(folder: Path) -> Iterator[bool]:
+    """Hold the folder of a kernel alone if nobody uses it now; whether that is so."""
+    with _held(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+        yield held
+
+
+@contextmanager
+def _held(folder: Path, how: int) -> Iterator[bool]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        held = True
+        try:
+            fcntl.flock(fd, how)
+        except BlockingIOError:
+            held = False
+        except OSError:
+            pass  # a network file system without such locks
+        yield held
+    finally:
+        os.close(fd)
+
+
 def entry(path: Path, make: Callable[[Path], None]) -> Path:
     """The cache entry *path*; when absent *make* fills it, as a folder or file of another name."""
     if path.exists():

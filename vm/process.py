@@ -36,6 +36,7 @@ def started(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     processor: int | None = None,
+    stderr: int = subprocess.PIPE,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running program with its output in pipes and nothing on its input.
 
@@ -47,7 +48,7 @@ def started(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             pass_fds=pass_fds,
             env={**os.environ, **(environment or {})},
             cwd=folder,

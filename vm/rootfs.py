@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +29,7 @@ from vm.runtime import Runtime
 GUEST = "/vm"
 SITE = f"{GUEST}/site"
 PROJECT = f"{GUEST}/project"
+MODULES = f"{GUEST}/modules"
 #: Standard library that no case and no part of pytest needs: tests, GUIs, installers, databases.
 _NO_PACKAGES = frozenset(
     (
@@ -245,14 +246,20 @@ def project(runtime: Runtime) -> Path:
     return path
 
 
-def write(image: Path, runtime: Runtime, order: dict[str, object]) -> None:
-    """Write the image of one run: the base, the checkout's cases, the *order* for init."""
+def write(
+    image: Path, runtime: Runtime, order: dict[str, object], modules: Mapping[str, bytes]
+) -> None:
+    """Write the image of one run: the base, the checkout's cases, the *order* for init, and the
+    kernel's *modules* in the order to load them."""
     with image.open("wb") as stream:
         for part in (base(runtime), project(runtime)):
             with part.open("rb") as source:
                 shutil.copyfileobj(source, stream, 1 << 20)
         archive = Archive(stream)
-        archive.file(f"{GUEST}/order.json", json.dumps(order).encode())
+        files = {f"{MODULES}/{name}.ko": data for name, data in modules.items()}
+        for name, data in files.items():
+            archive.file(name, data)
+        archive.file(f"{GUEST}/order.json", json.dumps({**order, "modules": [*files]}).encode())
         # The last member: init looks for it to see that all before it was unpacked.
         archive.file(f"{GUEST}/complete", b"")
         archive.close()

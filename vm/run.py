@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 import sys
 import tempfile
@@ -16,11 +17,12 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from vm import artefacts, places, rootfs, runtime
+from vm import artefacts, modules, places, rootfs, runtime
 from vm.backends import Command, Machine, Qemu, Uml
+from vm.console import top_frames
 from vm.errors import Exit, Problem
 from vm.guest import Ending, Guest, Limits, drive
-from vm.kernels import Kernel, Kind
+from vm.kernels import Kernel
 from vm.records import Records
 from vm.verdict import Verdict, combine, judge
 
@@ -109,8 +111,9 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
     found = runtime.find("model" if "--stress" in " ".join(options.pytest) else "")
     nonce = secrets.token_hex(8)
     what = order(found, options, nonce)
+    loaded = _modules(kernel)
     if options.dry_run:
-        return _dry_run(kernel, backend, options, what, found)
+        return _dry_run(kernel, backend, options, what, found, loaded)
     folder = options.output or places.new_run_folder()
     folder.mkdir(parents=True, exist_ok=True)
     label = backend.name if backend else "uml"
@@ -119,8 +122,10 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
     held: dict[int, list[str]] = {number: [] for number in numbers}
     with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
         scratch = Path(name)
+        if kernel.home is not None:
+            stack.enter_context(places.using(kernel.home))
         image = scratch / "initramfs.cpio"
-        rootfs.write(image, found, what)
+        rootfs.write(image, found, what, loaded)
         count = f"{options.guests} guests of " if options.guests > 1 else ""
         print(f"booting {count}{describe(kernel)} in {label} ...", flush=True)
         guests = []
@@ -144,6 +149,7 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
     ]
     for one, lines, log in zip(verdicts, texts, logs, strict=True):
         _report(one, lines, log)
+        _trace(kernel, lines, log)
     verdict = combine(verdicts)
     phases = _phases(begin, guests[0].records, guests[0].ending)
     environment = next((g.records.environment for g in guests if g.records.environment), {})
@@ -159,6 +165,7 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
         "phases": phases,
         "environment": environment,
         "kernel_complaints": verdict.splats,
+        "top_frames": next((frames for lines in texts if (frames := top_frames(lines))), []),
     }
     artefacts.write(folder, verdict.cases, head)
     if options.verbose:
@@ -171,6 +178,17 @@ def run(kernel: Kernel, backend: Qemu | None, options: Options, begin: float) ->
         flush=True,
     )
     return verdict.status
+
+
+def _modules(kernel: Kernel) -> dict[str, bytes]:
+    """The modules to load in the guest; a run can do without them."""
+    if kernel.modules is None:
+        return {}
+    try:
+        return modules.collect(kernel.modules)
+    except Problem as problem:
+        print(f"vm: no modules for this kernel: {problem}", file=sys.stderr)
+        return {}
 
 
 def _lines(log: Path) -> list[str]:
@@ -198,13 +216,14 @@ def _dry_run(
     options: Options,
     what: dict[str, object],
     found: runtime.Runtime,
+    loaded: dict[str, bytes],
 ) -> Exit:
     """Print the command; with --output the image is made there, so that the command works."""
     folder = options.output or Path("OUTPUT")
     image, report = folder / "initramfs.cpio", folder / "report.jsonl"
     if options.output is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        rootfs.write(image, found, what)
+        rootfs.write(image, found, what, loaded)
     if backend is not None:
         print(backend.command(kernel, image, str(report), options.machine))
     else:
@@ -234,6 +253,17 @@ def _report(verdict: Verdict, log: list[str], path: Path) -> None:
         print("\n".join(f"  {line}" for line in log[first : first + _TAIL]))
 
 
+def _trace(kernel: Kernel, log: list[str], path: Path) -> None:
+    """Where in the kernel it was, and how to have the lines of its source."""
+    frames = top_frames(log)
+    if frames:
+        print("\nthe kernel was in " + "\n     called from ".join(frames))
+        if kernel.source is not None and kernel.home is not None:
+            script = kernel.source / "scripts/decode_stacktrace.sh"
+            words = shlex.join([str(script), str(kernel.home / "vmlinux"), "auto"])
+            print(f"as lines of the source: {words} < {shlex.quote(str(path))}")
+
+
 def _phases(begin: float, records: Records, ending: Ending) -> dict[str, float]:
     """Seconds per phase of the run, as far as it came."""
     marks = [("host set-up", ending.times["start"])]
@@ -251,15 +281,3 @@ def _phases(begin: float, records: Records, ending: Ending) -> dict[str, float]:
         phases[name] = round(at - last, 2)
         last = at
     return phases
-
-
-def require_kind(kernel: Kernel, backend: str) -> None:
-    """Raise Problem when the user's choice of backend does not fit the kernel."""
-    is_uml = kernel.kind is Kind.UML
-    if (backend == "uml") is not is_uml and backend != "auto":
-        fits = "uml" if is_uml else "qemu"
-        raise Problem(
-            f"{kernel.origin} is a {kernel.kind.value} kernel: it runs with --backend {fits},"
-            f" not {backend}",
-            Exit.USAGE,
-        )

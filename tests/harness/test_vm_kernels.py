@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,86 @@ def test_without_a_mirror_the_cache_serves(offline: Path, text: str, name: str) 
 def test_without_a_mirror_and_a_kernel_one_line_says_so(offline: Path) -> None:
     with pytest.raises(Problem, match=r"^no cloud-amd64 kernel 7\.9 .*--kernel PATH: E: Could not"):
         packages.get(packages.parse("debian:stable=7.9"))
+
+
+class Archive:
+    """Plays the suite "stable", with these packages."""
+
+    def __init__(self, *packages: str) -> None:
+        self._packages = packages
+        self.asked = 0
+
+    def state(self, suite: str) -> tuple[Archive, str]:
+        self.asked += 1
+        return self, suite
+
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self._packages if name.startswith(prefix)]
+
+    def package(self, name: str) -> apt.Package:
+        return apt.Package(name, "1", 7)
+
+    def unpack(self, wanted: Sequence[apt.Package], folder: Path, what: str) -> None:
+        (folder / "usr/lib/modules/7/kernel").mkdir(parents=True)
+
+
+EXACT = packages.parse("debian:stable=7.2.12")
+MODULES = "linux-modules-7.2.12+deb13-cloud-amd64"
+
+
+def test_modules_come_from_a_package_of_their_own_and_once(
+    offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(MODULES)
+    monkeypatch.setattr(packages, "_state", archive.state)
+    folder = offline / f"stable/{MODULES}/usr/lib/modules/7"
+    for _ in range(2):
+        kernel = packages.get(EXACT)
+        assert (kernel.modules, kernel.home) == (folder, kernel.path.parents[1])
+    assert archive.asked == 1
+
+
+def test_modules_that_the_archive_has_no_more_are_not_asked_for_again(
+    offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = Archive(f"{MODULES}-dbg")
+    monkeypatch.setattr(packages, "_state", archive.state)
+    assert [packages.get(EXACT).modules for _ in range(2)] == [None, None]
+    assert archive.asked == 1
+    assert capsys.readouterr().err == f"vm: no modules for this kernel: stable has no {MODULES}\n"
+
+
+def test_a_kernel_whose_modules_cannot_be_fetched_is_there_all_the_same(
+    offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(suite: str) -> None:
+        raise apt.Unreachable("E: Could not connect")
+
+    monkeypatch.setattr(packages, "_state", unreachable)
+    assert packages.get(EXACT).modules is None
+    assert capsys.readouterr().err == "vm: no modules for this kernel: E: Could not connect\n"
+    assert not (offline / f"stable/{MODULES}").exists()
+
+
+def test_older_packages_carry_their_modules(offline: Path) -> None:
+    home = offline / "stable/linux-image-6.12.1+deb13-cloud-amd64"
+    (home / "usr/lib/modules/6/kernel").mkdir(parents=True)
+    (home / "boot").mkdir()
+    (home / "boot/vmlinuz-6.12.1").write_bytes(bzimage())
+    kernel = packages.get(packages.parse("debian:stable=6.12.1"))
+    assert kernel.modules == home / "usr/lib/modules/6"
+
+
+def test_what_a_suite_has_is_listed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [*NAMES, "linux-image-amd64", packages.UML, f"{packages.UML}-doc"]
+    monkeypatch.setattr(packages, "_state", Archive(*names).state)
+    assert packages.obtainable("stable") == [
+        "debian:stable/user-mode-linux",
+        "debian:stable/rt-amd64=7.3.4",
+        "debian:stable=7.2.12",
+        "debian:stable=7.2.9",
+        "debian:stable=7.0.13",
+    ]
 
 
 def test_the_loader_is_replaced_in_place() -> None:

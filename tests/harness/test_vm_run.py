@@ -65,6 +65,7 @@ else:
 if mode == "panic":
     stream.add("start", id="t.py::two", markers={{}})
     print("[    2.0] Kernel panic - not syncing: crash", flush=True)
+    print("Call Trace:\n copy_tree+0x1/0x2\n caller+0x3/0x4", flush=True)
 elif mode == "hang":
     stream.add("start", id="t.py::two", markers={{}})
 elif mode == "fail":
@@ -114,8 +115,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def launcher(tmp_path: Path, cache: Path) -> Launcher:
+def make_launcher(tmp_path: Path, cache: Path) -> Launcher:
+    """A launcher with the script for QEMU, and a kernel."""
     for name in ("bin", "tmp"):
         (tmp_path / name).mkdir()
     (tmp_path / "vmlinuz").write_bytes(bzimage())
@@ -134,6 +135,11 @@ def launcher(tmp_path: Path, cache: Path) -> Launcher:
             "STARTED": str(tmp_path / "started"),
         },
     )
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, cache: Path) -> Launcher:
+    return make_launcher(tmp_path, cache)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +242,15 @@ def test_every_field_of_the_summary_is_documented_and_there(launcher: Launcher) 
     assert set(documented) == set(found)
     for name, kind in documented.items():
         assert isinstance(found[name], KINDS[kind]), name
+
+
+def test_a_crash_is_shown_with_the_top_of_its_stack(launcher: Launcher) -> None:
+    done = launcher.run("panic")
+    frames = ["copy_tree+0x1/0x2", "caller+0x3/0x4"]
+    assert f"the kernel was in {frames[0]}\n     called from {frames[1]}\n" in done.stdout
+    assert "decode_stacktrace" not in done.stdout  # an image on its own has no source
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    assert summary["top_frames"] == frames
 
 
 def test_without_a_folder_a_dated_one_is_made_and_named(launcher: Launcher) -> None:

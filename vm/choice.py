@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From what the command line names to a kernel, built when asked, and what it is to boot in."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from vm import build, host, packages, qemu, tree
+from vm.backends import Qemu
+from vm.errors import Exit, Problem
+from vm.kernels import Kernel, Kind, identify
+
+
+@dataclass(frozen=True)
+class Building:
+    """What --build asks for."""
+
+    #: File for make's output.
+    log: Path
+    #: With the debugging options.
+    debug: bool = False
+    #: Only print the command.
+    dry_run: bool = False
+
+
+def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, Qemu | None]:
+    """The kernel that *text* names (empty: the default), and the QEMU to boot it in; None in the
+    place of a QEMU stands for User-Mode Linux.
+
+    Raises Problem when there is no such kernel, or *backend* does not fit it.
+    """
+    path = Path(text).expanduser()
+    if building is not None and not (text and path.is_dir()):
+        raise Problem(
+            f"--build: {text or 'no --kernel given'}: give a build tree (--kernel DIR)", Exit.USAGE
+        )
+    if not text:
+        return _default(backend)
+    if packages.is_spec(text):
+        kernel = packages.get(packages.parse(text))
+    elif text == host.NAME:
+        kernel = host.kernel()
+    elif path.is_dir():
+        kernel = _of_tree(path, backend, building)
+    else:
+        kernel = identify(path)
+    _require_fit(kernel.kind is Kind.UML, backend, f"{kernel.origin} is a {kernel.kind.value}")
+    if kernel.kind is Kind.UML:
+        return kernel, None
+    return kernel, qemu.accelerated(qemu.find(), kernel)
+
+
+def _default(backend: str) -> tuple[Kernel, Qemu | None]:
+    """The newest packaged kernel that has the feature, as User-Mode Linux where QEMU fails."""
+    if backend != "uml":
+        try:
+            program = qemu.find()
+        except Problem as problem:
+            if backend == "qemu":
+                raise
+            print(f"User-Mode Linux instead of QEMU: {problem}", file=sys.stderr)
+        else:
+            kernel = packages.get(packages.Spec())
+            return kernel, qemu.accelerated(program, kernel)
+    return packages.get(packages.Spec(flavour=packages.UML)), None
+
+
+def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:
+    debug = building is not None and building.debug
+    found = tree.find(folder, "um" if backend == "uml" else "x86", debug)
+    _require_fit(found.arch == "um", backend, f"{found.objects} is configured for {found.arch}, a")
+    if building is not None:
+        if building.dry_run:
+            print(build.described(found))
+        else:
+            build.build(found, debug, building.log)
+    kernel = tree.kernel(found)
+    if building is None and (lacking := tree.lacking(found)):
+        print(
+            f"{found.objects}: built without {', '.join(lacking)}: cases may be skipped"
+            " (--build adds what they need)"
+        )
+    return kernel
+
+
+def _require_fit(is_uml: bool, backend: str, what: str) -> None:
+    """Raise Problem when the user's choice of backend does not fit the kernel, *what* in words."""
+    if backend != "auto" and (backend == "uml") is not is_uml:
+        fits = "uml" if is_uml else "qemu"
+        raise Problem(f"{what} kernel: it runs with --backend {fits}, not {backend}", Exit.USAGE)
