@@ -121,7 +121,7 @@ class _Run:
             os.close(read_end)
             run(self._item, write_end)
 
-        nursed = facts.pid_namespace and not facts.user_namespace
+        nursed = facts.pid_namespace and facts.pid_return
         if nursed:
             # Before there is a pipe, which a nursery would hold open.
             self._nurseries.prepare(self._item, run)
