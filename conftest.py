@@ -7,6 +7,7 @@ from __future__ import annotations
 pytest_plugins = [
     "pytester",
     "tests.utils.isolation",
+    "tests.utils.kernel_watch",
     "tests.utils.requirements",
     "tests.utils.stress",
     "tests.utils.terminal_plugin",
