@@ -8,6 +8,7 @@ pytest_plugins = [
     "pytester",
     "tests.utils.isolation",
     "tests.utils.kernel_watch",
+    "tests.utils.leak_watch",
     "tests.utils.requirements",
     "tests.utils.stress",
     "tests.utils.terminal_plugin",
