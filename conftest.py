@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.utils.isolation",
     "tests.utils.kernel_watch",
     "tests.utils.leak_watch",
+    "tests.utils.nothing_ran",
     "tests.utils.requirements",
     "tests.utils.stress",
     "tests.utils.terminal_plugin",
