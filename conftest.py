@@ -7,6 +7,9 @@ from __future__ import annotations
 pytest_plugins = [
     "pytester",
     "tests.utils.isolation",
+    "tests.utils.kernel_watch",
+    "tests.utils.leak_watch",
+    "tests.utils.nothing_ran",
     "tests.utils.requirements",
     "tests.utils.stress",
     "tests.utils.terminal_plugin",

@@ -28,6 +28,7 @@ def summary(cases: Sequence[Case], head: Mapping[str, Any]) -> str:
             "rules": case.markers.get("rule", []),
             "upstream": case.markers.get("upstream", []),
             "fixed_by": case.markers.get("fixed_by", []),
+            "kernel_complaints": case.complaints,
         }
         for case in cases
     ]

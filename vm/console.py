@@ -1,27 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Searches a kernel's console for what the kernel says when something is wrong with it, and where.
-
-Only the beginning of a message counts: a line such as "Spectre V2 : WARNING: ..." is advice, not
-a report. The texts are those of lib/bug.c, kernel/panic.c, kernel/hung_task.c, mm/kasan, lockdep.
-"""
+"""Reads a kernel's console: messages behind their time stamps, complaints, where in the kernel it
+was, the panic."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
+from tests.utils.complaints import is_complaint
+
 #: "[    1.234567] " or "[    1.234567][    T1] ".
 _STAMP = re.compile(r"^(?:<\d>)?(?:\[\s*\d+\.\d+\]\s?(?:\[\s*[TC]\d+\]\s?)?)?")
-_SPLAT = re.compile(
-    r"""(?x)^(?:rcu:\ |watchdog:\ |Internal\ error:\ )?(?:
-    Kernel\ panic | Oops\b | (?:.*:\ )?Oops:\ \d | BUG\b | WARNING:
-    | INFO:\ task\ .*\ blocked | INFO:\ rcu_\S+\ .*(?:detected|stall) | INFO:\ possible\ recursive
-    | INFO:\ trying\ to\ register\ non-static | INFO:\ lockdep\ is\ turned\ off
-    | =*\[?\ BUG: | general\ protection\ fault | UBSAN: | kernel\ BUG\ at | kmemleak:\ \d+\ new
-    | refcount_t: | (?:list_add|list_del)\ corruption
-    | (?:possible\ circular|possible\ irq|inconsistent)\ .*(?:lock|detected)
-    )"""
-)
 #: "RIP: 0010:function+0x1/0x2"; what ran in user space has no function there.
 _RIP = re.compile(r"RIP: [0-9a-f]+:([\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+)")
 #: " function+0x1/0x2", after an address where User-Mode Linux writes it.
@@ -44,7 +33,7 @@ def message(line: str) -> str:
 
 def splats(lines: Iterable[str]) -> list[str]:
     """The lines that report a fault of the kernel."""
-    return [line for line in lines if _SPLAT.match(message(line))]
+    return [line for line in lines if is_complaint(message(line))]
 
 
 def panicked(lines: Iterable[str]) -> str:
@@ -61,7 +50,7 @@ def top_frames(lines: Sequence[str]) -> list[str]:
     As "function+0x1/0x2". Empty when it did not complain, or printed no stack.
     """
     texts = [message(line) for line in lines]
-    first = next((n for n, text in enumerate(texts) if _SPLAT.match(text)), None)
+    first = next((n for n, text in enumerate(texts) if is_complaint(text)), None)
     if first is None:
         return []
     # User-Mode Linux prints the registers before it says what has happened.

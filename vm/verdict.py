@@ -32,7 +32,7 @@ class Verdict:
     cases: list[Case]
     #: Why the run did not come to its end, empty when it did.
     lost: str = ""
-    #: Console lines that report a fault of the kernel.
+    #: Console lines that report a fault of the kernel, those excepted that a case tells of.
     splats: list[str] = field(default_factory=list)
     #: Why pytest itself ended before it had run every case, empty when it did not.
     stopped: str = ""
@@ -84,7 +84,7 @@ def judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
 
 
 def _judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
-    splats = console.splats(log)
+    splats = _untold(console.splats(log), records.cases)
     if "hello" not in records.first:
         return _not_booted(ending, log, splats)
     if records.status is None:
@@ -107,6 +107,19 @@ def _judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
         why = f"{records.lost} messages of the guest were lost"
         return Verdict(Exit.FAILED, f"{text}, but {why}", _unfinished(records, why), why)
     return Verdict(Exit.OK, text, cases)
+
+
+def _untold(splats: Sequence[str], cases: Sequence[Case]) -> list[str]:
+    """The lines of *splats* that no case was failed for."""
+    told = Counter(message for case in cases for message in case.complaints)
+    left = []
+    for line in splats:
+        message = console.message(line)
+        if told[message]:
+            told[message] -= 1
+        else:
+            left.append(line)
+    return left
 
 
 #: Of several guests the first of these that one ended with is the run's.

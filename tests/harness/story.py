@@ -19,6 +19,7 @@ import pytest
 
 import conftest
 from tests.harness.conftest import ROOT
+from tests.harness.kernel import stand_in
 from tests.harness.test_ktap_plugin import results as tap_results
 from vm import artefacts
 from vm.guest import Ending, Stop
@@ -68,6 +69,7 @@ def run(folder: Path, source: str, *options: str, **modules: str) -> Session:
     """Run *source* and further *modules* in *folder* as a guest does."""
     for name, text in {"test_story": source, **modules}.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    stand_in(folder)
     (folder / "pytest.ini").write_text("[pytest]\naddopts =\n")
     (folder / "waive.toml").write_text(WAIVERS)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}

@@ -302,6 +302,13 @@ def test_an_unprivileged_caller_gets_the_same(folder: Path) -> None:
     assert "2 failed, 5 passed, 1 error" in text
 
 
+def test_the_root_of_a_user_namespace_gets_the_same(folder: Path) -> None:
+    """As of ``unshare --map-root-user``: privileged, but not over its PID namespace."""
+    user_namespaces()
+    text = run_as(enter_new_userns, folder, GIVEN)
+    assert "4 passed" in text, text
+
+
 def test_without_namespaces_cases_still_run_apart(folder: Path) -> None:
     user_namespaces()
     pytest.importorskip("pytest_timeout")

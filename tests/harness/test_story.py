@@ -16,7 +16,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-import conftest
 from tests.harness import story
 from tests.harness.conftest import HEADER
 from tests.harness.story import PREFIXES, READERS, Session
@@ -31,6 +30,7 @@ STORY = {
     "fails, then breaks in tear-down": "test_story.py::test_fail_and_tear_down",
     "runs out of time": "test_story.py::test_timeout",
     "is killed by a signal": "test_story.py::test_signal",
+    "makes the kernel complain": "test_story.py::test_complaint",
     "is skipped": "test_story.py::test_skip",
     "fails as expected": "test_story.py::test_xfail",
     "passes against expectation": "test_story.py::test_xpass",
@@ -41,8 +41,6 @@ STORY = {
     "is in a broken module": "test_broken.py",
     "is in a skipped module": "test_skipped.py",
 }
-#: A plugin with a way of its own for a case to end -> the line of the table it has to have.
-MORE = {"tests.utils.kernel_watch": "makes the kernel complain"}
 CASES = (
     HEADER
     + r"""
@@ -62,6 +60,9 @@ def test_fail_and_tear_down(breaks): assert 0
 @pytest.mark.timeout(0.3)
 def test_timeout(): time.sleep(60)
 def test_signal(): os.kill(os.getpid(), signal.SIGSEGV)
+def test_complaint():
+    from conftest import say, task
+    say("BUG: by the kernel", task())
 def test_skip(): pytest.skip("no # such feature")
 @pytest.mark.xfail(reason="known")
 def test_xfail(): assert 0
@@ -110,8 +111,6 @@ def test_the_table_has_a_line_per_case_and_a_column_per_reader() -> None:
     rows = story.table("a case that")
     assert [row["a case that"] for row in rows] == list(STORY)
     assert list(rows[0])[1:] == list(READERS)
-    for plugin, line in MORE.items():
-        assert (plugin in conftest.pytest_plugins) == (line in STORY), line
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -205,6 +204,15 @@ def test_a_failure_tells_everywhere_what_fixed_it_and_how_to_see_it_again(sessio
         assert '0febe278ec45 ("a fix") (7.2.11)' in text, name
         assert f"pytest '{failing}'" in text, name
         assert "said: " in text, name
+
+
+def test_what_the_kernel_said_is_told_everywhere(session: Session) -> None:
+    line = "BUG: by the kernel"
+    assert session.terminal.count(f"] {line}") == 1
+    for name in ("pytest.ktap", "results.ktap", "pytest.xml", "junit.xml"):
+        assert (session.folder / name).read_text().count(f"] {line}") == 1, name
+    told = [(one["id"], one["kernel_complaints"]) for one in session.summary["cases"]]
+    assert [one for one in told if one[1]] == [(STORY["makes the kernel complain"], [line])]
 
 
 def test_recorded_properties_reach_junit(session: Session) -> None:

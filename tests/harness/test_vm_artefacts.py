@@ -18,12 +18,14 @@ from vm.records import Records
 
 
 def test_the_summary_names_the_rules_of_each_case() -> None:
-    case = Case("x.py::y", "passed", markers={"rule": ["r1", "r2"], "upstream": ["u"]})
-    text = artefacts.summary([case], {"verdict": "1 passed", "environment": {"release": "7.9"}})
+    markers = {"rule": ["r1", "r2"], "upstream": ["u"]}
+    case = Case("x.py::y", "failed", markers=markers, complaints=["BUG: x"])
+    text = artefacts.summary([case], {"verdict": "1 failed", "environment": {"release": "7.9"}})
     found = json.loads(text)
     assert found["environment"]["release"] == "7.9"
     assert found["cases"][0]["rules"] == ["r1", "r2"]
     assert found["cases"][0]["upstream"] == ["u"]
+    assert found["cases"][0]["kernel_complaints"] == ["BUG: x"]
 
 
 def test_the_closing_line_of_a_check_counts_every_report(tmp_path: Path) -> None:
@@ -71,6 +73,11 @@ def test_fixed_too(): pass
 @pytest.mark.timeout(0.05)
 def test_slow(): signal.pause()
 """
+CONFTEST = """
+def pytest_runtest_logreport(report):
+    if report.nodeid.endswith("::test_fail") and report.when == "call":
+        report.kernel_complaints = [(7, "BUG: x"), (9, "WARNING: y")]
+"""
 RUNNER = """
 import sys
 from vm.guest_channel import Channel
@@ -84,6 +91,7 @@ def inner(tmp_path_factory: pytest.TempPathFactory) -> Records:
     """What the plugin sends of a session with a case of every outcome."""
     folder = tmp_path_factory.mktemp("inner")
     (folder / "test_inner.py").write_text(INNER)
+    (folder / "conftest.py").write_text(CONFTEST)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = rule(id)\n")
     with (folder / "stream").open("wb") as stream:
         done = subprocess.run(
@@ -132,3 +140,9 @@ def test_the_plugin_sends_markers_output_and_the_long_text(inner: Records) -> No
     assert found["test_pass"].sections["Captured stdout call"] == "said\n"
     assert "def test_fail(): assert 1 == 2" in found["test_fail"].text
     assert found["test_slow"].duration > 0.04
+
+
+def test_the_plugin_sends_what_the_kernel_said(inner: Records) -> None:
+    found = {name.partition("::")[2]: case.complaints for name, case in inner.results.items()}
+    assert found["test_fail"] == ["BUG: x", "WARNING: y"]
+    assert found["test_pass"] == []

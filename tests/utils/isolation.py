@@ -22,7 +22,7 @@ import pluggy
 import pytest
 from _pytest.runner import CallInfo, check_interactive_exception
 
-from tests.utils import child, sandbox, sources, supervise
+from tests.utils import aftermath, child, sandbox, sources, supervise
 from tests.utils.child import Phase
 from tests.utils.nursery import Nurseries
 from tests.utils.reports import merge_sections
@@ -40,6 +40,7 @@ class _Session:
 
 _SESSION = pytest.StashKey[_Session]()
 _LIMIT = pytest.StashKey[float]()
+_BEGUN = pytest.StashKey[bool]()
 _CAPTURING = pytest.StashKey[dict[str, pluggy.HookCaller]]()
 
 
@@ -57,6 +58,7 @@ class Hooks:
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(Hooks)
+    pluginmanager.add_hookspecs(aftermath.Hooks)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -97,6 +99,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def is_isolated(item: pytest.Item) -> bool:
     """Whether *item* runs in a child of its own."""
     return item.get_closest_marker("isolated") is not None
+
+
+def is_of_isolated(report: pytest.TestReport) -> bool:
+    """Whether *report* is one of an isolated case, wherever that ran."""
+    return "isolated" in report.keywords
 
 
 def _wanted(item: pytest.Item, granted: sandbox.Facts) -> sandbox.Facts:
@@ -238,6 +245,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if not is_isolated(item):
         _changed(item.config)
         return None
+    if not item.config.stash.get(_BEGUN, False):
+        item.config.stash[_BEGUN] = True
+        item.config.hook.pytest_isolation_begins(config=item.config)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     _Protocol(item, nextitem).run()
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -261,7 +271,6 @@ class _Protocol:
         item: Any = self._item
         if getattr(item, "_request", None) is False:  # the item runs a second time
             item._initrequest()
-        ended: supervise.Outcome | None = None
         try:
             setup = self._call("setup", self._set_up_shared)
             if setup.excinfo is None:
@@ -275,8 +284,8 @@ class _Protocol:
                     shared_setup=setup,
                 )
             else:
-                self._log(self._report(setup))
-            self._tear_down(ended)
+                ended = supervise.Outcome(self._report(setup), None, None)
+            self._tear_down(self._look(ended))
         finally:
             if hasattr(item, "_request"):
                 item._request = False
@@ -321,7 +330,20 @@ class _Protocol:
             # Made on demand: each child would make another one.
             item._request.getfixturevalue("tmp_path_factory").getbasetemp()
 
-    def _tear_down(self, ended: supervise.Outcome | None) -> None:
+    def _look(self, ended: supervise.Outcome) -> supervise.Outcome:
+        """Have the machine looked at, now that nothing of the case runs; log what was held back."""
+        hooks: Any = self._item.ihook
+        findings = hooks.pytest_isolation_ended(item=self._item)
+        held, teardown = ended.held, ended.teardown
+        if teardown is not None and teardown.failed and not (held is not None and held.failed):
+            teardown = aftermath.charge(self._item, teardown, findings)
+        elif held is not None:
+            held = aftermath.charge(self._item, held, findings)
+        if held is not None:
+            self._log(held)
+        return supervise.Outcome(None, teardown, ended.last)
+
+    def _tear_down(self, ended: supervise.Outcome) -> None:
         """Tear down what the next item does not share, and report together with the child."""
         item = self._item
         if item.session.shouldfail or item.session.shouldstop:
@@ -342,10 +364,10 @@ class _Protocol:
         own = [
             (f"Captured {key} {when}", text) for when, key, text in item._report_sections[before:]
         ]
-        report = ended.teardown if ended is not None else None
+        report = ended.teardown
         if report is None or (call.excinfo is not None and not report.failed):
             in_child, report = report, self._report(call)
-            if ended is not None and ended.last is not None:
+            if ended.last is not None:
                 # The last report of an item is where junitxml looks for output and properties.
                 report.sections = [*ended.last.sections, *own]
                 report.user_properties = ended.last.user_properties

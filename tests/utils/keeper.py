@@ -12,6 +12,7 @@ namespace, or is the subreaper to which orphans come, and kills all that is left
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import struct
@@ -30,6 +31,7 @@ from tests.utils.syscalls import closing_fd, prctl, setns, unshare
 from tests.utils.userns import enter_new_userns
 
 # linux/prctl.h
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 
 #: How long killed processes may take to be gone, in seconds.
@@ -37,6 +39,34 @@ PATIENCE = 10.0
 
 _CONTROL = struct.Struct("<ii")
 _RUNNING = -1
+
+#: Descriptors of the pytest process that are of no use to a case, or could be harmed by it.
+_private: set[int] = set()
+
+
+def keep_private(fd: int) -> None:
+    """Have *fd* closed in each process that is forked by :func:`fork` from now on."""
+    _private.add(fd)
+
+
+def close_private(fd: int) -> None:
+    """Close *fd*, and forget it."""
+    _private.discard(fd)
+    os.close(fd)
+
+
+def case_name(pid: int) -> str:
+    """The name of every process in a case of pytest process *pid*, unless it runs a program.
+
+    It is how the kernel's log names them. (Such a name has 15 characters at most.)
+    """
+    return f"case-{pid}"
+
+
+def name_case() -> None:
+    """In a child of the pytest process: take the name of its cases, and hand it on."""
+    name = ctypes.create_string_buffer(case_name(os.getppid()).encode())
+    prctl(PR_SET_NAME, ctypes.addressof(name))
 
 
 def flush_output() -> None:
@@ -51,7 +81,11 @@ def fork() -> int:
     # What is in the buffers now would be written by both processes.
     flush_output()
     with quiet_fork():
-        return os.fork()
+        pid = os.fork()
+    if pid == 0:
+        while _private:
+            os.close(_private.pop())
+    return pid
 
 
 def _fork_init() -> int:
@@ -162,6 +196,7 @@ def _keep(
     try:
         os.setsid()
         die_with(parent)
+        name_case()
         handlers = {
             signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
             signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),

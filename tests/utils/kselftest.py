@@ -12,39 +12,27 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.utils import nothing_ran
+
 #: KSFT_PASS, KSFT_FAIL and KSFT_SKIP of tools/testing/selftests/kselftest.h.
 PASS, FAIL, SKIP = 0, 1, 4
 _CASES = "tests/open_tree_ns"
 
 
-class _Seen:
-    """A pytest plugin that notes whether there were skips, and whether anything ran."""
-
-    def __init__(self) -> None:
-        self.skipped = self.ran = False
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take one report into account."""
-        if report.skipped and not hasattr(report, "wasxfail"):
-            self.skipped = True
-        elif report.when == "call" or hasattr(report, "wasxfail"):
-            self.ran = True
-
-
 def status(pytests: int, *, all_skipped: bool) -> int:
     """kselftest's exit status for that of pytest."""
-    if pytests != pytest.ExitCode.OK:
-        return FAIL
-    return SKIP if all_skipped else PASS
+    if all_skipped and pytests in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        return SKIP
+    return PASS if pytests == pytest.ExitCode.OK else FAIL
 
 
 def main(options: Sequence[str]) -> int:
     """Run the cases with further *options* of pytest; the exit status."""
-    seen = _Seen()
+    watch = nothing_ran.Watch()
     # The folder comes last: right behind --ktap it would be taken for its file.
     words = ["--ktap", "-p", "no:cacheprovider", *options, _CASES]
-    code = pytest.main(words, plugins=[seen])
-    return status(int(code), all_skipped=seen.skipped and not seen.ran)
+    code = pytest.main(words, plugins=[watch])
+    return status(int(code), all_skipped=bool(watch.nothing))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from tests.utils.constants import CLONE_NEWNS
 from tests.utils.mounts import listmount_page
 from tests.utils.syscalls import NR_LISTNS, checked, syscall
 
+_libc = ctypes.CDLL(None, use_errno=True)
+
 _NSIO = 0xB7
 
 
@@ -131,8 +133,7 @@ def mnt_get_neighbour(fd: int, request: int) -> tuple[int, MntNsInfo]:
         initial user and PID namespaces.
     """
     buffer = (ctypes.c_char * _MNT_NS_INFO.size)()
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.ioctl(ctypes.c_int(fd), ctypes.c_ulong(request), buffer)
+    result = _libc.ioctl(ctypes.c_int(fd), ctypes.c_ulong(request), buffer)
     neighbour = checked(_call_of(request), int(result))
     return neighbour, MntNsInfo(*_MNT_NS_INFO.unpack(buffer.raw))
 

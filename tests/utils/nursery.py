@@ -31,7 +31,14 @@ from typing import NoReturn
 import pytest
 
 from tests.utils import memory, reports
-from tests.utils.keeper import PATIENCE, PidNamespace, Process, flush_output, fork
+from tests.utils.keeper import (
+    PATIENCE,
+    PidNamespace,
+    Process,
+    flush_output,
+    fork,
+    name_case,
+)
 from tests.utils.process import die_with, ended
 
 #: Runs an item in the calling process, which it ends, and sends the events to the descriptor.
@@ -100,6 +107,7 @@ def _nurse(
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         os.setsid()
         die_with(parent)
+        name_case()
         namespace.enter()
         # Collecting would copy the memory of all objects there are.
         gc.disable()

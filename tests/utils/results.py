@@ -35,6 +35,8 @@ class Case:
     markers: dict[str, list[Any]] = field(default_factory=dict)
     #: What the case has recorded by pytest's ``record_property``.
     properties: dict[str, Any] = field(default_factory=dict)
+    #: What the kernel said that it was failed for: the messages that are complaints.
+    complaints: list[str] = field(default_factory=list)
 
     @property
     def bad(self) -> bool:

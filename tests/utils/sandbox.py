@@ -13,14 +13,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from warnings import catch_warnings, simplefilter
 
 from tests.utils.constants import CLONE_NEWPID
 from tests.utils.process import in_child
-from tests.utils.syscalls import mount, unshare
+from tests.utils.syscalls import mount, setns, unshare
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 # linux/mount.h; of no interest to the cases.
@@ -40,6 +40,9 @@ class Facts:
     pid_namespace: bool = False
     #: A user namespace of its own with the caller mapped to 0 (never for a caller that needs none).
     user_namespace: bool = False
+    #: Whether the caller, after children in a new PID namespace, may have others in its own again.
+    #: That takes privilege over its own, which the root of a user namespace need not have.
+    pid_return: bool = False
     #: Where each case finds an empty tmpfs.
     scratch: Path | None = None
     #: Why something above is missing, as whole sentences.
@@ -109,8 +112,9 @@ def _try(candidates: list[Path]) -> Facts:
             break
     if not candidates:
         missing.append(f"No tmpfs: none of {', '.join(_CANDIDATES)} is free to cover.")
-    pid_namespace = True
+    pid_namespace, pid_return = True, False
     try:
+        own = os.open("/proc/thread-self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
         unshare(CLONE_NEWPID)
         # Without a /proc of its own /proc/PID would mean the wrong process to every case: then
         # better no PID namespace. A /proc with mounts on it is refused to a user namespace.
@@ -118,7 +122,11 @@ def _try(candidates: list[Path]) -> Facts:
     except OSError as error:
         pid_namespace = False
         missing.append(f"No PID namespace with its own /proc: {error}.")
-    return Facts(True, pid_namespace, user_namespace, scratch, tuple(missing))
+    else:
+        with suppress(OSError):
+            setns(own, CLONE_NEWPID)
+            pid_return = True
+    return Facts(True, pid_namespace, user_namespace, pid_return, scratch, tuple(missing))
 
 
 @contextmanager

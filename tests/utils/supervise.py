@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import pytest
 from _pytest.runner import CallInfo
 
-from tests.utils import reports
+from tests.utils import aftermath, reports
 from tests.utils.child import STACKS_SIGNAL, Child, Phase
 from tests.utils.keeper import PATIENCE, Process, start_kept
 from tests.utils.nursery import Nurseries
@@ -36,7 +36,9 @@ _STACKS_PATIENCE = 1.0
 class Outcome:
     """What is left to report when the child is gone."""
 
-    #: The report of the child's tear-down; not logged yet, since the wider scopes may follow.
+    #: The report before that of the tear-down, not logged yet: what is found now may fail the case.
+    held: pytest.TestReport | None
+    #: The report of the child's tear-down, not logged yet: the wider scopes may follow.
     teardown: pytest.TestReport | None
     #: The last report there is of the item.
     last: pytest.TestReport | None
@@ -51,7 +53,7 @@ def run(
     limit: float | None,
     shared_setup: CallInfo[None],
 ) -> Outcome:
-    """Run *item* in a child and log its reports, all but that of the tear-down.
+    """Run *item* in a child and log its reports, all but the last two.
 
     :param stacks: the file into which the child's faulthandler writes.
     :param limit: how long the child may take, in seconds.
@@ -80,6 +82,7 @@ class _Run:
         self._like = pytest.TestReport.from_item_and_call(item, shared_setup)
         self._reports: dict[str, pytest.TestReport] = {}
         self._last: pytest.TestReport | None = None
+        self._held: pytest.TestReport | None = None
         self._decoder = reports.Decoder()
         self._limit = limit
         self._deadline = None if limit is None else time.monotonic() + limit
@@ -104,12 +107,15 @@ class _Run:
             raise
         try:
             self._supervise(process, read_end, mask)
+            if self._ending is not None:
+                raise self._ending
+        except BaseException:
+            self._log_held()
+            raise
         finally:
             process.close()
             os.close(read_end)
-        if self._ending is not None:
-            raise self._ending
-        return Outcome(self._reports.get("teardown"), self._last)
+        return Outcome(self._held, self._reports.get("teardown"), self._last)
 
     def _start(self, mask: set[int]) -> tuple[Process, int]:
         """Start the child; return it, and where its events are read."""
@@ -122,7 +128,7 @@ class _Run:
             os.close(read_end)
             run(self._item, write_end)
 
-        nursed = facts.pid_namespace and not facts.user_namespace
+        nursed = facts.pid_namespace and facts.pid_return
         if nursed:
             # Before there is a pipe, which a nursery would hold open.
             self._nurseries.prepare(self._item, run)
@@ -237,11 +243,18 @@ class _Run:
             if when == "setup" and shared:
                 report.duration += self._shared_setup.duration
                 report.start = self._shared_setup.start
-            if when == "teardown":
-                return  # it is not over yet
+            if when != "teardown":
+                self._log_held()
+                self._held = report
         else:
+            self._log_held()
             _count_subtest(self._item.config, report)
-        self._item.ihook.pytest_runtest_logreport(report=report)
+            self._item.ihook.pytest_runtest_logreport(report=report)
+
+    def _log_held(self) -> None:
+        report, self._held = self._held, None
+        if report is not None:
+            self._item.ihook.pytest_runtest_logreport(report=report)
 
     # --- the end of a child that has not reported all -------------------------------------------
 
@@ -281,15 +294,8 @@ class _Run:
         )
         call.start, call.stop = self._since, time.time()
         call.duration = call.stop - call.start
-        report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
-        crash = getattr(report.longrepr, "reprcrash", None)
-        if crash is not None:
-            path, line, _ = item.reportinfo()
-            crash.path, crash.lineno = os.fspath(path), (line or 0) + 1
-            crash.message = problem.partition("\n")[0]
-        report.sections = [*sections, *(s for s in report.sections if s not in sections)]
+        report = aftermath.failure(item, call, sections)
         report.isolation = kind  # type: ignore[attr-defined]
-        reports.merge_sections(report)
         if self._last is not None:
             report.user_properties = self._last.user_properties
         self._take(report, shared=False)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is found wrong with the machine once a case is over, and what that does to its result.
+
+A plugin that looks implements ``pytest_isolation_ended``. What it finds fails the case; a case that
+has failed by itself keeps its own failure, with the finding added. What is found when no case is
+left fails the session, in the name of a case called "session", so that each report carries it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from _pytest.runner import CallInfo
+from _pytest.skipping import xfailed_key
+
+from tests.utils.reports import merge_sections
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong."""
+
+    #: In one line.
+    message: str
+    #: The evidence, and whose it is.
+    text: str
+    title: str
+    #: Sequence number and text of the kernel's messages in it.
+    complaints: tuple[tuple[int, str], ...] = ()
+
+
+class Hooks:
+    """The hooks of those who look."""
+
+    @pytest.hookspec
+    def pytest_isolation_begins(self, config: pytest.Config) -> None:
+        """Called in a pytest process before the first isolated case it runs."""
+
+    @pytest.hookspec
+    def pytest_isolation_ended(self, item: pytest.Item) -> Finding | None:
+        """Called in the pytest process for each isolated case, skipped ones included, when nothing
+        of it runs any more and its last reports are still to be made known.
+
+        Return what is wrong with the machine since the case before.
+        """
+
+
+def failure(
+    item: pytest.Item, call: CallInfo[None], sections: Sequence[tuple[str, str]] = ()
+) -> pytest.TestReport:
+    """The report of a failure which is none of Python's; *call* raised it by ``pytest.fail``.
+
+    :param sections: those that come first.
+    """
+    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        path, line, _ = item.reportinfo()
+        crash.path, crash.lineno = os.fspath(path), (line or 0) + 1
+        crash.message = str(call.excinfo.value).partition("\n")[0] if call.excinfo else ""
+    report.sections = [*sections, *(s for s in report.sections if s not in sections)]
+    merge_sections(report)
+    return report
+
+
+def _raised(message: str, when: Any) -> CallInfo[None]:
+    return CallInfo.from_call(lambda: pytest.fail(message, pytrace=False), when=when)
+
+
+def charge(
+    item: pytest.Item, report: pytest.TestReport, findings: Sequence[Finding]
+) -> pytest.TestReport:
+    """*report*, failed because of *findings*."""
+    if not findings:
+        return report
+    shown = [(finding.title, finding.text) for finding in findings]
+    if report.failed:
+        report.sections += shown
+    else:
+        # A mark that expects the case to fail does not expect the kernel to; a waiver still may.
+        if xfailed_key in item.stash:
+            del item.stash[xfailed_key]
+        call = _raised("; ".join(finding.message for finding in findings), report.when)
+        call.start, call.stop, call.duration = report.start, report.stop, report.duration
+        properties = report.user_properties
+        report = failure(item, call, [*report.sections, *shown])
+        report.user_properties = properties
+    _note(report, findings)
+    return report
+
+
+def _note(report: pytest.TestReport, findings: Sequence[Finding]) -> None:
+    complaints = [complaint for finding in findings for complaint in finding.complaints]
+    report.kernel_complaints = complaints  # type: ignore[attr-defined]
+
+
+def fail_session(session: pytest.Session, finding: Finding) -> None:
+    """Fail the session because of *finding*; for ``pytest_sessionfinish``."""
+    call = _raised(finding.message, "teardown")
+    assert call.excinfo is not None
+    name = "session"
+    report = pytest.TestReport(
+        nodeid=name,
+        location=(name, None, name),
+        keywords={},
+        outcome="failed",
+        longrepr=call.excinfo.getrepr(style="value"),
+        when="teardown",
+        sections=[(finding.title, finding.text)],
+        start=call.start,
+        stop=call.stop,
+    )
+    _note(report, [finding])
+    hook = session.config.hook
+    hook.pytest_runtest_logstart(nodeid=name, location=report.location)
+    hook.pytest_runtest_logreport(report=report)
+    hook.pytest_runtest_logfinish(nodeid=name, location=report.location)
+    if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
