@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,15 @@ import pytest
 pytestmark = pytest.mark.isolated
 """
 PLUGIN = ("-p", "tests.utils.isolation")
+
+
+# Workers of a run inside a test get the path that xdist has kept since this process began: without
+# the checkout when that was started as `pytest`.
+with suppress(ImportError):
+    from xdist.plugin import _sys_path
+
+    if str(ROOT) not in _sys_path:
+        _sys_path.insert(0, str(ROOT))
 
 
 @dataclass(frozen=True, slots=True)
