@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vm import bench
+
 _RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
 
   python3 -m vm run --kernel arch/x86/boot/bzImage     your kernel, in QEMU
@@ -36,12 +38,6 @@ bisection:
   finds the commit; words behind -- choose the case it is about. Try the line by hand first: it
   should give 0 on the good commit and 1 on the bad one.
 
-"""
-
-_BENCH = """Boot a kernel in a guest and run the benchmark in it (python3 -m bench).
-
-  python3 -m vm bench                                 everything, on the newest packaged kernel
-  python3 -m vm bench --kernel ./linux -- --quick     words behind -- go to the benchmark
 """
 
 _EPILOG = """exit status:
@@ -180,7 +176,7 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "bench",
         help="run the benchmark on a kernel (`--` passes words to it)",
-        description=_BENCH,
+        description=bench.DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("--kernel", default="", metavar="K", help="as for run")

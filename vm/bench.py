@@ -20,6 +20,12 @@ from vm.records import Records
 from vm.run import Options, boot_command, describe, order
 from vm.verdict import judge
 
+DESCRIPTION = """Boot a kernel in a guest and run the benchmark in it (python3 -m bench).
+
+  python3 -m vm bench                                 everything, on the newest packaged kernel
+  python3 -m vm bench --kernel ./linux -- --quick     words behind -- go to the benchmark
+"""
+
 
 @dataclass(frozen=True)
 class BenchOptions:
@@ -48,6 +54,8 @@ def run(kernel: Kernel, backend: Qemu | None, options: BenchOptions) -> Exit:
         "arguments": [*options.arguments, *progress],
     }
     with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
+        if kernel.home is not None:
+            stack.enter_context(places.using(kernel.home))
         image = Path(name) / "initramfs.cpio"
         rootfs.write(image, found, what, {})
         label = backend.name if backend else "uml"

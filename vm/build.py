@@ -181,7 +181,7 @@ def _say(
     changed = [name for name in kconfig.missing(before, wanted) if name not in lacking]
     if tree.configured and changed:
         print(
-            f"options added for this build: {', '.join(changed)}"
+            f"options changed for this build: {', '.join(changed)}"
             f" ({tree.objects / '.config'} stays as it is)"
         )
     if lacking:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, 
     elif path.is_dir():
         kernel = _of_tree(path, backend, building)
     else:
-        kernel = identify(path)
+        kernel = _of_file(path)
     _require_fit(kernel.kind is Kind.UML, backend, f"{kernel.origin} is a {kernel.kind.value}")
     if kernel.kind is Kind.UML:
         return kernel, None
@@ -67,10 +68,20 @@ def _default(backend: str) -> tuple[Kernel, Qemu | None]:
     return packages.get(packages.Spec(flavour=packages.UML)), None
 
 
+def _of_file(path: Path) -> Kernel:
+    """The kernel in the file *path*, with what there is about it where it lies."""
+    kernel = identify(path)
+    found = tree.around(kernel.path)
+    return host.with_modules(kernel) if found is None else tree.placed(kernel, found)
+
+
 def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:
     debug = building is not None and building.debug
-    found = tree.find(folder, "um" if backend == "uml" else "x86", debug)
-    _require_fit(found.arch == "um", backend, f"{found.objects} is configured for {found.arch}, a")
+    default = "um" if os.environ.get("ARCH") == "um" else "x86"
+    found = tree.find(folder, {"uml": "um", "qemu": "x86"}.get(backend, default), debug)
+    is_uml = found.arch == "um"
+    kind = "a User-Mode Linux" if is_uml else "an x86"
+    _require_fit(is_uml, backend, f"{found.objects}: configured as {kind}")
     if building is not None:
         if building.dry_run:
             print(build.described(found))

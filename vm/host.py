@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The image of the kernel that is running on this machine: `--kernel host`."""
+"""Kernels as distributions install them. `--kernel host` is the one that is running here."""
 
 from __future__ import annotations
 
@@ -29,5 +29,13 @@ def kernel(root: Path = Path("/")) -> Kernel:
         raise Problem(
             f"{path}: only root may read it; run as root, or give a copy with --kernel PATH"
         )
-    found = identify(path, f"the running kernel, {path}")
-    return replace(found, modules=modules if modules.is_dir() else None)
+    return with_modules(identify(path, f"the running kernel, {path}"))
+
+
+def with_modules(kernel: Kernel) -> Kernel:
+    """*kernel* with the modules that were installed along with it, if they are where they belong:
+    beside /lib/modules/RELEASE/vmlinuz, or in that folder for /boot/vmlinuz-RELEASE."""
+    here = kernel.path.parent
+    beside = [here.parent / top / kernel.release for top in ("lib/modules", "usr/lib/modules")]
+    folders = [folder for folder in (here, *beside) if (folder / "kernel").is_dir()]
+    return replace(kernel, modules=folders[0]) if folders else kernel

@@ -61,10 +61,10 @@ def locked(name: str) -> Iterator[None]:
 def using(folder: Path) -> Iterator[None]:
     """Hold the folder of a kernel, as others may too: nobody builds in it or removes it meanwhile.
 
-    Its time says from then on when it was last used.
+    In the cache, its time says from then on when it was last used.
     """
     with _held(folder, fcntl.LOCK_SH):
-        with suppress(OSError):  # another user's
+        if folder.is_relative_to(cache()):
             os.utime(folder)
         yield
 

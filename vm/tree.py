@@ -130,9 +130,21 @@ def kernel(tree: Tree) -> Kernel:
     release = tree.objects / "include/config/kernel.release"
     if not found.release and release.is_file():
         found = replace(found, release=release.read_text().strip())
-    return replace(
-        found,
-        modules=tree.objects if (tree.objects / "modules.order").exists() else None,
-        home=tree.objects,
-        source=tree.source,
-    )
+    return placed(found, tree)
+
+
+def placed(kernel: Kernel, tree: Tree) -> Kernel:
+    """*kernel*, an image in *tree*, with what the tree has for it."""
+    modules = tree.objects if (tree.objects / "modules.order").exists() else None
+    return replace(kernel, modules=modules, home=tree.objects, source=tree.source)
+
+
+def around(image: Path) -> Tree | None:
+    """The build tree that the file *image* was made in, None when there is none."""
+    for name in {name for names in _IMAGES.values() for name in names}:
+        if image.match(name):
+            objects = image.parents[name.count("/")]
+            config = objects / ".config"
+            if config.exists():
+                return Tree(objects, _source_of(objects), _arch(config))
+    return None

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.test_vm_kernels import BANNER, bzimage, elf
-from vm import host, kconfig, tree
+from vm import choice, host, kconfig, qemu, tree
+from vm.backends import Qemu
 from vm.errors import Exit, Problem
 from vm.kernels import Kind
 
@@ -40,8 +41,12 @@ def built_in(folder: Path, arch: str) -> Path:
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own, and a QEMU that is there and never started."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("KBUILD_OUTPUT", raising=False)
+    for name in ("KBUILD_OUTPUT", "ARCH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(qemu, "find", lambda: Qemu(Path("/no/such/qemu")))
+    monkeypatch.setattr(qemu, "accelerated", lambda program, kernel: program)
 
 
 @pytest.mark.parametrize("arch", ["um", "x86"])
@@ -179,10 +184,54 @@ def test_each_line_of_our_fragments_sets_an_option(path: Path) -> None:
     assert len(lines) == len(kconfig.read(path)) > 5
 
 
+@pytest.mark.parametrize("arch", ["um", "x86"])
+def test_an_image_in_a_tree_brings_the_tree_along(tmp_path: Path, arch: str) -> None:
+    folder = built_in(a_source(tmp_path / "linux"), arch)
+    (folder / "modules.order").touch()
+    kernel, program = choice.choose(str(folder / IMAGES[arch][0]), "auto", None)
+    assert (kernel.home, kernel.source, kernel.modules) == (folder, folder, folder)
+    assert kernel.origin == str(folder / IMAGES[arch][0])
+    assert (program is None) is (arch == "um")
+
+
+@pytest.mark.parametrize("top", ["lib", "usr/lib"])
+@pytest.mark.parametrize("place", ["boot/vmlinuz-7.9.1-test", "usr/lib/modules/7.9.1-test/vmlinuz"])
+def test_an_installed_image_brings_its_modules_along(tmp_path: Path, place: str, top: str) -> None:
+    modules = tmp_path / top / "modules/7.9.1-test"
+    if "boot" not in place:
+        modules = (tmp_path / place).parent
+    (modules / "kernel").mkdir(parents=True)
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_bytes(bzimage())
+    kernel, _ = choice.choose(str(tmp_path / place), "auto", None)
+    assert (kernel.modules, kernel.home) == (modules, None)
+
+
+def test_an_image_on_its_own_has_no_modules(tmp_path: Path) -> None:
+    (tmp_path / "bzImage").write_bytes(bzimage())
+    kernel, _ = choice.choose(str(tmp_path / "bzImage"), "auto", None)
+    assert (kernel.modules, kernel.home, kernel.source) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("backend", "variable", "arch"),
+    [("auto", "um", "um"), ("auto", "", "x86"), ("qemu", "um", "x86"), ("uml", "x86", "um")],
+)
+def test_a_clean_source_is_for_the_backend_or_what_make_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, variable: str, arch: str
+) -> None:
+    source = a_source(tmp_path / "linux")
+    monkeypatch.setenv("ARCH", variable)
+    output = built_in(tree.cached(source, arch), arch)
+    kernel, _ = choice.choose(str(source), backend, None)
+    assert kernel.home == output
+
+
 def running_image(root: Path) -> Path:
+    """Where the running kernel's image would be; what is written there says it is a 7.9.1-test."""
     release = os.uname().release
     (root / "boot").mkdir()
-    (root / "lib/modules" / release).mkdir(parents=True)
+    (root / "lib/modules/7.9.1-test/kernel").mkdir(parents=True)
     return root / f"boot/vmlinuz-{release}"
 
 
@@ -191,12 +240,12 @@ def test_the_running_kernels_image_is_found_with_its_modules(tmp_path: Path) -> 
     path.write_bytes(bzimage())
     kernel = host.kernel(tmp_path)
     assert (kernel.path, kernel.kind) == (path, Kind.BZIMAGE)
-    assert kernel.modules == tmp_path / "lib/modules" / os.uname().release
+    assert kernel.modules == tmp_path / "lib/modules/7.9.1-test"
 
 
 def test_the_running_kernels_image_may_lie_with_the_modules(tmp_path: Path) -> None:
     path = tmp_path / "lib/modules" / os.uname().release / "vmlinuz"
-    running_image(tmp_path)
+    path.parent.mkdir(parents=True)
     path.write_bytes(bzimage())
     assert host.kernel(tmp_path).path == path
 
