@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vm import build, host, packages, qemu, tree
-from vm.backends import Qemu
+from vm.backends import Backend, Uml
 from vm.errors import Exit, Problem
 from vm.kernels import Kernel, Kind, identify
 
@@ -25,9 +25,8 @@ class Building:
     dry_run: bool = False
 
 
-def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, Qemu | None]:
-    """The kernel that *text* names (empty: the default), and the QEMU to boot it in; None in the
-    place of a QEMU stands for User-Mode Linux.
+def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, Backend]:
+    """The kernel that *text* names (empty: the default), and what to boot it in.
 
     Raises Problem when there is no such kernel, or *backend* does not fit it.
     """
@@ -48,11 +47,11 @@ def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, 
         kernel = identify(path)
     _require_fit(kernel.kind is Kind.UML, backend, f"{kernel.origin} is a {kernel.kind.value}")
     if kernel.kind is Kind.UML:
-        return kernel, None
+        return kernel, Uml()
     return kernel, qemu.accelerated(qemu.find(), kernel)
 
 
-def _default(backend: str) -> tuple[Kernel, Qemu | None]:
+def _default(backend: str) -> tuple[Kernel, Backend]:
     """The newest packaged kernel that has the feature, as User-Mode Linux where QEMU fails."""
     if backend != "uml":
         try:
@@ -64,7 +63,7 @@ def _default(backend: str) -> tuple[Kernel, Qemu | None]:
         else:
             kernel = packages.get(packages.Spec())
             return kernel, qemu.accelerated(program, kernel)
-    return packages.get(packages.Spec(flavour=packages.UML)), None
+    return packages.get(packages.Spec(flavour=packages.UML)), Uml()
 
 
 def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:
