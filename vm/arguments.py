@@ -85,9 +85,10 @@ def _guest_options(verb: argparse.ArgumentParser) -> None:
     """The options of every verb that boots a kernel."""
     verb.add_argument(
         "--backend",
-        choices=("auto", "qemu", "uml"),
+        choices=("auto", "qemu", "uml", "virtme-ng"),
         default="auto",
-        help="what the kernel runs in (default: what fits it; QEMU where there is a choice)",
+        help="what the kernel runs in (default: what fits it; QEMU where there is a choice);"
+        " virtme-ng is the vng program, on PATH or installed on the spot",
     )
     verb.add_argument(
         "--user",

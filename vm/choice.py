@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import build, host, packages, qemu, tree
-from vm.backends import Backend, Uml
+from vm import build, host, packages, qemu, tree, vng
+from vm.backends import Backend, Qemu, Uml
 from vm.errors import Exit, Problem
 from vm.kernels import Kernel, Kind, identify
 
@@ -48,7 +48,13 @@ def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, 
     _require_fit(kernel.kind is Kind.UML, backend, f"{kernel.origin} is a {kernel.kind.value}")
     if kernel.kind is Kind.UML:
         return kernel, Uml()
-    return kernel, qemu.accelerated(qemu.find(), kernel)
+    return kernel, _emulator(qemu.find(), kernel, backend)
+
+
+def _emulator(program: Qemu, kernel: Kernel, backend: str) -> Backend:
+    """What boots a kernel for real hardware."""
+    found = qemu.accelerated(program, kernel)
+    return vng.find(found) if backend == "virtme-ng" else found
 
 
 def _default(backend: str) -> tuple[Kernel, Backend]:
@@ -57,12 +63,12 @@ def _default(backend: str) -> tuple[Kernel, Backend]:
         try:
             program = qemu.find()
         except Problem as problem:
-            if backend == "qemu":
+            if backend != "auto":
                 raise
             print(f"User-Mode Linux instead of QEMU: {problem}", file=sys.stderr)
         else:
             kernel = packages.get(packages.Spec())
-            return kernel, qemu.accelerated(program, kernel)
+            return kernel, _emulator(program, kernel, backend)
     return packages.get(packages.Spec(flavour=packages.UML)), Uml()
 
 
@@ -87,5 +93,5 @@ def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:
 def _require_fit(is_uml: bool, backend: str, what: str) -> None:
     """Raise Problem when the user's choice of backend does not fit the kernel, *what* in words."""
     if backend != "auto" and (backend == "uml") is not is_uml:
-        fits = "uml" if is_uml else "qemu"
+        fits = "uml" if is_uml else "qemu or virtme-ng"
         raise Problem(f"{what} kernel: it runs with --backend {fits}, not {backend}", Exit.USAGE)
