@@ -18,6 +18,13 @@ _RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
   python3 -m vm run -- -k covered -x                   words behind -- go to pytest
 """
 
+_SHELL = """Boot a kernel in a guest and give its shell: pytest, python3, and what there is here of
+ls, mount, unshare, strace and the like. Nothing of the host's files can be reached.
+
+  python3 -m vm shell --kernel ./linux         a prompt; exit or Ctrl-] ends the guest
+  echo 'uname -r' | python3 -m vm shell        commands from standard input; the status is theirs
+"""
+
 _BUILD = """--build:
   Runs make in a build tree, be it the source itself or the folder that make O= was given. To the
   tree's .config are added the options that the cases and a guest need; the file stays as it is,
@@ -218,6 +225,14 @@ def parser() -> argparse.ArgumentParser:
     )
     _guest_options(verb)
     _run_limit(verb)
+    verb = verbs.add_parser(
+        "shell",
+        help="a prompt in a guest, with the suite at hand",
+        description=_SHELL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("--kernel", default="", metavar="K", help="as for run")
+    _guest_options(verb)
     verb = verbs.add_parser("check", help="run the project's own tests (`--` passes words to tox)")
     verb = verbs.add_parser(
         "kernels",

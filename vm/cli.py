@@ -9,10 +9,11 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from tests.utils.waivers import parse as parse_waivers
-from vm import bench, packages, plan, stock
+from vm import bench, packages, plan, shell, stock
 from vm.arguments import parser
 from vm.backends import Machine
 from vm.check import check
@@ -72,6 +73,20 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
     return launch(request, options)
 
 
+def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
+    if words:
+        raise Problem(f"shell: takes no {' '.join(words)}: type it there", Exit.USAGE)
+    script = shell.asked_for()
+    with redirect_stdout(sys.stderr):  # standard output is the script's
+        kernel, backend = choose(arguments.kernel, arguments.backend, None)
+    options = Options(
+        user=arguments.user,
+        machine=_machine(arguments),
+        limits=Limits(boot=arguments.boot_limit),
+    )
+    return shell.run(kernel, backend, options, script)
+
+
 def _machine(arguments: argparse.Namespace) -> Machine:
     append = tuple(" ".join(arguments.append).split())
     return Machine(arguments.memory, arguments.cpus, append=append)
@@ -119,6 +134,8 @@ def _status(own: Sequence[str], pytest: tuple[str, ...]) -> int:
                     return _bench(arguments, pytest)
                 case "check":
                     return check(pytest)
+                case "shell":
+                    return _shell(arguments, pytest)
                 case "kernels":
                     return _kernels(arguments)
                 case _:
