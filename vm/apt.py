@@ -8,6 +8,7 @@ packages are never written, nothing is installed, and no privilege is needed.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import platform
 import re
@@ -123,6 +124,7 @@ class Apt:
         self._folder = places.cache() / "apt" / re.sub(r"[^A-Za-z0-9.-]", "_", name)
         self._sources = "".join(f"deb {_keyring()}{a} {b} {c}\n" for a, b, c in sources)
         self._updated = self._folder / "updated"
+        self._answers = self._folder / "answers.json"
         settings = {
             "Dir::State::Lists": self._folder / "lists",
             "Dir::Etc::SourceList": self._folder / "sources.list",
@@ -170,21 +172,36 @@ class Apt:
                 raise
             print(f"vm: package index is {age / 86400:.0f} days old: {problem}", file=sys.stderr)
             return
+        self._answers.unlink(missing_ok=True)
         self._updated.touch()
+
+    def _ask(self, program: str, *words: str, check: bool = True) -> str:
+        """What *program* prints: asked once per index, as reading a large one takes a second."""
+        key = " ".join([program, *words])
+        try:
+            known = json.loads(self._answers.read_text())
+        except (OSError, ValueError):
+            known = {}
+        if key not in known:
+            known[key] = _run([program, *self._options, *words], check=check).stdout
+            draft = self._answers.with_suffix(f".{os.getpid()}")
+            draft.write_text(json.dumps(known))
+            draft.replace(self._answers)
+        return str(known[key])
 
     def codename(self) -> str:
         """The name that the sources' release file gives to itself, empty when it gives none."""
         form = "$(CODENAME)"
-        done = _run(["apt-get", *self._options, "indextargets", "--format", form], check=False)
-        return next((line for line in done.stdout.split() if not line.startswith("$")), "")
+        text = self._ask("apt-get", "indextargets", "--format", form, check=False)
+        return next((line for line in text.split() if not line.startswith("$")), "")
 
     def names(self, prefix: str) -> list[str]:
         """Names of the packages that begin with *prefix*."""
-        return _run(["apt-cache", *self._options, "pkgnames", prefix]).stdout.split()
+        return self._ask("apt-cache", "pkgnames", prefix).split()
 
     def package(self, name: str) -> Package:
         """The newest version of a package. Raises Problem when there is none."""
-        text = _run(["apt-cache", *self._options, "show", "--no-all-versions", name]).stdout
+        text = self._ask("apt-cache", "show", "--no-all-versions", name)
         fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
         if "Version" not in fields:
             raise Problem(f"no package {name}")

@@ -16,7 +16,15 @@ _RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
   python3 -m vm run --kernel ~/linux --build           build it first
   python3 -m vm run --kernel debian:trixie-backports=7.0
                                                        a packaged kernel of that series
+  python3 -m vm run --kernel ./good --kernel ./bad     both, and the cases that differ
   python3 -m vm run -- -k covered -x                   words behind -- go to pytest
+"""
+
+_SHELL = """Boot a kernel in a guest and give its shell: pytest, python3, and what there is here of
+ls, mount, unshare, strace and the like. Nothing of the host's files can be reached.
+
+  python3 -m vm shell --kernel ./linux         a prompt; exit or Ctrl-] ends the guest
+  echo 'uname -r' | python3 -m vm shell        commands from standard input; the status is theirs
 """
 
 _BUILD = """--build:
@@ -49,6 +57,8 @@ _EPILOG = """exit status:
   124  run limit
   125  the kernel could not be built or booted (git bisect run: skip)
   130  interrupted
+Of several kernels it is the first of 130, 2, 1, 124, 125, 3, 0, 4 that one of them ended with: one
+that lacks the feature takes nothing from those that have it.
 With --build, 124 becomes 1 (the kernel hangs) and 2, 3 and 4 become 125: they are no verdict.
 """
 
@@ -78,9 +88,10 @@ def _guest_options(verb: argparse.ArgumentParser) -> None:
     """The options of every verb that boots a kernel."""
     verb.add_argument(
         "--backend",
-        choices=("auto", "qemu", "uml"),
+        choices=("auto", "qemu", "uml", "virtme-ng"),
         default="auto",
-        help="what the kernel runs in (default: what fits it; QEMU where there is a choice)",
+        help="what the kernel runs in (default: what fits it; QEMU where there is a choice);"
+        " virtme-ng is the vng program, on PATH or installed on the spot",
     )
     verb.add_argument(
         "--user",
@@ -98,12 +109,23 @@ def _guest_options(verb: argparse.ArgumentParser) -> None:
         "--cpus", type=_whole, default=1, metavar="N", help="of each guest (default: 1)"
     )
     verb.add_argument(
+        "--append",
+        action="append",
+        default=[],
+        metavar="WORDS",
+        help="add to the kernel's command line (--append 'slub_debug=FZP lsm=')",
+    )
+    verb.add_argument(
         "--boot-limit",
         type=_seconds,
         default=120.0,
         metavar="SECONDS",
         help="until the guest first answers (default: 120)",
     )
+
+
+def _run_limit(verb: argparse.ArgumentParser) -> None:
+    """The option of those that come to an end by themselves."""
     verb.add_argument(
         "--run-limit",
         type=_seconds,
@@ -168,9 +190,19 @@ def parser() -> argparse.ArgumentParser:
         "--guests",
         type=_whole,
         metavar="N",
-        help="share the cases among N guests of the kernel (default: one per processor, at most 4)",
+        help="share the cases among N guests of the kernel (default: one per processor, at most 4;"
+        " with several kernels as many as there are processors for each); pytest's own lines of"
+        " each are in pytest.log",
+    )
+    verb.add_argument(
+        "--jobs",
+        type=_whole,
+        metavar="N",
+        help="of several kernels run N at the same time (default: what the processors have guests"
+        " for)",
     )
     _guest_options(verb)
+    _run_limit(verb)
     verb.add_argument("--dry-run", action="store_true", help="print the command that boots")
     verb.add_argument("-v", "--verbose", action="store_true", help="print how long each phase took")
     verb = verbs.add_parser(
@@ -187,6 +219,15 @@ def parser() -> argparse.ArgumentParser:
         help="folder for console.log and bench.json (default: a dated one in $XDG_STATE_HOME, its"
         " path is printed)",
     )
+    _guest_options(verb)
+    _run_limit(verb)
+    verb = verbs.add_parser(
+        "shell",
+        help="a prompt in a guest, with the suite at hand",
+        description=_SHELL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("--kernel", default="", metavar="K", help="as for run")
     _guest_options(verb)
     verb = verbs.add_parser("check", help="run the project's own tests (`--` passes words to tox)")
     verb = verbs.add_parser(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command lines that boot a kernel: QEMU's and User-Mode Linux's.
+"""The command lines that boot a kernel: QEMU's and User-Mode Linux's; vng.py has virtme-ng's.
 
-Both give the guest the same two serial lines, the console and /dev/ttyS1 for the report, and the
+All give the guest the same two serial lines, the console and /dev/ttyS1 for the report, and the
 same initramfs; no file system, network or module of the host's is needed or reachable.
 """
 
@@ -11,12 +11,13 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from vm.kernels import Kernel
 
 #: What every guest is told: messages of warning level and above on the console (WARN_ON writes
-#: at that level), a crash ends the guest at once, and an oops is a crash.
-_COMMON = ("rdinit=/init", "loglevel=5", "oops=panic", "panic=-1")
+#: at that level) and with their time, a crash ends the guest at once, and an oops is a crash.
+_COMMON = ("rdinit=/init", "loglevel=5", "printk.time=1", "oops=panic", "panic=-1")
 
 #: What QEMU emulates. String instructions are emulated byte by byte, so the kernel must not take
 #: them for fast; a fifth level of page tables makes every fork dearer. A quarter of the time.
@@ -32,18 +33,33 @@ _QEMU_MEMORY, _UML_MEMORY = 1024, 512
 
 @dataclass(frozen=True)
 class Machine:
-    """The guest's size."""
+    """The guest's size, its place among others, and what else its kernel is told."""
 
     #: MiB, None for the backend's own choice.
     memory: int | None = None
     cpus: int = 1
     #: Which part of the cases it runs: "2/3" is every third from the second on.
     share: str = "1/1"
+    #: Its number among the guests that run at the same time, from 1.
+    slot: int = 1
+    #: Words for the end of the kernel's command line.
+    append: tuple[str, ...] = ()
+    #: Whether its console is to be typed at: the program's input is then the guest's.
+    interactive: bool = False
+
+    def command_line(self, console: str, *words: str) -> str:
+        """The kernel's command line."""
+        given = (*_COMMON, f"vm.share={self.share}", *words, *self.append)
+        return " ".join([console, *given] if console else given)
+
+    def qemu_command_line(self) -> str:
+        """The command line of a kernel in QEMU."""
+        return self.command_line("console=ttyS0", *_FASTER, *_END)
 
     @property
-    def words(self) -> list[str]:
-        """The kernel command line's part."""
-        return [*_COMMON, f"vm.share={self.share}"]
+    def qemu_memory(self) -> str:
+        """For QEMU's -m."""
+        return f"{self.memory or _QEMU_MEMORY}M"
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,22 @@ class Command:
         return " ".join([*start, *settings, shlex.join(self.arguments)])
 
 
+class Backend(Protocol):
+    """What boots kernels."""
+
+    @property
+    def name(self) -> str:
+        """In reports."""
+
+    def report(self, fd: int) -> str:
+        """How command() is told that the report goes to the descriptor *fd* of the launcher."""
+
+    def command(
+        self, kernel: Kernel, image: Path, report: str, machine: Machine, scratch: Path
+    ) -> Command:
+        """Boot *kernel* with *image*; *scratch* is an empty folder for files of its own."""
+
+
 @dataclass(frozen=True)
 class Qemu:
     """A QEMU that can be run: installed, or unpacked into the cache."""
@@ -75,24 +107,27 @@ class Qemu:
 
     @property
     def name(self) -> str:
-        """The backend's name in reports."""
+        """In reports."""
         return f"qemu/{self.accelerator}"
 
-    def command(self, kernel: Kernel, image: Path, report: str, machine: Machine) -> Command:
+    def report(self, fd: int) -> str:
+        """A file that is inherited."""
+        return f"/proc/self/fd/{fd}"
+
+    def command(
+        self, kernel: Kernel, image: Path, report: str, machine: Machine, scratch: Path
+    ) -> Command:
         """Boot *kernel* with *image*; *report* is the file that ttyS1 is written to."""
         return Command(
             (
                 *(str(self.program), *self.options),
                 *("-machine", "q35", "-accel", self.accelerator),
                 *("-cpu", "host" if self.accelerator == "kvm" else _EMULATED_CPU),
-                *("-m", f"{machine.memory or _QEMU_MEMORY}M", "-smp", str(machine.cpus)),
+                *("-m", machine.qemu_memory, "-smp", str(machine.cpus)),
                 *("-kernel", str(kernel.path), "-initrd", str(image)),
                 *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
                 *("-monitor", "none", "-serial", "stdio", "-serial", f"file:{report}"),
-                *(
-                    "-append",
-                    " ".join(["console=ttyS0", *_FASTER, *machine.words, *_END]),
-                ),
+                *("-append", machine.qemu_command_line()),
             ),
             self.environment,
         )
@@ -100,34 +135,41 @@ class Qemu:
 
 @dataclass(frozen=True)
 class Uml:
-    """User-Mode Linux: the kernel is the program. *scratch* takes its sockets and pid file."""
-
-    scratch: Path
+    """User-Mode Linux: the kernel is the program."""
 
     @property
     def name(self) -> str:
-        """The backend's name in reports."""
+        """In reports."""
         return "uml"
 
-    def command(self, kernel: Kernel, image: Path, report: str, machine: Machine) -> Command:
-        """Boot *kernel* with *image*; *report* is "fd:N", a descriptor that it inherits."""
+    def report(self, fd: int) -> str:
+        """A descriptor that is inherited."""
+        return f"fd:{fd}"
+
+    def command(
+        self, kernel: Kernel, image: Path, report: str, machine: Machine, scratch: Path
+    ) -> Command:
+        """Boot *kernel* with *image*; *scratch* takes its sockets and pid file."""
+        memory = machine.memory or _UML_MEMORY
         return Command(
             (
-                *(str(kernel.path), f"mem={machine.memory or _UML_MEMORY}M", f"initrd={image}"),
-                *("con=null", "con0=null,fd:1", f"ssl1=null,{report}"),
+                *(str(kernel.path), f"mem={memory}M", f"initrd={image}"),
+                *("con=null", f"con0={'fd:0' if machine.interactive else 'null'},fd:1"),
+                f"ssl1=null,{report}",
                 # With seccomp a system call of the guest costs half of what it does with ptrace.
-                *(f"uml_dir={self.scratch}", "seccomp=auto"),
-                *(*machine.words, "vm.end=poweroff"),
+                *(f"uml_dir={scratch}", "seccomp=auto"),
+                *machine.command_line("", "vm.end=poweroff").split(),
             ),
-            (("HOME", str(self.scratch)), *kernel.loader_environment),
+            (("HOME", str(scratch)), *kernel.loader_environment),
             kernel.folder,
             # The kernel and its user space are processes that take turns at every system call and
             # page fault: on one processor that is nearly twice as fast as across two.
-            _processor(int(machine.share.partition("/")[0])),
+            _processor(machine.slot),
         )
 
 
 def _processor(number: int) -> int:
-    """The processor for guest *number*, counted from 1."""
+    """The processor for the guest in slot *number*; launchers that run beside one another do not
+    all begin with the same."""
     usable = sorted(os.sched_getaffinity(0))
-    return usable[(number - 1) % len(usable)]
+    return usable[(os.getpid() + number) % len(usable)]

@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from vm import places, rootfs, runtime
-from vm.backends import Machine, Qemu
+from vm.backends import Backend, Machine
 from vm.errors import Exit, Problem
 from vm.guest import Guest, Limits, drive
 from vm.kernels import Kernel
+from vm.plan import Options, order
 from vm.records import Records
-from vm.run import Options, boot_command, describe, order
+from vm.run import boot_command
 from vm.verdict import judge
 
 DESCRIPTION = """Boot a kernel in a guest and run the benchmark in it (python3 -m bench).
@@ -38,8 +39,8 @@ class BenchOptions:
     limits: Limits = field(default_factory=Limits)
 
 
-def run(kernel: Kernel, backend: Qemu | None, options: BenchOptions) -> Exit:
-    """Boot *kernel*, in *backend* or as User-Mode Linux, and print what the benchmark prints.
+def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
+    """Boot *kernel* in *backend* and print what the benchmark prints.
 
     :raises Problem: it did not come to its end.
     """
@@ -56,15 +57,15 @@ def run(kernel: Kernel, backend: Qemu | None, options: BenchOptions) -> Exit:
     with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
         if kernel.home is not None:
             stack.enter_context(places.using(kernel.home))
-        image = Path(name) / "initramfs.cpio"
+        image, scratch = Path(name) / "initramfs.cpio", Path(name) / "guest"
+        scratch.mkdir()
         rootfs.write(image, found, what, {})
-        label = backend.name if backend else "uml"
-        print(f"booting {describe(kernel)} in {label} ...", flush=True)
-        command = partial(boot_command, kernel, backend, image, Path(name) / "uml", options.machine)
+        print(f"booting {kernel} in {backend.name} ...", flush=True)
+        command = partial(boot_command, kernel, backend, image, scratch, options.machine)
         guest = Guest(command, Records(nonce), log, _show, stack)
         drive([guest], options.limits)
     records = guest.records
-    verdict = judge(records, guest.ending, log.read_text(errors="replace").splitlines())
+    verdict = judge(records, guest.ending, guest.log.lines())
     if records.status is None:
         raise Problem(f"{verdict.lost or verdict.text} (console: {log})", verdict.status)
     if records.measured:

@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import build, host, packages, qemu, tree
-from vm.backends import Qemu
+from vm import build, host, packages, qemu, tree, vng
+from vm.backends import Backend, Qemu, Uml
 from vm.errors import Exit, Problem
 from vm.kernels import Kernel, Kind, identify
 
@@ -26,9 +26,8 @@ class Building:
     dry_run: bool = False
 
 
-def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, Qemu | None]:
-    """The kernel that *text* names (empty: the default), and the QEMU to boot it in; None in the
-    place of a QEMU stands for User-Mode Linux.
+def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, Backend]:
+    """The kernel that *text* names (empty: the default), and what to boot it in.
 
     Raises Problem when there is no such kernel, or *backend* does not fit it.
     """
@@ -49,23 +48,29 @@ def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, 
         kernel = _of_file(path)
     _require_fit(kernel.kind is Kind.UML, backend, f"{kernel.origin} is a {kernel.kind.value}")
     if kernel.kind is Kind.UML:
-        return kernel, None
-    return kernel, qemu.accelerated(qemu.find(), kernel)
+        return kernel, Uml()
+    return kernel, _emulator(qemu.find(), kernel, backend)
 
 
-def _default(backend: str) -> tuple[Kernel, Qemu | None]:
+def _emulator(program: Qemu, kernel: Kernel, backend: str) -> Backend:
+    """What boots a kernel for real hardware."""
+    found = qemu.accelerated(program, kernel)
+    return vng.find(found) if backend == "virtme-ng" else found
+
+
+def _default(backend: str) -> tuple[Kernel, Backend]:
     """The newest packaged kernel that has the feature, as User-Mode Linux where QEMU fails."""
     if backend != "uml":
         try:
             program = qemu.find()
         except Problem as problem:
-            if backend == "qemu":
+            if backend != "auto":
                 raise
             print(f"User-Mode Linux instead of QEMU: {problem}", file=sys.stderr)
         else:
             kernel = packages.get(packages.Spec())
-            return kernel, qemu.accelerated(program, kernel)
-    return packages.get(packages.Spec(flavour=packages.UML)), None
+            return kernel, _emulator(program, kernel, backend)
+    return packages.get(packages.Spec(flavour=packages.UML)), Uml()
 
 
 def _of_file(path: Path) -> Kernel:
@@ -99,5 +104,5 @@ def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:
 def _require_fit(is_uml: bool, backend: str, what: str) -> None:
     """Raise Problem when the user's choice of backend does not fit the kernel, *what* in words."""
     if backend != "auto" and (backend == "uml") is not is_uml:
-        fits = "uml" if is_uml else "qemu"
+        fits = "uml" if is_uml else "qemu or virtme-ng"
         raise Problem(f"{what} kernel: it runs with --backend {fits}, not {backend}", Exit.USAGE)

@@ -5,25 +5,25 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from tests.utils.waivers import parse as parse_waivers
-from vm import bench, packages, places, stock
+from vm import bench, packages, plan, shell, stock
 from vm.arguments import parser
 from vm.backends import Machine
 from vm.check import check
-from vm.choice import Building, choose
+from vm.choice import choose
 from vm.errors import Exit, Interrupted, Problem, for_bisect
 from vm.guest import Limits
+from vm.launch import Request, launch
+from vm.plan import Options
 from vm.process import signals_raise
-from vm.run import Options, default_guests, run
+from vm.screen import complain, silence
 
 
 def _kernels(arguments: argparse.Namespace) -> Exit:
@@ -51,45 +51,57 @@ def _waivers(file: Path) -> str:
 
 
 def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
+    kernels = tuple(arguments.kernel or [""])
+    if len(set(kernels)) < len(kernels):
+        raise Problem("--kernel: the same kernel twice", Exit.USAGE)
+    guests = arguments.guests or plan.default_guests(pytest, len(kernels))
     options = Options(
         pytest=(*pytest, *(["--require"] if arguments.require else [])),
         user=arguments.user,
         waivers=_waivers(arguments.waive) if arguments.waive else "",
         output=arguments.output and arguments.output.resolve(),
-        machine=Machine(arguments.memory, arguments.cpus),
+        machine=_machine(arguments),
         limits=Limits(arguments.boot_limit, arguments.run_limit),
-        guests=arguments.guests or default_guests(pytest),
+        guests=guests,
+        jobs=arguments.jobs or max(1, plan.processors() // guests),
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )
     if arguments.debug_kernel and not arguments.build:
         raise Problem("--debug-kernel needs --build", Exit.USAGE)
-    status = Exit.OK
-    for spec in arguments.kernel or [""]:
-        begin, here, building = time.monotonic(), options, None
-        if arguments.build:
-            # make's output goes where the guest's will.
-            folder = options.output or (Path() if options.dry_run else places.new_run_folder())
-            folder.mkdir(parents=True, exist_ok=True)
-            building = Building(folder / "build.log", arguments.debug_kernel, options.dry_run)
-            here = options if options.dry_run else replace(options, output=folder)
-        kernel, qemu = choose(spec, arguments.backend, building)
-        if building is not None:
-            begin = time.monotonic()  # how long that took has been said
-        status = max(status, run(kernel, qemu, here, begin))
-    return status
+    request = Request(kernels, arguments.backend, arguments.build, arguments.debug_kernel)
+    return launch(request, options)
+
+
+def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
+    if words:
+        raise Problem(f"shell: takes no {' '.join(words)}: type it there", Exit.USAGE)
+    script = shell.asked_for()
+    with redirect_stdout(sys.stderr):  # standard output is the script's
+        kernel, backend = choose(arguments.kernel, arguments.backend, None)
+    options = Options(
+        user=arguments.user,
+        machine=_machine(arguments),
+        limits=Limits(boot=arguments.boot_limit),
+    )
+    return shell.run(kernel, backend, options, script)
+
+
+def _machine(arguments: argparse.Namespace) -> Machine:
+    append = tuple(" ".join(arguments.append).split())
+    return Machine(arguments.memory, arguments.cpus, append=append)
 
 
 def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
-    kernel, qemu = choose(arguments.kernel, arguments.backend, None)
+    kernel, backend = choose(arguments.kernel, arguments.backend, None)
     return bench.run(
         kernel,
-        qemu,
+        backend,
         bench.BenchOptions(
             words,
             arguments.user,
             arguments.output and arguments.output.resolve(),
-            Machine(arguments.memory, arguments.cpus),
+            _machine(arguments),
             Limits(arguments.boot_limit, arguments.run_limit),
         ),
     )
@@ -122,6 +134,8 @@ def _status(own: Sequence[str], pytest: tuple[str, ...]) -> int:
                     return _bench(arguments, pytest)
                 case "check":
                     return check(pytest)
+                case "shell":
+                    return _shell(arguments, pytest)
                 case "kernels":
                     return _kernels(arguments)
                 case _:
@@ -129,19 +143,19 @@ def _status(own: Sequence[str], pytest: tuple[str, ...]) -> int:
     except SystemExit as end:  # argparse has said what is wrong, or given its help
         return int(end.code or 0)
     except Problem as problem:
-        print(f"vm: {problem}", file=sys.stderr)
+        complain(str(problem))
         return problem.status
     except Interrupted as signal:
-        print(f"vm: interrupted ({signal})", file=sys.stderr)
+        complain(f"interrupted ({signal})")
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads: be quiet at exit too
+        silence(1)  # nobody reads
         return Exit.HOST
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             return _internal_error()
         where = error.filename or f"one of {tempfile.gettempdir()}, the cache, the artefacts"
-        print(f"vm: {error.strerror}: {where}", file=sys.stderr)
+        complain(f"{error.strerror}: {where}")
         return Exit.HOST
     except Exception:
         return _internal_error()

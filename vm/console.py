@@ -68,3 +68,8 @@ def top_frames(lines: Sequence[str]) -> list[str]:
         if not guess and "+0x0/" not in frame and not _REPORTING.match(function):
             found.append(frame)
     return list(dict.fromkeys(found))[:_TOP]
+
+
+def said_by_init(lines: Iterable[str]) -> str:
+    """Why the guest's process 1 gave up, in its own words, empty when it did not."""
+    return next((line.removeprefix("vm: ") for line in lines if line.startswith("vm: ")), "")

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
+import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 from vm.backends import Command
+from vm.log import Log
 from vm.process import kill, started
 from vm.records import Records
 
 _GRACE = 5.0
+#: Seconds between two looks at the clock for those who show it.
+_TICK = 1.0
 
 
 class Stop(Enum):
@@ -29,6 +34,7 @@ class Stop(Enum):
     EXITED = "the guest ended by itself"
     BOOT_LIMIT = "boot limit"
     RUN_LIMIT = "run limit"
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,17 @@ class Ending:
     stderr: str
     #: Bytes the guest put on its console.
     console_bytes: int
-    #: time.monotonic() of start and end.
+    #: time.monotonic() of start, first byte on the console, and end.
     times: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def killed_by(self) -> str:
+        """The signal by which somebody else ended the program, empty when nobody did.
+
+        A guest cannot have it sent. User-Mode Linux ends by SIGABRT when it panics.
+        """
+        numbers = (signal.SIGKILL, signal.SIGTERM)
+        return next((n.name for n in numbers if self.returncode in (-n, n, n + 128)), "")
 
 
 class Guest:
@@ -64,31 +79,37 @@ class Guest:
         console: Path,
         show: Callable[[str], None],
         stack: ExitStack,
+        keyboard: int = subprocess.DEVNULL,
     ) -> None:
-        """*command* makes the command line from the descriptor that takes the report."""
+        """*command* makes the command line from the descriptor that takes the report, *show* is
+        given what pytest prints. *keyboard* is what the console reads."""
         self.records = records
+        #: Is given what the guest puts on its console.
+        self.listener: Callable[[bytes], None] = lambda _: None
         self.ending = Ending(Stop.EXITED, None, "", 0, {"start": time.monotonic()})
         self.done = False
         self._show = show
         self._errors = b""
-        self._log = stack.enter_context(console.open("wb"))
+        self._stack = stack.enter_context(ExitStack())
+        self.log = Log(console)
+        self._stack.callback(self.log.close)
         report, report_end = os.pipe()
-        stack.callback(os.close, report)
-        try:
-            line = command(report_end)
-            self._process = stack.enter_context(
-                started(
-                    line.arguments,
-                    (report_end,),
-                    dict(line.environment),
-                    line.folder,
-                    line.processor,
-                )
+        self._stack.callback(os.close, report)
+        # Kept open: a program that gets no descriptors from us opens it through /proc.
+        self._stack.callback(os.close, report_end)
+        line = command(report_end)
+        self._process = self._stack.enter_context(
+            started(
+                line.arguments,
+                (report_end,),
+                dict(line.environment),
+                line.folder,
+                line.processor,
+                stdin=keyboard,
             )
-        finally:
-            os.close(report_end)
-        handle = os.pidfd_open(self._process.pid)
-        stack.callback(os.close, handle)
+        )
+        self.handle = os.pidfd_open(self._process.pid)
+        self._stack.callback(os.close, self.handle)
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._takers = {
@@ -96,7 +117,6 @@ class Guest:
             self._process.stderr.fileno(): self._take_errors,
             report: self._take_report,
         }
-        self.handle = handle
         for fd in self._takers:
             os.set_blocking(fd, False)
 
@@ -106,8 +126,11 @@ class Guest:
         return [self.handle, *self._takers]
 
     def _take_console(self, data: bytes) -> None:
-        self.ending.console_bytes += self._log.write(data)
-        self._log.flush()
+        if data:
+            self.ending.times.setdefault("console", time.monotonic())
+        self.log.write(data)
+        self.listener(data)
+        self.ending.console_bytes = self.log.size
 
     def _take_errors(self, data: bytes) -> None:
         self._errors = (self._errors + data)[-4096:]
@@ -133,12 +156,14 @@ class Guest:
             return self.records.first["hello"] + limits.run, Stop.RUN_LIMIT
         return self.ending.times["start"] + limits.boot, Stop.BOOT_LIMIT
 
+    def kill(self) -> None:
+        """End it, as it must not end by itself."""
+        kill(self._process)
+
     def finish(self, stop: Stop) -> None:
-        """The guest has ended, or must: take what it still said."""
-        if self._process.poll() is None:
-            kill(self._process)
-        else:
-            self.ending.returncode = self._process.returncode
+        """The guest has ended, or must: take what it still said, and let go of all it held."""
+        self.ending.returncode = self._process.poll()
+        kill(self._process)
         for fd in self._takers:
             while self.take(fd):
                 pass
@@ -147,32 +172,56 @@ class Guest:
         self.ending.stderr = self._errors.decode(errors="replace").strip()
         self.ending.stop = stop if self.records.status is None else Stop.EXITED
         self.done = True
+        self._stack.close()
 
 
-def drive(guests: Sequence[Guest], limits: Limits) -> None:
-    """Serve the guests until each has ended or hit a limit."""
+def drive(
+    guests: Sequence[Guest],
+    limits: Limits,
+    ended: Callable[[Guest], Iterable[Guest]] = lambda _: (),
+    tick: Callable[[], None] = lambda: None,
+    others: Mapping[int, Callable[[], None]] | None = None,
+) -> None:
+    """Serve the guests until each has ended or hit a limit.
+
+    *ended* is told of each that has, and gives those that are to be served from then on; *tick* is
+    called whenever something may have changed, and about once a second. *others* are descriptors
+    of the caller's, and what to do when one can be read.
+    """
     with selectors.DefaultSelector() as selector:
-        for guest in guests:
+        for fd, act in (others or {}).items():
+            selector.register(fd, selectors.EVENT_READ, act)
+        running: list[Guest] = []
+
+        def begin(more: Iterable[Guest]) -> None:
+            for guest in more:
+                running.append(guest)
+                for fd in guest.descriptors:
+                    selector.register(fd, selectors.EVENT_READ, guest)
+
+        def end(guest: Guest, stop: Stop) -> None:
+            running.remove(guest)
             for fd in guest.descriptors:
-                selector.register(fd, selectors.EVENT_READ, guest)
-        while running := [guest for guest in guests if not guest.done]:
+                if fd in selector.get_map():
+                    selector.unregister(fd)
+            guest.finish(stop)
+            begin(ended(guest))
+
+        begin(guests)
+        while running:
             until = min(guest.deadline(limits)[0] for guest in running)
-            for key, _ in selector.select(max(0.0, until - time.monotonic())):
+            for key, _ in selector.select(min(_TICK, max(0.0, until - time.monotonic()))):
                 guest = key.data
-                if guest.done:
+                if not isinstance(guest, Guest):
+                    guest()
+                elif guest.done:
                     continue
-                if key.fd == guest.handle:
-                    _end(guest, Stop.EXITED, selector)
+                elif key.fd == guest.handle:
+                    end(guest, Stop.EXITED)
                 elif not guest.take(key.fd):
                     selector.unregister(key.fd)
-            for guest in running:
+            for guest in list(running):
                 at, stop = guest.deadline(limits)
-                if not guest.done and time.monotonic() >= at:
-                    _end(guest, stop, selector)
-
-
-def _end(guest: Guest, stop: Stop, selector: selectors.BaseSelector) -> None:
-    guest.finish(stop)
-    for fd in guest.descriptors:
-        if fd in selector.get_map():
-            selector.unregister(fd)
+                if time.monotonic() >= at:
+                    end(guest, stop)
+            tick()

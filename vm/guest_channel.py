@@ -14,6 +14,9 @@ import termios
 import time
 from contextlib import suppress
 
+#: In the text that pytest prints: the cases begin here, or have ended.
+MARK = "\x1e"
+
 
 class Channel:
     """The line to the host. *who* names the sender: each numbers its own messages."""

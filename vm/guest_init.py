@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import codecs
 import ctypes
-import io
 import json
 import os
+import re
 import select
 import signal
 import sys
+import time
 import tty
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any
+
+_BEGIN = time.clock_gettime(time.CLOCK_BOOTTIME)
 
 sys.dont_write_bytecode = True
 sys.path[:0] = ["/vm/launcher", "/vm/site"]
@@ -132,43 +135,18 @@ def environment(order: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def run_pytest(order: dict[str, Any], share: str, line: int, output: int) -> NoReturn:
-    """In the child: become the user asked for, run pytest, and exit with its status."""
-    status = 3
-    try:
-        os.setsid()
-        for fd in (1, 2):
-            os.dup2(output, fd)
-        # Written through at once, so that what was printed before a crash is seen.
-        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", write_through=True)
-        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", write_through=True)
-        os.chdir(order["folder"])
-        os.environ.clear()
-        os.environ.update(order["environment"])
-        if order["user"] != "root":
-            os.setgroups([])
-            os.setresgid(65534, 65534, 65534)
-            os.setresuid(65534, 65534, 65534)
-            # Else /proc/self belongs to root: a change of credentials makes a process undumpable.
-            _libc.prctl(4, 1, 0, 0, 0)
-        channel = Channel(line, order["nonce"], "pytest")
-        sys.path.insert(0, order["folder"])  # for tests.utils, as pytest itself will do
-        # Slow imports, so here: hello has been said.
-        if order["program"] == "bench":
-            from vm import guest_bench
-
-            status = guest_bench.run(order["arguments"], channel)
-        else:
-            from vm import guest_report
-
-            channel.send("ready")
-            status = guest_report.run(order["arguments"], channel, share)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(status)
+def started_at() -> dict[str, float]:
+    """When, in seconds after the kernel's start, it handed over to this program, and when Python
+    was ready to run it."""
+    found = {"python": round(_BEGIN, 3)}
+    text = ctypes.create_string_buffer(1 << 18)
+    size = _libc.klogctl(3, text, len(text))  # SYSLOG_ACTION_READ_ALL
+    match = re.search(
+        rb"\[ *(\d+\.\d+)\][^\n]* Run /init as init process", text.raw[: max(0, size)]
+    )
+    if match:
+        found["kernel"] = float(match[1])
+    return found
 
 
 def pump(channel: Channel, source: int, wake: int, child: int) -> int:
@@ -216,7 +194,7 @@ def main() -> None:
     line = open_raw("/dev/ttyS1")
     channel = Channel(line, order["nonce"], "init")
     errors = {path: error for path in order["modules"] if (error := load(path))}
-    channel.send("hello", drain=True, environment=environment(order))
+    channel.send("hello", drain=True, environment=environment(order), started=started_at())
     for path, error in errors.items():
         channel.send("text", text=f"module {os.path.basename(path)} not loaded: {error}\n")
     write("/proc/sys/kernel/printk", "8")  # from here on the console has every message
@@ -234,7 +212,9 @@ def main() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for fd in (source, wake, waker):
             os.close(fd)
-        run_pytest(order, words["vm.share"], line, output)
+        from vm import guest_program
+
+        guest_program.run(order, words["vm.share"], line, output)
     os.close(output)
     status = pump(channel, source, wake, child)
     if found := leaks():

@@ -8,9 +8,9 @@ process or in a child.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,32 +18,68 @@ from tests.utils import header
 from tests.utils.case_reporter import CaseReporter
 from tests.utils.outcomes import markers_of
 from tests.utils.results import Case
-from vm.guest_channel import Channel
+from vm.guest_channel import MARK, Channel
+
+if TYPE_CHECKING:
+    from tests.utils.waiver_plugin import Waiving  # pytest imports it, and must be the first
 
 
 class Reporter(CaseReporter):
     """The plugin: one message per event of the session."""
 
-    def __init__(self, channel: Channel, share: str) -> None:
-        """*share* is "2/3" for every third case from the second on."""
+    def __init__(self, channel: Channel, share: str, only: Sequence[str]) -> None:
+        """*share* is "2/3" for every third case from the second on; of them, *only* these if any.
+
+        Every n-th case is dealt to a guest: it finishes within a few hundredths of the others,
+        since no case is long and those of a kind stand together.
+        """
         super().__init__()
         self._channel = channel
         self._first, self._step = (int(number) for number in share.split("/"))
+        self._only = frozenset(only)
+        #: Whether other guests have the rest of the cases.
+        self._in_part = self._step > 1 or bool(only)
         self._markers: dict[str, dict[str, list[object]]] = {}
+        #: Where each case stands among those of all guests.
+        self._places: dict[str, int] = {}
+        self._waiving: Waiving | None = None
 
-    def pytest_sessionstart(self) -> None:
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Tell what pytest knows of the machine."""
+        self._waiving = session.config.pluginmanager.get_plugin("waiving")
+        if self._waiving is not None:
+            self._waiving.in_part = self._in_part
         self._channel.send("facts", facts=asdict(header.facts()))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave this guest's share; the others are not deselected, they run elsewhere."""
-        items[:] = items[self._first - 1 :: self._step]
+        self._places = {item.nodeid: place for place, item in enumerate(items)}
+        items[:] = [
+            item
+            for item in items[self._first - 1 :: self._step]
+            if not self._only or item.nodeid in self._only
+        ]
         self._markers = {item.nodeid: markers_of(item) for item in items}
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
+        """Part what pytest prints before the cases, along with them, and after them."""
+        self._mark(session.config)
+        try:
+            return (yield)
+        finally:
+            self._mark(session.config)
+
+    def _mark(self, config: pytest.Config) -> None:
+        if self._in_part and config.pluginmanager.has_plugin("terminalreporter"):
+            config.get_terminal_writer().write(MARK, flush=True)
 
     def planned(self, ids: Sequence[str]) -> None:
         """Tell which cases will run."""
-        self._channel.send("collected", ids=ids)
+        self._channel.send(
+            "collected", ids=ids, places=[self._places.get(name, -1) for name in ids]
+        )
 
     def started(self, nodeid: str) -> None:
         """Tell that a case begins, and see the message off."""
@@ -59,10 +95,13 @@ class Reporter(CaseReporter):
 
     def finished(self, lost: str) -> None:
         """Tell why pytest stopped before its end, if it did."""
-        self._channel.send("finished", lost=lost)
+        uses = self._waiving.uses() if self._waiving is not None else []
+        self._channel.send("finished", lost=lost, waivers=[asdict(use) for use in uses])
 
 
-def run(arguments: list[str], channel: Channel, share: str = "1/1") -> int:
+def run(
+    arguments: list[str], channel: Channel, share: str = "1/1", only: Sequence[str] = ()
+) -> int:
     """Run pytest in this process with the plugin; its exit status."""
-    plugins: list[Any] = [Reporter(channel, share)]
+    plugins: list[Any] = [Reporter(channel, share, only)]
     return int(pytest.main(arguments, plugins=plugins))

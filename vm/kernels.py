@@ -47,6 +47,9 @@ class Kernel:
     #: What it was built from, None when *home* is no build tree or the source is gone.
     source: Path | None = None
 
+    def __str__(self) -> str:
+        return f"{f'Linux {self.release}' if self.release else 'a kernel'} ({self.origin})"
+
 
 def _bzimage(path: Path, data: mmap.mmap) -> str:
     """The release in a bzImage, see Documentation/arch/x86/boot.rst; Problem when it is cut."""

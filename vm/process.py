@@ -37,8 +37,9 @@ def started(
     folder: Path | None = None,
     processor: int | None = None,
     stderr: int = subprocess.PIPE,
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A running program with its output in pipes and nothing on its input.
+    """A running program with its output in pipes and, by default, nothing on its input.
 
     It leads a process group of its own, which is killed when the block is left. *processor* is the
     number of the only one it may run on.
@@ -46,7 +47,7 @@ def started(
     try:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
             pass_fds=pass_fds,

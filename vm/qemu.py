@@ -8,6 +8,7 @@ it, and the answer is kept until the machine is booted again.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import selectors
@@ -142,5 +143,11 @@ def accelerated(qemu: Qemu, kernel: Kernel) -> Qemu:
     reason = _reason_against_kvm(qemu, kernel)
     if not reason:
         return replace(qemu, accelerator="kvm")
-    print(f"emulating the processor, which is slower: {reason}", flush=True)
+    _say(f"emulating the processor, which is slower: {reason}")
     return qemu
+
+
+@functools.cache
+def _say(text: str) -> None:
+    """Print it, once for all kernels."""
+    print(text, flush=True)

@@ -13,6 +13,10 @@ import time
 from typing import Any
 
 from tests.utils.results import Case
+from tests.utils.waivers import Use
+
+#: Bytes in a message. One has what a case printed, another the names of all cases.
+_LONGEST = 64 << 20
 
 
 class Records:
@@ -20,10 +24,12 @@ class Records:
 
     def __init__(self, nonce: str) -> None:
         self._nonce = nonce
-        self._buffer = b""
+        self._buffer = bytearray()
         self._expected: dict[str, int] = {}
         self.environment: dict[str, Any] = {}
         self.collected: list[str] = []
+        #: Where each collected case stands among those of all guests.
+        self.places: dict[str, int] = {}
         self.results: dict[str, Case] = {}
         #: The case that was announced and has not ended, and the markers of the last one announced.
         self.running: str | None = None
@@ -34,11 +40,15 @@ class Records:
         self.stopped = ""
         #: What the benchmark measured, as it has it in its file; empty while it has not come.
         self.measured = ""
+        #: What became of each waiver.
+        self.waivers: list[Use] = []
         self.lost = 0
         #: Host time (time.monotonic) at which each kind of message first arrived.
         self.first: dict[str, float] = {}
-        #: Seconds after the kernel's own start, by the guest's clock.
+        #: Seconds after the kernel's own start, by the guest's clock: of the same, and of when the
+        #: kernel was up ("kernel") and Python ("python").
         self.guest_first: dict[str, float] = {}
+        self.started: dict[str, float] = {}
 
     @property
     def cases(self) -> list[Case]:
@@ -47,16 +57,22 @@ class Records:
 
     def feed(self, data: bytes) -> str:
         """Take in bytes of the stream; returns what pytest printed in them."""
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        self._buffer += data
+        if b"\n" not in data:
+            if len(self._buffer) > _LONGEST:  # nothing of ours
+                self.lost += 1
+                self._buffer.clear()
+            return ""
+        *lines, self._buffer = self._buffer.split(b"\n")
         return "".join(self._line(line) for line in lines if line.strip())
 
     def close(self) -> None:
         """The stream has ended: what is left of a line is a message that was cut."""
         if self._buffer.strip():
             self.lost += 1
-            self._buffer = b""
+            self._buffer.clear()
 
-    def _line(self, line: bytes) -> str:
+    def _line(self, line: bytearray) -> str:
         try:
             frame = json.loads(line)
             if frame["nonce"] != self._nonce:
@@ -75,8 +91,10 @@ class Records:
         match kind:
             case "hello":
                 self.environment = frame["environment"]
+                self.started = frame["started"]
             case "collected":
                 self.collected = frame["ids"]
+                self.places = dict(zip(frame["ids"], frame["places"], strict=True))
             case "facts":
                 self.environment = {**frame["facts"], **self.environment}
             case "start":
@@ -87,6 +105,7 @@ class Records:
                 self.results[case.id] = case
             case "finished":
                 self.stopped = frame["lost"]
+                self.waivers = [Use(**use) for use in frame["waivers"]]
             case "measured":
                 self.measured = frame["results"]
             case "end":

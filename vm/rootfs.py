@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -216,7 +216,8 @@ def _write_project(files: dict[str, Path], runtime: Runtime, draft: Path) -> Non
     with draft.open("wb") as stream:
         archive = Archive(stream, bytecode.MTIME)
         archive.file("/init", shebang + (here / "guest_init.py").read_bytes(), 0o755)
-        for name in ("__init__.py", "guest_bench.py", "guest_channel.py", "guest_report.py"):
+        names = ("guest_bench", "guest_channel", "guest_program", "guest_report")
+        for name in ("__init__.py", *(f"{name}.py" for name in names)):
             add_python(archive, f"{GUEST}/launcher/vm/{name}", here / name)
         modules = {name: path for name, path in files.items() if path.suffix == ".py"}
         # The harness's tests are seldom run in a guest: they go along as they are.
@@ -247,12 +248,26 @@ def project(runtime: Runtime) -> Path:
 
 
 def write(
-    image: Path, runtime: Runtime, order: dict[str, object], modules: Mapping[str, bytes]
+    image: Path,
+    runtime: Runtime,
+    order: dict[str, object],
+    modules: Mapping[str, bytes],
+    *more: Path,
 ) -> None:
-    """Write the image of one run: the base, the checkout's cases, the *order* for init, and the
-    kernel's *modules* in the order to load them."""
+    """Write the image of one run: the base, the checkout's cases, the *order* for init, the
+    kernel's *modules* in the order to load them, and the archives *more*."""
+    try:
+        _join(image, (base(runtime), project(runtime), *more), order, modules)
+    except OSError as error:
+        error.filename = error.filename or str(image)
+        raise
+
+
+def _join(
+    image: Path, parts: Iterable[Path], order: dict[str, object], modules: Mapping[str, bytes]
+) -> None:
     with image.open("wb") as stream:
-        for part in (base(runtime), project(runtime)):
+        for part in parts:
             with part.open("rb") as source:
                 shutil.copyfileobj(source, stream, 1 << 20)
         archive = Archive(stream)

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 
 from tests.utils import hints
 from tests.utils.results import Case
@@ -17,6 +17,8 @@ from vm.records import Records
 
 #: Outcomes of a case that has put its question to the kernel, and had a fair answer.
 _TESTED = frozenset(["passed", "xfailed", "xpassed"])
+#: What the kernel says when it has too little memory to come up.
+_STARVED = re.compile("memory|allocate")
 #: pytest's exit statuses.
 _PYTEST_USAGE, _PYTEST_NOTHING = 4, 5
 
@@ -54,8 +56,9 @@ def counts(cases: Sequence[Case]) -> str:
     return ", ".join(words) or "no case ran"
 
 
-def _unfinished(records: Records, why: str) -> list[Case]:
-    """The results, with the cases that a lost run did not end as errors."""
+def _unfinished(records: Records, why: str, goes_on: bool = False) -> list[Case]:
+    """The results, with the cases that a lost run did not end as errors; those that had not begun
+    are left out where another guest *goes on* with them."""
     cases = records.cases
     known = set(records.results)
     if records.running is not None and records.running not in known:
@@ -71,6 +74,8 @@ def _unfinished(records: Records, why: str) -> list[Case]:
             )
         )
         known.add(records.running)
+    if goes_on:
+        return cases
     return cases + [
         Case(name, "error", f"did not run: {why} before it")
         for name in records.collected
@@ -78,17 +83,22 @@ def _unfinished(records: Records, why: str) -> list[Case]:
     ]
 
 
-def judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
-    """The verdict; *log* are the lines of the console."""
-    return replace(_judge(records, ending, log), stopped=records.stopped)
+def judge(records: Records, ending: Ending, log: Sequence[str], goes_on: bool = False) -> Verdict:
+    """The verdict; *log* are the lines of the console, and *goes_on* is whether another guest has
+    the cases that this one did not come to."""
+    return replace(_judge(records, ending, log, goes_on), stopped=records.stopped)
 
 
-def _judge(records: Records, ending: Ending, log: Sequence[str]) -> Verdict:
+def _judge(records: Records, ending: Ending, log: Sequence[str], goes_on: bool) -> Verdict:
     splats = _untold(console.splats(log), records.cases)
+    if ending.stop is Stop.INTERRUPTED:
+        where = f" in {records.running}" if records.running else ""
+        text = f"interrupted{where}: {counts(records.cases)} before"
+        return Verdict(Exit.INTERRUPTED, text, records.cases, f"interrupted{where}", splats)
     if "hello" not in records.first:
         return _not_booted(ending, log, splats)
     if records.status is None:
-        return _lost(records, ending, log, splats)
+        return _lost(records, ending, log, splats, goes_on)
     cases = records.cases
     text = counts(cases)
     if records.status == _PYTEST_USAGE:
@@ -122,29 +132,37 @@ def _untold(splats: Sequence[str], cases: Sequence[Case]) -> list[str]:
     return left
 
 
-#: Of several guests the first of these that one ended with is the run's.
-_ORDER = (Exit.FAILED, Exit.USAGE, Exit.RUN_LIMIT, Exit.NOT_BOOTED, Exit.HOST, Exit.OK)
+#: Of several guests, or kernels, the first of these that one ended with is the whole's. What says
+#: something against a kernel comes before what says nothing of it; a kernel that lacks the feature
+#: takes nothing from those that have it.
+_ORDER = (
+    *(Exit.INTERRUPTED, Exit.USAGE, Exit.FAILED, Exit.RUN_LIMIT, Exit.NOT_BOOTED, Exit.HOST),
+    *(Exit.OK, Exit.NOTHING),
+)
 
 
-def combine(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict over guests that shared the cases out among them."""
-    return _accounted(verdicts[0] if len(verdicts) == 1 else _merged(verdicts))
+def worst(statuses: Iterable[Exit]) -> Exit:
+    """What several come to."""
+    return min(statuses, key=_ORDER.index)
 
 
-def _merged(verdicts: Sequence[Verdict]) -> Verdict:
-    found = [verdict.status for verdict in verdicts]
-    status = next((status for status in _ORDER if status in found), verdicts[0].status)
-    # Each guest has every n-th case, so taking turns gives pytest's own order back.
-    turns = zip_longest(*(verdict.cases for verdict in verdicts))
-    unique = {case.id: case for turn in turns for case in turn if case is not None}
-    cases = list(unique.values())
+def combine(verdicts: Sequence[Verdict], places: Mapping[str, int] | None = None) -> Verdict:
+    """The verdict over guests that shared the cases out among them; *places* tells the order of
+    the cases."""
+    return _accounted(verdicts[0] if len(verdicts) == 1 else _merged(verdicts, places or {}))
+
+
+def _merged(verdicts: Sequence[Verdict], places: Mapping[str, int]) -> Verdict:
+    status = worst(verdict.status for verdict in verdicts)
+    unique = {case.id: case for verdict in verdicts for case in verdict.cases}
+    cases = sorted(unique.values(), key=lambda case: places.get(case.id, -1))
     # What a guest has to say beyond its own counts.
-    worst = [v for v in verdicts if v.status is status and v.text != counts(v.cases)]
+    loud = [v for v in verdicts if v.status is status and v.text != counts(v.cases)]
     text = counts(cases)
     if status is Exit.NOTHING:
         text = _nothing(cases)
-    elif status is not Exit.OK and worst:
-        text = f"{worst[0].text} (all guests: {text})"
+    elif status is not Exit.OK and loud:
+        text = f"{loud[0].text} (all guests: {text})" if cases else loud[0].text
     lost = next((verdict.lost for verdict in verdicts if verdict.lost), "")
     stopped = next((verdict.stopped for verdict in verdicts if verdict.stopped), "")
     splats = [line for verdict in verdicts for line in verdict.splats]
@@ -177,8 +195,14 @@ def _not_booted(ending: Ending, log: Sequence[str], splats: list[str]) -> Verdic
     if not ending.console_bytes and ending.stop is Stop.EXITED and ending.returncode:
         words = (ending.stderr.splitlines() or [f"exit status {ending.returncode}"])[-1]
         return Verdict(Exit.HOST, f"the guest could not be started: {words}", [], words)
-    if panic := console.panicked(log):
-        why = panic
+    panic = console.panicked(log)
+    if not panic and ending.killed_by:
+        why = f"the guest was killed from outside ({ending.killed_by})"
+        return Verdict(Exit.HOST, why, [], why, splats)
+    if said := console.said_by_init(log):
+        why = said
+    elif panic:
+        why = f"{panic}; give it more --memory" if _STARVED.search(panic) else panic
     elif not ending.console_bytes:
         why = (
             f"the kernel printed nothing ({ending.stop.value}): it needs SERIAL_8250_CONSOLE,"
@@ -189,13 +213,20 @@ def _not_booted(ending: Ending, log: Sequence[str], splats: list[str]) -> Verdic
     return Verdict(Exit.NOT_BOOTED, f"not booted: {why}", [], why, splats)
 
 
-def _lost(records: Records, ending: Ending, log: Sequence[str], splats: list[str]) -> Verdict:
-    limit = ending.stop is Stop.RUN_LIMIT
-    why = "run limit hit" if limit else console.panicked(log) or "the guest ended without a word"
+def _lost(
+    records: Records, ending: Ending, log: Sequence[str], splats: list[str], goes_on: bool
+) -> Verdict:
+    status, why = Exit.FAILED, console.panicked(log)
+    if ending.stop is Stop.RUN_LIMIT:
+        status, why = Exit.FAILED if splats else Exit.RUN_LIMIT, "run limit hit"
+    elif not why and ending.killed_by:
+        status, why = Exit.HOST, f"the guest was killed from outside ({ending.killed_by})"
+    elif not why:
+        why = "the guest ended without a word"
     where = f" in {records.running}" if records.running else ""
-    cases = _unfinished(records, why)
+    cases = _unfinished(records, why, goes_on)
     fixes = hints.fixes(records.markers.get("fixed_by", ())) if records.running else []
     lacking = f", lacking {' and '.join(fixes)}" if fixes else ""
     text = f"{why}{where}{lacking}: {counts(records.cases)} before"
-    status = Exit.RUN_LIMIT if limit and not splats else Exit.FAILED
-    return Verdict(status, text, cases, why + where, splats)
+    # Where another goes on, what is missing are the words of one case; and it says why.
+    return Verdict(status, text, cases, "" if goes_on else why + where, splats)

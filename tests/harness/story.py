@@ -36,7 +36,7 @@ import sys
 from vm.guest_channel import Channel
 from vm.guest_report import run
 init = Channel(int(sys.argv[1]), "N", "init")
-init.send("hello", environment={"release": "7.9.1"})
+init.send("hello", environment={"release": "7.9.1"}, started={"python": 0.1})
 status = run(sys.argv[2:], Channel(int(sys.argv[1]), "N", "pytest"))
 init.send("end", status=status)
 sys.exit(status)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -305,3 +306,24 @@ def test_a_program_without_room_for_a_loader_is_refused(interpreter: bytes) -> N
 def test_the_newest_symbol_version_tells_the_glibc_needed() -> None:
     assert elfpatch.needed_glibc(b"\0GLIBC_2.9\0GLIBC_2.38\0GLIBC_2.2.5\0x") == (2, 38)
     assert elfpatch.needed_glibc(b"nothing") == (0, 0)
+
+
+def test_a_package_index_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Reading a large one takes a second, and it is the same until it is fetched again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked: list[str] = []
+
+    def run(command: list[str], *_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command[-1])
+        return subprocess.CompletedProcess(command, 0, f"linux-{len(asked)}\n", "")
+
+    monkeypatch.setattr(apt, "_run", run)
+    state = apt.Apt("suite", [("http://mirror", "suite", "main")])
+    state.update()
+    first = state.names("linux")
+    assert state.names("linux") == first
+    assert apt.Apt("suite", [("http://mirror", "suite", "main")]).names("linux") == first
+    assert state.names("other") != first
+    assert asked == ["update", "linux", "other"]
+    state.update(force=True)
+    assert state.names("linux") != first

@@ -41,15 +41,22 @@ assert list(members)[-1] == "vm/complete"
 order = json.loads(members["vm/order.json"])
 report = next(word for word in words if word.startswith("file:")).removeprefix("file:")
 stream = Stream(order["nonce"])
-mode = os.environ["PLAY"]
+kernel = Path(words[words.index("-kernel") + 1]).name
+mode = os.environ.get("PLAY_" + kernel, os.environ["PLAY"])
 print("[    0.0] Linux version 7.9.1", flush=True)
 if mode == "silent hang":
     Path(os.environ["STARTED"]).write_text(str(os.getpid()))
     signal.pause()
+if mode in ("reads", "writes"):
+    with open(os.environ["MEETING"], mode[0]) as file:
+        pass
 if mode == "refuses":
     sys.exit("qemu: could not load kernel")
 if mode == "early panic":
     print("[    1.0] Kernel panic - not syncing: No working init found.", flush=True)
+    sys.exit(0)
+if mode == "panics" and order["only"]:
+    print("[    1.0] Kernel panic - not syncing: crash", flush=True)
     sys.exit(0)
 stream.begin()
 stream.add("text", "init", text="arguments: " + " ".join(order["arguments"]) + "\n")
@@ -60,9 +67,14 @@ if mode == "share":
     stream.case("t.py::one").case("t.py::three") if first else stream.case("t.py::two", "failed")
     stream.end(0 if first else 1)
     mode = "shared"
+elif order["only"]:
+    for name in order["only"]:
+        stream.case(name)
+    stream.end(0)
+    mode = "shared"
 else:
     stream.case("t.py::one")
-if mode == "panic":
+if mode in ("panic", "panics"):
     stream.add("start", id="t.py::two", markers={{}})
     print("[    2.0] Kernel panic - not syncing: crash", flush=True)
     print("Call Trace:\n copy_tree+0x1/0x2\n caller+0x3/0x4", flush=True)
@@ -147,9 +159,9 @@ def launcher(tmp_path: Path, cache: Path) -> Launcher:
     [
         ("pass", (), Exit.OK, "3 passed in"),
         ("fail", (), Exit.FAILED, "1 failed, 1 passed in"),
-        ("panic", (), Exit.FAILED, "crash in t.py::two: 1 passed before"),
+        ("panic", (), Exit.FAILED, "crash in t.py::two: 1 passed before (all guests: 1 error, 2"),
         ("hang", ("--run-limit", "0.5"), Exit.RUN_LIMIT, "run limit hit in t.py::two"),
-        ("silent hang", ("--boot-limit", "2"), Exit.NOT_BOOTED, "not booted: boot limit"),
+        ("silent hang", ("--boot-limit", "2"), Exit.NOT_BOOTED, "boot limit"),
         ("early panic", (), Exit.NOT_BOOTED, "No working init found"),
         ("pass", ("--backend", "uml"), Exit.USAGE, "runs with --backend qemu"),
     ],
@@ -201,7 +213,7 @@ def test_waivers_that_cannot_be_read_are_a_usage_error(
 def test_the_artefacts_lie_in_the_folder_asked_for(launcher: Launcher) -> None:
     launcher.run("pass")
     out = launcher.folder / "out"
-    names = ["console.log", "junit.xml", "results.ktap", "summary.json"]
+    names = ["console.log", "junit.xml", "pytest.log", "results.ktap", "summary.json"]
     assert sorted(path.name for path in out.iterdir()) == names
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["status"], summary["verdict"]) == (0, "3 passed")
@@ -264,11 +276,29 @@ def test_guests_share_the_cases_and_give_one_report(launcher: Launcher) -> None:
     done = launcher.run("share", "--guests", "2")
     assert done.returncode == Exit.FAILED
     assert "1 failed, 2 passed" in done.stdout.splitlines()[-1]
-    assert done.stdout.count("arguments: ") == 2
+    assert done.stdout.count("arguments: ") == 1  # pytest's head is shown once
     out = launcher.folder / "out"
     cases = json.loads((out / "summary.json").read_text())["cases"]
     assert [case["id"] for case in cases] == ["t.py::one", "t.py::two", "t.py::three"]
-    assert {path.name for path in out.glob("console*")} == {"console.log", "console-2.log"}
+    for stem in ("console", "pytest"):
+        assert {path.name for path in out.glob(f"{stem}*")} == {f"{stem}.log", f"{stem}-2.log"}
+
+
+def test_one_case_is_lost_with_a_guest_and_another_goes_on(launcher: Launcher) -> None:
+    done = launcher.run("panic")
+    assert "guest 1 died in t.py::two; guest 2 goes on with 1 case\n" in done.stdout
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    assert [case["outcome"] for case in summary["cases"]] == ["passed", "error", "passed"]
+    assert summary["incomplete"] == ""
+
+
+def test_cases_that_nobody_could_go_on_with_are_not_forgotten(launcher: Launcher) -> None:
+    done = launcher.run("panics")
+    assert done.returncode == Exit.FAILED
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    assert [case["outcome"] for case in summary["cases"]] == ["passed", "error", "error"]
+    assert "did not run" in summary["cases"][2]["reason"]
+    assert summary["incomplete"] != ""
 
 
 def test_a_dry_run_prints_the_command_and_starts_nothing(launcher: Launcher) -> None:

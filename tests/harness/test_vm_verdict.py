@@ -37,8 +37,12 @@ class Stream:
         return self
 
     def begin(self) -> Stream:
-        self.add("hello", "init", environment={"release": "7.9.1"})
-        return self.add("collected", ids=IDS)
+        self.hello()
+        return self.add("collected", ids=IDS, places=[*range(len(IDS))])
+
+    def hello(self) -> Stream:
+        started = {"kernel": 0.5, "python": 0.75}
+        return self.add("hello", "init", environment={"release": "7.9.1"}, started=started)
 
     def case(
         self, name: str, outcome: str = "passed", reason: str = "", complaints: Sequence[str] = ()
@@ -108,7 +112,7 @@ def test_a_death_of_pytest_is_a_failure() -> None:
 
 
 def test_a_module_that_cannot_be_collected_is_an_error() -> None:
-    stream = Stream().add("hello", "init", environment={})
+    stream = Stream().hello()
     case = {"id": "t.py", "outcome": "error", "reason": "SyntaxError"}
     found = verdict(stream.add("result", case=case).end(2))
     assert found.status is Exit.FAILED
@@ -191,7 +195,7 @@ def test_a_run_that_is_no_good_has_a_case_that_is_none(
 
 def test_a_run_that_pytest_ended_early_says_so() -> None:
     stream = Stream().begin().case(IDS[0], "failed")
-    stream.add("finished", lost="stopping after 1 failures").end(1)
+    stream.add("finished", lost="stopping after 1 failures", waivers=[]).end(1)
     found = combine([verdict(stream), verdict(Stream().begin().case(IDS[1]).end(0))])
     assert found.incomplete == "stopping after 1 failures"
     assert not found.lost

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.utils.waivers import Waiver, parse
+from tests.utils.waivers import Use, Waiver, parse, unneeded
 
 _OUTPUT = "waivers_with_a_case"
 _MARK = "waived: "
@@ -56,6 +56,8 @@ class Waiving:
         #: Covered case -> whether a failure of it was waived; one that was skipped has no entry.
         self._ended: dict[str, bool] = {}
         self._reasons: dict[str, str] = {}
+        #: Whether other sessions have the rest of the cases: what is needed nowhere is told there.
+        self.in_part = False
 
     def _number_of(self, nodeid: str) -> int | None:
         covering = (n for n, one in enumerate(self._waivers) if one.covers(nodeid))
@@ -98,22 +100,26 @@ class Waiving:
         """Take what a worker has told."""
         self._with_case |= set(getattr(node, "workeroutput", {}).get(_OUTPUT, ()))
 
-    def _unneeded(self) -> Iterator[str]:
-        for number, waiver in enumerate(self._waivers):
-            ends = [
-                waived
-                for nodeid, waived in self._ended.items()
-                if self._number_of(nodeid) == number
-            ]
-            if number not in self._with_case:
-                yield f"{waiver.case}: there is no such case"
-            elif ends and not any(ends):
-                yield f"{waiver.case}: passed"
+    def uses(self) -> list[Use]:
+        """What became of each waiver."""
+        ends: dict[int | None, set[bool]] = {}
+        for nodeid, waived in self._ended.items():
+            ends.setdefault(self._number_of(nodeid), set()).add(waived)
+        return [
+            Use(
+                waiver.case,
+                there=number in self._with_case,
+                passed=False in ends.get(number, ()),
+                needed=True in ends.get(number, ()),
+            )
+            for number, waiver in enumerate(self._waivers)
+        ]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show what was waived, and what need not have been."""
         lines = [f"{nodeid}: {reason}" for nodeid, reason in self._reasons.items()]
-        lines += [f"waiver not needed: {text}" for text in self._unneeded()]
+        if not self.in_part:
+            lines += unneeded([self.uses()])
         if lines:
             terminalreporter.section("waivers")
             for line in lines:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import operator
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -70,6 +70,27 @@ class Waiver:
                 raise ValueError(f"kernel {self.kernel!r} is no range such as '>=7.0,<7.2.11'")
             found.append((match[1], match[2]))
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What became of a waiver in one session."""
+
+    case: str
+    #: Whether there is a case that it is meant for, run or not.
+    there: bool
+    #: Whether one passed, and whether one failed.
+    passed: bool
+    needed: bool
+
+
+def unneeded(sessions: Sequence[Sequence[Use]]) -> Iterator[str]:
+    """Which waivers were not needed, and why; *sessions* shared out the cases among them."""
+    for uses in zip(*sessions, strict=True):
+        if not any(use.there for use in uses):
+            yield f"waiver not needed: {uses[0].case}: there is no such case"
+        elif any(use.passed for use in uses) and not any(use.needed for use in uses):
+            yield f"waiver not needed: {uses[0].case}: passed"
 
 
 def parse(data: bytes) -> list[Waiver]:

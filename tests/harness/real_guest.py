@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The launcher as a program, with a real kernel in a real guest, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vm import places
+
+#: What --kernel takes; `python3 -m vm check` sets it.
+VARIABLE = "OPEN_TREE_NS_GUEST_KERNEL"
+KERNEL = os.environ.get(VARIABLE, "")
+#: Cases that do harm, and a choice of them.
+DEADLY = "tests/harness/deadly.py"
+#: Marks the environment of all that a launcher starts.
+_MARK = "OPEN_TREE_NS_TEST"
+
+
+def deadly(*names: str) -> tuple[str, ...]:
+    """pytest's words for these cases of DEADLY."""
+    return "--", *(f"{DEADLY}::test_{name}" for name in names), "-q"
+
+
+@dataclass
+class RealLauncher:
+    """Runs the launcher with a folder of its own for all that it writes but the cache."""
+
+    folder: Path
+    kernel: str = KERNEL
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        self.temporary.mkdir()
+
+    @property
+    def temporary(self) -> Path:
+        """For temporary files."""
+        return self.folder / "tmp"
+
+    @property
+    def output(self) -> Path:
+        """For the artefacts."""
+        return self.folder / "out"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the launcher."""
+        return {
+            **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
+            "TMPDIR": str(self.temporary),
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            _MARK: self.mark,
+        }
+
+    def command(self, *words: str) -> list[str]:
+        """The launcher's command line that runs cases; *words* follow the kernel."""
+        guests = [] if "--guests" in words else ["--guests", "1"]
+        return [
+            *(sys.executable, "-m", "vm", "run", "--kernel", self.kernel, *guests),
+            *("--output", str(self.output), *words),
+        ]
+
+    def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "env": self.environment} | options
+        command = settings.pop("command", None) or self.command(*words)
+        return subprocess.run(
+            command, cwd=places.ROOT, capture_output=True, text=True, check=False, **settings
+        )
+
+    @contextmanager
+    def started(self, *words: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+        """It while it runs; in a session of its own."""
+        settings: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        } | options
+        with subprocess.Popen(
+            settings.pop("command", None) or self.command(*words),
+            cwd=places.ROOT,
+            env=self.environment,
+            text=True,
+            start_new_session=True,
+            **settings,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def processes(self) -> dict[int, list[str]]:
+        """Command lines of what a launcher has started, its own included, by process number."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with suppress(OSError):
+                    if f"{_MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
+                        words = (folder / "cmdline").read_bytes().decode(errors="replace")
+                        found[int(folder.name)] = words.split("\0")
+        return found
+
+    def guests(self, launcher: subprocess.Popen[str]) -> list[int]:
+        """The processes that *launcher* has started itself."""
+        stats = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in self.processes()}
+        # "PID (name) state parent ..."
+        return [n for n, s in stats.items() if int(s.rpartition(")")[2].split()[1]) == launcher.pid]
+
+    def summary(self) -> Mapping[str, Any]:
+        """The JSON summary of the last run."""
+        found: dict[str, Any] = json.loads((self.output / "summary.json").read_text())
+        return found
+
+    def outcomes(self) -> dict[str, str]:
+        """Case, by its last word -> outcome, in the last run."""
+        cases = self.summary()["cases"]
+        return {case["id"].rpartition("::test_")[2]: case["outcome"] for case in cases}
+
+    def assert_nothing_is_left(self) -> None:
+        """No process, no temporary file."""
+        assert self.processes() == {}
+        assert list(self.temporary.iterdir()) == []
+
+
+def read_until(fd: int, text: bytes) -> bytes:
+    """What comes from *fd* up to *text*."""
+    seen = b""
+    while text not in seen:
+        seen += os.read(fd, 4096)
+    return seen
+
+
+def drain(fd: int, process: subprocess.Popen[str]) -> None:
+    """Read what the process writes to the terminal *fd* until it has ended."""
+    handle = os.pidfd_open(process.pid)
+    with selectors.DefaultSelector() as selector:
+        selector.register(handle, selectors.EVENT_READ)
+        selector.register(fd, selectors.EVENT_READ)
+        while handle not in (ready := [key.fd for key, _ in selector.select()]):
+            if fd in ready:
+                os.read(fd, 4096)
+    os.close(handle)
+    process.wait()

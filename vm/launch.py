@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`python3 -m vm run`: from the kernels that were named to the exit status."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vm import matrix, places, plan, rootfs, runtime
+from vm.backends import Backend, Uml
+from vm.choice import Building, choose
+from vm.crew import Crew
+from vm.errors import Exit, Problem
+from vm.kernels import Kernel
+from vm.plan import Options
+from vm.run import Result, Run, collect_modules
+from vm.screen import Screen, complain
+
+
+@dataclass(frozen=True)
+class Request:
+    """The kernels of a run, as the command line names them."""
+
+    #: Empty for the default one.
+    kernels: tuple[str, ...]
+    backend: str = "auto"
+    #: Build trees first, and with the debugging options.
+    build: bool = False
+    debug: bool = False
+
+
+def launch(request: Request, options: Options) -> Exit:
+    """Run the cases on every kernel of *request*; the exit status of the worst."""
+    if options.dry_run:
+        return _dry_run(request, options)
+    folder = options.output or places.new_run_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(request.kernels) == 1:
+        return _one(request, options, folder)
+    return _several(request, options, folder)
+
+
+def _prepare(request: Request, name: str, options: Options, folder: Path) -> Run:
+    """The run on the kernel *name*, built when asked. Raises Problem when there can be none."""
+    begin = time.monotonic()
+    building = None
+    if request.build:
+        folder.mkdir(parents=True, exist_ok=True)
+        building = Building(folder / "build.log", request.debug)
+    kernel, backend = choose(name, request.backend, building)
+    if building is not None:
+        begin = time.monotonic()  # how long that took has been said
+    return Run(kernel, backend, options, folder, begin)
+
+
+def _one(request: Request, options: Options, folder: Path) -> Exit:
+    run = _prepare(request, request.kernels[0], options, folder)
+    crew = Crew([run], options, Screen())
+    crew.work()
+    if run in crew.problems:
+        raise crew.problems[run]
+    result = crew.results[run]
+    if result.error is not None:
+        raise result.error
+    return result.verdict.status
+
+
+def _several(request: Request, options: Options, folder: Path) -> Exit:
+    names = request.kernels
+    runs: dict[str, Run] = {}
+    columns: dict[str, matrix.Column] = {name: matrix.Column(name) for name in names}
+    for name, sub in zip(names, matrix.folder_names(names), strict=True):
+        try:
+            runs[name] = _prepare(request, name, options, folder / sub)
+        except Problem as problem:
+            columns[name] = _column(name, None, problem)
+    screen = Screen()
+    crew = Crew(list(runs.values()), options, screen)
+    try:
+        crew.work()
+    finally:
+        for name, run in runs.items():
+            columns[name] = _column(name, crew.results.get(run), crew.problems.get(run))
+        found = list(columns.values())
+        screen.line()
+        for line in matrix.table(found, options.verbose):
+            screen.line(line)
+        matrix.write(folder, found)
+        screen.line(f"artefacts: {folder}")
+    errors = (result.error for result in crew.results.values())
+    if error := next((error for error in errors if error is not None), None):
+        raise error
+    return matrix.status(found)
+
+
+def _column(name: str, result: Result | None, problem: Problem | None) -> matrix.Column:
+    if problem is None:
+        return matrix.Column(name, result)
+    complain(str(problem) if name in str(problem) else f"{name}: {problem}")
+    return matrix.Column(name, None, str(problem), problem.status)
+
+
+def _dry_run(request: Request, options: Options) -> Exit:
+    """Print the commands; with --output the images are made there, so that they work."""
+    several = len(request.kernels) > 1
+    for name, sub in zip(request.kernels, matrix.folder_names(request.kernels), strict=True):
+        building = Building(Path("build.log"), request.debug, dry_run=True)
+        kernel, backend = choose(name, request.backend, building if request.build else None)
+        folder = options.output or Path("OUTPUT")
+        folder = folder / sub if several else folder
+        if several:
+            print(f"# {name}")
+        image = folder / "initramfs.cpio"
+        if options.output is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            found = runtime.find(options.requirements)
+            order = plan.order(found, options, "dry-run")
+            rootfs.write(image, found, order, collect_modules(kernel))
+        for number in range(1, options.guests + 1):
+            print(_command(kernel, backend, image, number, options))
+    return Exit.OK
+
+
+def _command(kernel: Kernel, backend: Backend, image: Path, number: int, options: Options) -> str:
+    """The command that boots guest *number*."""
+    share = f"{number}/{options.guests}"
+    machine = replace(options.machine, share=share, slot=number)
+    folder = image.parent
+    report, scratch = folder / f"report-{number}.jsonl", folder / f"guest-{number}"
+    if options.output is not None:
+        scratch.mkdir(exist_ok=True)
+    if isinstance(backend, Uml):
+        command = backend.command(kernel, image, "fd:3", machine, scratch)
+        return f"{command} </dev/null 3>{report}"
+    return f"{backend.command(kernel, image, str(report), machine, scratch)} </dev/null"
