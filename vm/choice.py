@@ -13,6 +13,9 @@ from vm.backends import Backend, Qemu, Uml
 from vm.errors import Exit, Problem
 from vm.kernels import Kernel, Kind, identify
 
+#: What a source without a configuration is built for, where the backend tells.
+_ARCHITECTURES = {"uml": "um", "qemu": "x86", "virtme-ng": "x86"}
+
 
 @dataclass(frozen=True)
 class Building:
@@ -83,7 +86,7 @@ def _of_file(path: Path) -> Kernel:
 def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:
     debug = building is not None and building.debug
     default = "um" if os.environ.get("ARCH") == "um" else "x86"
-    found = tree.find(folder, {"uml": "um", "qemu": "x86"}.get(backend, default), debug)
+    found = tree.find(folder, _ARCHITECTURES.get(backend, default), debug)
     is_uml = found.arch == "um"
     kind = "a User-Mode Linux" if is_uml else "an x86"
     _require_fit(is_uml, backend, f"{found.objects}: configured as {kind}")

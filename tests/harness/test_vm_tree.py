@@ -264,3 +264,12 @@ def test_an_image_that_only_root_may_read_is_named(
     with pytest.raises(Problem, match="only root may read it") as caught:
         host.kernel(tmp_path)
     assert str(path) in str(caught.value)
+
+
+def test_virtme_ng_is_given_a_kernel_for_x86(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARCH", "um")
+    source = a_source(tmp_path / "linux")
+    with pytest.raises(Problem, match="not built yet, no arch/x86/boot/bzImage"):
+        choice.choose(str(source), "virtme-ng", None)
