@@ -58,6 +58,8 @@ def run(order: dict[str, Any], share: str, line: int, output: int) -> NoReturn:
 
             channel.send("ready")
             status = guest_report.run(order["arguments"], channel, share, order["only"])
+    except SystemExit as end:  # a wrong argument, or a page of help
+        status = end.code if isinstance(end.code, int) else 1
     except BaseException:
         traceback.print_exc()
     finally:
