@@ -21,7 +21,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from vm import plan, rootfs, runtime, tools
+from vm import places, plan, rootfs, runtime, tools
 from vm.backends import Backend
 from vm.errors import Exit, Problem
 from vm.guest import Guest, Limits, Stop, drive
@@ -72,6 +72,8 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
     order["environment"] |= {"PS1": f"[{release}] \\w \\$ "}  # type: ignore[operator]
     with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
         folder = Path(name)
+        if kernel.home is not None:
+            stack.enter_context(places.using(kernel.home))
         image, scratch = folder / "initramfs.cpio", folder / "guest"
         scratch.mkdir()
         rootfs.write(image, found, order, collect_modules(kernel), tools.archive(found))
