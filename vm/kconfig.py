@@ -14,6 +14,8 @@ CASES = places.ROOT / "tests/open_tree_ns/config"
 #: What a guest needs to start and to answer, per architecture; and what --debug-kernel adds.
 _CONFIGS = Path(__file__).parent / "configs"
 DEBUG = _CONFIGS / "debug.config"
+#: Option that is wanted only because it selects another, which cannot be set by itself.
+_SELECTS = {"USER_EVENTS": "TRACING"}
 _LINE = re.compile(r"^(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)$", re.M)
 
 
@@ -34,9 +36,11 @@ def read(path: Path) -> dict[str, str]:
 
 def over(base: str, fragments: Iterable[str]) -> str:
     """*base* with the *fragments* laid over it, a later one over an earlier."""
+    have = options(base)
     wanted: dict[str, str] = {}
     for fragment in fragments:
         wanted |= options(fragment)
+    wanted = {name: value for name, value in wanted.items() if not _needless(have, name)}
     kept = [
         line
         for line in base.splitlines()
@@ -49,10 +53,17 @@ def over(base: str, fragments: Iterable[str]) -> str:
     return "\n".join([*kept, *added, ""])
 
 
+def _needless(have: Mapping[str, str], name: str) -> bool:
+    """Whether what *name* would select is there without it."""
+    return have.get(_SELECTS.get(name, name)) == "y" != have.get(name)
+
+
 def missing(have: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     """The options of *wanted* that *have* has not; a module will do where "y" is wanted."""
     return [
         name
         for name, value in wanted.items()
-        if have.get(name, "n") != value and (have.get(name), value) != ("m", "y")
+        if have.get(name, "n") != value
+        and (have.get(name), value) != ("m", "y")
+        and not _needless(have, name)
     ]

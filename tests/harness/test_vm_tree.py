@@ -174,6 +174,18 @@ def test_an_option_is_missing_unless_it_is_set_or_a_module() -> None:
     assert kconfig.missing(have, wanted) == ["C", "D", "F"]
 
 
+def test_an_option_that_only_selects_another_is_not_asked_for_where_that_is_there() -> None:
+    wanted = "CONFIG_USER_EVENTS=y\nCONFIG_UNIX=y\n"
+    there, absent = "CONFIG_TRACING=y\n", "# CONFIG_TRACING is not set\n"
+    assert "USER_EVENTS" not in kconfig.over(there, [wanted])
+    assert "USER_EVENTS" in kconfig.over(absent, [wanted])
+    assert kconfig.missing(kconfig.options(there), kconfig.options(wanted)) == ["UNIX"]
+    assert "USER_EVENTS" in kconfig.missing(kconfig.options(absent), kconfig.options(wanted))
+    # One that is set already stays.
+    both = there + "CONFIG_USER_EVENTS=y\n"
+    assert kconfig.options(kconfig.over(both, [wanted]))["USER_EVENTS"] == "y"
+
+
 @pytest.mark.parametrize(
     "path",
     [kconfig.CASES, kconfig.DEBUG, kconfig.guest("um"), kconfig.guest("x86")],
