@@ -80,7 +80,7 @@ class Child:
         events: int,
         stacks: int,
         mask: set[int],
-        habits: Habits,
+        habits: Habits | None,
     ) -> None:
         self._item = item
         self._facts = granted
@@ -98,11 +98,13 @@ class Child:
         status = 70
         try:
             try:
-                self._habits.follow()
+                if self._habits is not None:
+                    self._habits.follow()
                 self._arrange()
                 _current.append(self)
                 self._phases()
-                self._habits.learn(self._proc)
+                if self._habits is not None:
+                    self._habits.learn(self._proc)
                 status = 0
             except BaseException:
                 # Also for the eye: the case may have closed the pipe.

@@ -112,7 +112,8 @@ def _nurse(
         # Collecting would copy the memory of all objects there are.
         gc.disable()
         gc.freeze()
-        memory.own()
+        if memory.faults_are_dear():
+            memory.own()
         _serve(connection, items, run)
     except BaseException:
         traceback.print_exc()
@@ -151,7 +152,7 @@ class Nurseries:
 
     def __init__(self) -> None:
         #: What the cases' children do alike, which follows from what they are forked from.
-        self.habits = memory.Habits()
+        self.habits = memory.Habits() if memory.faults_are_dear() else None
         self._namespace: PidNamespace | None = None
         self._nursery: Nursery | None = None
         self._items: dict[int, pytest.Item] = {}
