@@ -8,7 +8,7 @@ pytest's own), and a single madvise(2) copies a run of them for a tenth of the p
 
 Measured: a sixth of a run's time under User-Mode Linux, where the host has a part in each fault; a
 loss of a twentieth under QEMU without KVM, and nothing to speak of on a processor. So it is done
-in the first alone. All this is a matter of speed: what the kernel refuses is left to the page faults.
+in the first alone. All this is a matter of speed: what the kernel refuses is left to page faults.
 """
 
 from __future__ import annotations
