@@ -151,7 +151,7 @@ class Nurseries:
     """One nursery after the other, and the PID namespace of the cases they fork."""
 
     def __init__(self) -> None:
-        #: What the cases' children do alike, which follows from what they are forked from.
+        #: Which pages the cases write to; None where copying them ahead does not pay.
         self.habits = memory.Habits() if memory.faults_are_dear() else None
         self._namespace: PidNamespace | None = None
         self._nursery: Nursery | None = None
