@@ -23,7 +23,7 @@ words = sys.argv
 if "-initrd" not in words or "kvm" in words:
     sys.exit(1)
 from vm.image import read
-from tests.harness.test_vm_verdict import Stream
+from tests.harness.stream import Stream
 
 image = Path(words[words.index("-initrd") + 1]).read_bytes()
 members = {{name: data for name, _, data in read(image)}}
