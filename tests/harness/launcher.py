@@ -17,7 +17,8 @@ from pathlib import Path
 from tests.harness.test_vm_kernels import bzimage
 from vm import places
 
-QEMU = r"""#!{python}
+#: Begins a script that plays QEMU: what it is asked for, and the stream it answers with.
+GUEST = r"""#!{python}
 import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
@@ -36,6 +37,9 @@ stream = Stream(order["nonce"])
 kernel = Path(words[words.index("-kernel") + 1]).name
 mode = os.environ.get("PLAY_" + kernel, os.environ["PLAY"])
 print("[    0.0] Linux version 7.9.1", flush=True)
+"""
+#: Plays a run of three cases.
+RUN = r"""
 if mode == "silent hang":
     Path(os.environ["STARTED"]).write_text(str(os.getpid()))
     signal.pause()
@@ -113,13 +117,13 @@ class Launcher:
         )
 
 
-def make_launcher(tmp_path: Path, cache: Path) -> Launcher:
-    """A launcher with the script for QEMU, and a kernel."""
+def make_launcher(tmp_path: Path, cache: Path, guest: str = RUN) -> Launcher:
+    """A launcher with a script for QEMU that plays *guest*, and a kernel."""
     for name in ("bin", "tmp"):
         (tmp_path / name).mkdir()
     (tmp_path / "vmlinuz").write_bytes(bzimage())
     script = tmp_path / "bin/qemu-system-x86_64"
-    script.write_text(QEMU.format(python=sys.executable, root=str(places.ROOT)))
+    script.write_text((GUEST + guest).format(python=sys.executable, root=str(places.ROOT)))
     script.chmod(0o755)
     return Launcher(
         tmp_path,
