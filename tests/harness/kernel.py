@@ -31,3 +31,9 @@ def stand_in(folder: Path) -> None:
     (folder / "kmsg").write_text("4,0,1,-;WARNING: before the run\n")
     (folder / "tainted").write_text("512\n")
     (folder / "conftest.py").write_text(CONFTEST)
+
+
+def add(log: Path, number: int, text: str) -> None:
+    """Add one message to the log."""
+    with log.open("a") as file:
+        file.write(f"4,{number},1000000,-;{text}\n")

@@ -6,9 +6,7 @@ The kernel's log is a file here, in which a case writes what a kernel would have
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,10 +14,10 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.harness.conftest import HEADER, RunCases, SuiteRun
-from tests.harness.kernel import CONFTEST, WARNING, stand_in
+from tests.harness.kernel import CONFTEST, WARNING, add, stand_in
 from tests.utils import kernel_log
 from tests.utils.keeper import case_name
-from tests.utils.kernel_log import KernelLog, Record, Taint, parse
+from tests.utils.kernel_log import KernelLog, Record
 from tests.utils.kernel_watch import Session
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
@@ -297,14 +295,6 @@ def test_nothing_is_said_of_a_run_without_cases(
     assert "kernel log" not in done.text
 
 
-def test_something_else_in_the_logs_place_is_not_taken_for_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(kernel_log, "LOG", Path("/dev/null"))
-    with pytest.raises(OSError, match="not the kernel's log"):
-        KernelLog()
-
-
 @pytest.mark.parametrize(("mask", "bad"), [(512 | 32, True), (512 | 1 << 12, False)])
 def test_new_taint_fails_a_case_unless_it_accuses_nobody(
     run: Callable[..., SuiteRun], mask: int, bad: bool
@@ -339,32 +329,6 @@ def test_messages_that_were_overwritten_are_told(
     assert done.warnings == ["kernel log: at least 7 messages were overwritten before being read"]
 
 
-def test_a_gap_is_counted(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = KernelLog()
-    add(kernel, 10, "ten")
-    assert [record.sequence for record in log.read()] == [10]
-    add(kernel, 15, "fifteen")
-    real, pending = os.read, [BrokenPipeError(errno.EPIPE, "Broken pipe")]
-
-    def broken_once(fd: int, count: int) -> bytes:
-        if pending:
-            raise pending.pop()
-        return real(fd, count)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "read", broken_once)
-        records = log.read()
-    assert [record.text for record in records] == ["fifteen"]
-    assert log.overwritten == 4
-    log.close()
-
-
-def add(kernel: Path, number: int, text: str) -> None:
-    """Add one message to the log."""
-    with kernel.open("a") as file:
-        file.write(f"4,{number},1000000,-;{text}\n")
-
-
 def test_a_long_window_is_cut(run: Callable[..., SuiteRun]) -> None:
     lines = "*(f'before {n}' for n in range(50))", repr(WARNING), "*map(str, range(1000))"
     done = run(f"def test_talks(): say({', '.join(lines)})")
@@ -372,32 +336,6 @@ def test_a_long_window_is_cut(run: Callable[..., SuiteRun]) -> None:
     assert "\n[... 30 lines left out ...]\n[    1.500000] before 30\n" in text
     assert text.count("\n[    1.500000]") == 300
     assert "[... 721 lines left out ...]" in text
-
-
-def test_a_record_is_read_as_the_kernel_writes_it() -> None:
-    data = (
-        b"4,349,11045882532,-,caller=T40;a\\x0ab \\xc3\\xa9\n SUBSYSTEM=pci\n DEVICE=+pci:0\n"
-        b"12,350,11045882540,c;\n"
-    )
-    assert [str(record) for record in parse(data)] == [
-        "[11045.882532] a",
-        "[11045.882532] b é",
-        "[11045.882540] ",
-    ]
-
-
-def test_the_log_of_this_machine_can_be_read() -> None:
-    try:
-        log, taint = KernelLog(), Taint()
-    except OSError as error:
-        pytest.skip(f"not here: {error}")
-    os.lseek(log.fd, 0, os.SEEK_SET)
-    assert stat.S_ISCHR(os.fstat(log.fd).st_mode)
-    numbers = [record.sequence for record in log._available()]
-    assert numbers == sorted(numbers)
-    assert taint.new() == 0
-    log.close()
-    taint.close()
 
 
 @pytest.mark.parametrize("mark", ["", "@pytest.mark.isolated(pid_namespace=False)\n"])

@@ -4,34 +4,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.harness.test_vm_kernels import bzimage
-from vm import places
+from tests.harness.launcher import make_launcher
 from vm.errors import Exit
 
-QEMU = r"""#!{python}
-import json, os, sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-words = sys.argv
-if "-initrd" not in words or "kvm" in words:
-    sys.exit(1)
-from vm.image import read
-from tests.harness.test_vm_verdict import Stream
-
-image = Path(words[words.index("-initrd") + 1]).read_bytes()
-members = {{name: data for name, _, data in read(image)}}
-order = json.loads(members["vm/order.json"])
-report = next(word for word in words if word.startswith("file:")).removeprefix("file:")
-stream = Stream(order["nonce"])
-mode = os.environ["PLAY"]
-print("[    0.0] Linux version 7.9.1", flush=True)
+#: Plays a benchmark.
+BENCH = r"""
 stream.add("hello", "init", environment={{"release": "7.9.1"}})
 said = " ".join([order["program"], order["user"], *order["arguments"]])
 stream.add("text", "init", text=f"asked for: {{said}}\n")
@@ -68,29 +50,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ends(play: str, status: Exit, text: str, tmp_path: Path, cache: Path) -> None:
     """The benchmark's words are passed on, its results are kept where it came to its end, and its
     status is the launcher's."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "vmlinuz").write_bytes(bzimage())
-    script = tmp_path / "bin/qemu-system-x86_64"
-    script.write_text(QEMU.format(python=sys.executable, root=str(places.ROOT)))
-    script.chmod(0o755)
+    launcher = make_launcher(tmp_path, cache, BENCH)
     output = tmp_path / "out"
     kernel = ("--kernel", str(tmp_path / "vmlinuz"), "--output", str(output), "--user", "nobody")
-    done = subprocess.run(
-        [sys.executable, "-m", "vm", "bench", *kernel, "--", "--quick", "--rounds", "3"],
-        cwd=places.ROOT,
-        env={
-            **{name: value for name, value in os.environ.items() if name != "QEMU"},
-            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-            "XDG_CACHE_HOME": str(cache),
-            "XDG_STATE_HOME": str(tmp_path / "state"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PLAY": play,
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = (*kernel, "--", "--quick", "--rounds", "3")
+    done = launcher.run(play, command=[sys.executable, "-m", "vm", "bench", *words])
     assert "asked for: bench nobody --quick --rounds 3\n" in done.stdout
     assert "has ['vm/project/bench/cli.py']" in done.stdout
     assert text in done.stdout + done.stderr

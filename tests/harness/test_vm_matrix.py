@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.harness.launcher import Launcher, make_launcher
 from tests.harness.story import table
 from tests.harness.test_vm_kernels import bzimage, elf
-from tests.harness.test_vm_run import Launcher, make_launcher
 from tests.utils.results import Case
 from vm import matrix, places
 from vm.errors import Exit

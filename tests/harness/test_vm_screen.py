@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.test_vm_verdict import Stream, records_of
+from tests.harness.stream import Stream, records_of
 from vm import screen as screen_module
 from vm.errors import Interrupted
 from vm.guest import Ending, Stop

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.test_vm_run import Launcher, make_launcher
+from tests.harness.launcher import Launcher, make_launcher
 from vm import runtime, tools
 from vm.errors import Exit, Problem
 from vm.image import read

@@ -3,64 +3,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
-from vm import console
+from tests.harness.stream import IDS, MARKERS, Stream, records_of
 from vm.errors import Exit
 from vm.guest import Ending, Stop
-from vm.records import Records
 from vm.verdict import Verdict, combine, judge
-
-MARKERS = {"rule": ["r1"], "fixed_by": ["0123456789ab", "7.9", "mount: stop crashing"]}
-IDS = ["t.py::one", "t.py::two", "t.py::three"]
-
-
-class Stream:
-    """Writes what a guest would send."""
-
-    def __init__(self, nonce: str = "N") -> None:
-        self._nonce = nonce
-        self._numbers: dict[str, int] = {}
-        self.data = b""
-
-    def add(self, kind: str, sender: str = "pytest", **values: Any) -> Stream:
-        number = self._numbers.get(sender, 0)
-        self._numbers[sender] = number + 1
-        frame = {"nonce": self._nonce, "from": sender, "seq": number, "kind": kind, "at": 1.0}
-        frame |= values
-        self.data += json.dumps(frame).encode() + b"\n"
-        return self
-
-    def begin(self) -> Stream:
-        self.hello()
-        return self.add("collected", ids=IDS, places=[*range(len(IDS))])
-
-    def hello(self) -> Stream:
-        started = {"kernel": 0.5, "python": 0.75}
-        return self.add("hello", "init", environment={"release": "7.9.1"}, started=started)
-
-    def case(
-        self, name: str, outcome: str = "passed", reason: str = "", complaints: Sequence[str] = ()
-    ) -> Stream:
-        self.add("start", id=name, markers=MARKERS)
-        case = {"id": name, "outcome": outcome, "reason": reason, "duration": 0.5}
-        return self.add("result", case={**case, "complaints": list(complaints)})
-
-    def end(self, status: int) -> Stream:
-        return self.add("end", "init", status=status)
-
-
-def records_of(data: bytes) -> Records:
-    records = Records("N")
-    records.feed(data)
-    records.close()
-    return records
-
 
 EXITED = Ending(Stop.EXITED, 0, "", 100, {})
 BOOT_LIMIT = Ending(Stop.BOOT_LIMIT, None, "", 100, {})
@@ -254,122 +204,3 @@ def test_a_guest_that_was_lost_loses_the_run_and_says_why() -> None:
     assert found.status is Exit.FAILED
     assert "sysrq triggered crash in t.py::one" in found.text
     assert found.lost
-
-
-def test_a_message_cut_in_the_middle_is_counted_and_the_rest_stands() -> None:
-    data = Stream().begin().case(IDS[0]).case(IDS[1]).data
-    records = records_of(data[:-30])
-    assert list(records.results) == [IDS[0]]
-    assert records.running == IDS[1]
-    assert records.lost == 1
-
-
-def test_bytes_may_come_in_any_pieces() -> None:
-    data = Stream().begin().case("t.py::ü").add("text", "init", text="a…b").end(0).data
-    records = Records("N")
-    text = "".join(records.feed(data[n : n + 1]) for n in range(len(data)))
-    assert (text, list(records.results), records.lost) == ("a…b", ["t.py::ü"], 0)
-
-
-def test_a_missing_message_is_noticed() -> None:
-    lines = Stream().begin().case(IDS[0]).end(0).data.splitlines(keepends=True)
-    whole, gap = records_of(b"".join(lines)), records_of(b"".join(lines[:2] + lines[3:]))
-    assert (whole.lost, gap.lost) == (0, 1)
-    assert judge(gap, EXITED, ()).status is Exit.FAILED
-
-
-def test_only_the_runs_own_messages_count() -> None:
-    stream = Stream().begin().add("end", "init", nonce="other", status=0)
-    records = records_of(stream.data + b'{"half": \n[1]\n\xff\xfe\n')
-    assert records.status is None
-    assert records.lost == 4
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "[    1.000000] Kernel panic - not syncing: Attempted to kill init!",
-        "Kernel panic - not syncing: no stamp",
-        "<4>[    1.0] BUG: KASAN: slab-use-after-free in mntput+0x1/0x2",
-        "[    1.0][    T1] BUG: kernel NULL pointer dereference, address: 0000000000000000",
-        "[    1.0][   C12] WARNING: suspicious RCU usage\r\n",
-    ],
-)
-def test_a_complaint_is_recognised_behind_its_time_stamp(line: str) -> None:
-    assert console.splats([line]) == [line]
-
-
-def test_ordinary_lines_are_no_complaint() -> None:
-    assert console.splats(["[    0.1] Spectre V2 : WARNING: by the way", "[    0.1] INFO: x"]) == []
-
-
-OOPS = """\
-[    1.0] RIP: 0033:0x7f12
-[    2.0] BUG: kernel NULL pointer dereference, address: 0000000000000008
-[    2.0] Oops: 0002 [#1] SMP NOPTI
-[    2.0] RIP: 0010:copy_tree+0x16/0x20
-[    2.0] Call Trace:
-[    2.0]  <TASK>
-[    2.0]  ? __die+0x1/0x2
-[    2.0]  vfs_open_tree+0x129/0x338
-[    2.0]  ? stale+0x1/0x2
-[    2.0]  __x64_sys_open_tree+0x4f/0xb1 [a_module]
-[    2.0]  </TASK>
-[    2.0] Modules linked in:
-[    2.0]  not_of_the_trace+0x1/0x2
-"""
-UML_OOPS = """\
-RIP: 0033:create_new_namespace+0x1d4/0x472
-Kernel panic - not syncing: Kernel mode fault at addr 0x8, ip 0x60198d3f
-Stack:
- 808cbc40 605b96fc 00000001 605b96fc
-Call Trace:
- [<60199106>] vfs_open_tree+0x129/0x338
- [<600374e9>] ? copy_chunk_to_user+0x0/0x29
- [<60199d8c>] sys_open_tree+0x4f/0xb1
-"""
-REPORTED = """\
-[    1.0][    T1] BUG: KASAN: slab-use-after-free in mntput+0x1/0x2
-[    1.0][    T1] Call Trace:
-[    1.0][    T1]  <TASK>
-[    1.0][    T1]  dump_stack_lvl+0x5d/0x80
-[    1.0][    T1]  print_report+0xd1/0x650
-[    1.0][    T1]  kasan_report+0xce/0x100
-[    1.0][    T1]  panic_was_before_me+0x0/0x95
-[    1.0][    T1]  mntput+0x1/0x2
-[    1.0][    T1]  path_put+0x1/0x2
-[    1.0][    T1]  mntput+0x1/0x2
-"""
-
-
-@pytest.mark.parametrize(
-    ("log", "frames"),
-    [
-        (
-            OOPS,
-            ["copy_tree+0x16/0x20", "vfs_open_tree+0x129/0x338", "__x64_sys_open_tree+0x4f/0xb1"],
-        ),
-        (
-            UML_OOPS,
-            [
-                "create_new_namespace+0x1d4/0x472",
-                "vfs_open_tree+0x129/0x338",
-                "sys_open_tree+0x4f/0xb1",
-            ],
-        ),
-        (REPORTED, ["mntput+0x1/0x2", "path_put+0x1/0x2"]),
-        ("[    1.0] BUG: without a trace\n", []),
-        ("[    1.0] all is well\n[    1.0] Call Trace:\n[    1.0]  x+0x1/0x2\n", []),
-        ("", []),
-    ],
-    ids=["oops", "uml", "reported", "no trace", "no complaint", "nothing"],
-)
-def test_the_functions_on_top_of_the_stack_are_found(log: str, frames: list[str]) -> None:
-    assert console.top_frames(log.splitlines()) == frames
-
-
-def test_only_the_top_of_a_deep_stack_is_shown() -> None:
-    trace = [" ".join(["", f"f{n}+0x1/0x2"]) for n in range(30)]
-    assert console.top_frames(["BUG: x", "Call Trace:", *trace]) == [
-        f"f{n}+0x1/0x2" for n in range(5)
-    ]

@@ -1,247 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Life in the new namespace: where one stands after entering, and what becomes of the root."""
+"""Life in the new namespace: what becomes of its root, and the flag used again."""
 
 from __future__ import annotations
 
-import errno
 import os
-import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.test_entering import enter, place, small_tree
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
-    CLONE_FS,
     CLONE_NEWNS,
-    CLONE_NEWUTS,
     MNT_DETACH,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import outcome
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
-from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_id, ns_inode
-from tests.utils.process import holding, sharing_fs
-from tests.utils.syscalls import attach, mount, open_tree, setns, umount2, unshare
+from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_id
+from tests.utils.syscalls import attach, mount, open_tree, setns, umount2
 from tests.utils.trees import fresh_tmpfs, tmpfs, write
-from tests.utils.userns import enter_new_mount_ns
 
 SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 FLAGS = SINGLE | AT_RECURSIVE
-
-
-def place() -> dict[str, tuple[int, tuple[int, int]]]:
-    """Where the caller stands: mount and inode of its root, of its directory, and above them."""
-    return {path: (mnt_id_of(path), ns_inode(path)) for path in ("/", ".", "..", "/..")}
-
-
-def enter(fd: int) -> int:
-    """Enter the namespace *fd*, and make sure of it first; return the mount one stands on then."""
-    top = listmount(ns_fd=fd)[0]
-    setns(fd, CLONE_NEWNS)
-    where = {path: mnt_id_of(path) for path in ("/", ".")}
-    assert where == {"/": top, ".": top}, "setns(2) did not lead to the top of the namespace"
-    return top
-
-
-def small_tree(scratch: Path) -> Path:
-    """A mount with a directory and a child."""
-    top = tmpfs(scratch / "top", "top.txt", "dir/file.txt")
-    tmpfs(top / "child", "child.txt")
-    return top
-
-
-@pytest.mark.rule("N1", "C3")
-def test_entering_moves_root_and_directory(caller: Caller, scratch: Path) -> None:
-    """After setns(2) root and working directory are the top of the copy, and ".." of either stays
-    there, wherever the caller stood before."""
-    top = small_tree(scratch)
-    tmpfs(top / "dir" / "deep")
-    os.chdir(top / "dir" / "deep")
-    directory = ns_inode(str(top / "dir"))
-    caller.act()
-    fd = open_tree(AT_FDCWD, top / "dir", FLAGS)
-    copied = listmount(ns_fd=fd)[0]
-
-    setns(fd, CLONE_NEWNS)
-
-    assert place() == dict.fromkeys(["/", ".", "..", "/.."], (copied, directory))
-    assert os.getcwd() == "/"
-    assert sorted(os.listdir("/")) == ["deep", "file.txt"]
-
-
-@pytest.mark.rule("N1")
-def test_entering_leaves_a_chroot(scratch: Path) -> None:
-    """A chrooted caller that enters is out of its chroot: its root is the top of the copy."""
-    top = small_tree(scratch)
-    fd = open_tree(AT_FDCWD, top, FLAGS)
-    os.chroot(top / "dir")
-    os.chdir("/")
-    top_id = enter(fd)
-    assert {mnt for mnt, _ in place().values()} == {top_id}
-    assert Path("/child/child.txt").read_text() == "child.txt"
-
-
-@pytest.mark.rule("N1")
-def test_old_directories_stay_valid(caller: Caller, scratch: Path) -> None:
-    """Directories opened before entering are still those of the old namespace, as long as that
-    lives: files are found and made below them, ".." leads up there, and fchdir(2) goes back."""
-    top = small_tree(scratch)
-    outside = os.open(top / "dir", os.O_RDONLY | os.O_DIRECTORY)
-    above, mnt_id = ns_inode(str(scratch)), mnt_id_of(outside)
-    _stay = current_mnt_ns()  # without it the old namespace would end when the caller leaves
-    caller.act()
-    enter(open_tree(AT_FDCWD, top, FLAGS))
-
-    os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
-
-    assert sorted(os.listdir(outside)) == ["file.txt", "new.txt"] == sorted(os.listdir("/dir"))
-    assert ns_inode_at("../..", outside) == above
-    os.fchdir(outside)
-    assert (mnt_id_of("."), ns_inode("../..")) == (mnt_id, above)
-    assert mnt_id not in listmount()
-
-
-def ns_inode_at(path: str, dirfd: int) -> tuple[int, int]:
-    """Device and inode number of a path relative to a descriptor."""
-    status = os.stat(path, dir_fd=dirfd)
-    return status.st_dev, status.st_ino
-
-
-@pytest.mark.rule("N1", "T2")
-def test_old_directories_outlive_their_namespace(caller: Caller, scratch: Path) -> None:
-    """When the last task leaves the old namespace, a directory opened there can still be used, but
-    it stands alone: ".." does not leave its mount any more, and it cannot be copied."""
-    enter_new_mount_ns()
-    top = small_tree(scratch)
-    outside = os.open(top / "dir", os.O_RDONLY | os.O_DIRECTORY)
-    above = ns_inode(str(top))
-    caller.act()
-
-    enter(open_tree(AT_FDCWD, top, FLAGS))
-
-    os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
-    assert sorted(os.listdir("/dir")) == ["file.txt", "new.txt"]
-    assert [ns_inode_at("/".join([".."] * up), outside) for up in (1, 2, 3)] == [above] * 3
-    assert outcome(lambda: open_tree(outside, "", SINGLE | AT_EMPTY_PATH)) == "EINVAL"
-
-
-@pytest.mark.rule("N1", "C2")
-def test_host_paths_are_gone(caller: Caller, scratch: Path) -> None:
-    """No plain path leads to what was not copied: not the directory the caller knew it by, not
-    the machine's own, not with any number of ".."."""
-    top = small_tree(scratch)
-    tmpfs(scratch / "secret", "secret.txt")
-    caller.act()
-    enter(open_tree(AT_FDCWD, top, FLAGS))
-    paths = [str(scratch), "/proc/self", "/etc", "/../../.." + str(scratch), "../../secret"]
-    assert {path: outcome(partial(os.stat, path)) for path in paths} == dict.fromkeys(
-        paths, "ENOENT"
-    )
-    assert sorted(os.listdir("/")) == ["child", "dir", "top.txt"]
-
-
-@pytest.mark.rule("N2")
-def test_thread_refuses_entry(scratch: Path) -> None:
-    """A process with a second thread shares its root and directory: EINVAL, nothing moves. With an
-    fs_struct of its own the thread that asks may enter, alone."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
-    before = place()
-    done = threading.Event()
-    other = threading.Thread(target=done.wait)
-    other.start()
-    try:
-        with refused(errno.EINVAL):
-            setns(fd, CLONE_NEWNS)
-        assert place() == before
-        unshare(CLONE_FS)
-        top = enter(fd)
-    finally:
-        done.set()
-        other.join()
-    assert {mnt for mnt, _ in place().values()} == {top}
-
-
-@pytest.mark.rule("N2")
-def test_process_with_the_same_root_refuses_entry(scratch: Path) -> None:
-    """A process made with CLONE_FS shares root and directory as a thread does: EINVAL while it
-    lives."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
-    before = place()
-    with sharing_fs():
-        with refused(errno.EINVAL):
-            setns(fd, CLONE_NEWNS)
-        assert place() == before
-    top = enter(fd)
-    assert {mnt for mnt, _ in place().values()} == {top}
-
-
-@pytest.mark.rule("N2")
-def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
-    """Once the other thread is gone, nothing is shared, and entering works."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
-    other = threading.Thread(target=lambda: None)
-    other.start()
-    other.join()
-    task = Path(f"/proc/self/task/{other.native_id}")
-    for _ in range(1 << 20):  # join() waits for the thread's end in Python, not in the kernel
-        if not task.exists():
-            break
-    top = enter(fd)
-    assert {mnt for mnt, _ in place().values()} == {top}
-
-
-@pytest.mark.rule("N2")
-@pytest.mark.fixed_by("-", "7.3.4", "mount: refuse setns() with a shared fs_struct again")
-def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
-    """By way of a pidfd, with another namespace along, a shared fs_struct is EINVAL as well."""
-    top = small_tree(scratch)
-
-    def live_inside() -> None:
-        unshare(CLONE_NEWUTS)
-        enter(open_tree(AT_FDCWD, top, FLAGS))
-
-    with holding(live_inside) as inside:
-        pidfd = os.pidfd_open(inside.pid)
-        before = place(), ns_id(current_mnt_ns()), ns_inode("/proc/self/ns/uts")
-        done = threading.Event()
-        other = threading.Thread(target=done.wait)
-        other.start()
-        try:
-            for kinds in (CLONE_NEWNS, CLONE_NEWNS | CLONE_NEWUTS):
-                with refused(errno.EINVAL):
-                    setns(pidfd, kinds)
-                assert (place(), ns_id(current_mnt_ns()), ns_inode("/proc/self/ns/uts")) == before
-        finally:
-            done.set()
-            other.join()
-
-
-@pytest.mark.rule("N2", "N1")
-def test_entry_by_pidfd(scratch: Path) -> None:
-    """With nothing shared a pidfd leads into the namespace its process lives in, together with
-    that process's other namespaces: to the top, not to where that process is."""
-    top = small_tree(scratch)
-
-    def live_inside() -> tuple[int, int]:
-        unshare(CLONE_NEWUTS)
-        enter(open_tree(AT_FDCWD, top, FLAGS))
-        os.chroot("/dir")
-        os.chdir("/")
-        return 0, 0
-
-    with holding(live_inside) as inside:
-        fd = os.open(inside.proc("ns/mnt"), os.O_RDONLY)
-        copied = listmount(ns_fd=fd)[0]
-        setns(os.pidfd_open(inside.pid), CLONE_NEWNS | CLONE_NEWUTS)
-        assert {mnt for mnt, _ in place().values()} == {copied}
-        assert Path("/top.txt").read_text() == "top.txt"
 
 
 @pytest.mark.rule("N3")

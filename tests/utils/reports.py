@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import pickle
 import struct
-import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -139,20 +138,6 @@ def load_report(config: pytest.Config, data: object) -> pytest.TestReport:
         # pytest takes the values, which are texts by now, for those the case gave.
         object.__setattr__(report.context, "kwargs", context["kwargs"])
     return report
-
-
-def share(report: pytest.TestReport, like: pytest.TestReport) -> None:
-    """Let *report* have what it has in common with *like* as the same objects.
-
-    pytest keeps all reports to the end, and those of one item usually share its name and keywords.
-    """
-    kept = vars(report)
-    kept.pop("$report_type", None)
-    for name in ("nodeid", "_id", "location", "keywords"):  # `_id` since pytest 9.2
-        if name in kept and kept[name] == vars(like).get(name):
-            kept[name] = vars(like)[name]
-    report.outcome = sys.intern(report.outcome)  # type: ignore[assignment]
-    report.when = sys.intern(report.when)  # type: ignore[assignment]
 
 
 def dump_warning(message: warnings.WarningMessage) -> dict[str, Any]:

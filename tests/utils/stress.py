@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     budget = config.getoption("stress")
     if budget is not None and budget <= 0:
         raise pytest.UsageError("--stress takes a number of seconds above 0")
+    config.pluginmanager.register(_Told(), "stress-told")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -94,17 +95,21 @@ def search(
     record_property(_PROPERTY, f"{text}, from seed {first}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how far each search came."""
-    found = [
-        (report.nodeid, value)
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if getattr(report, "when", "") == "teardown" or getattr(report, "failed", False)
-        for name, value in getattr(report, "user_properties", ())
-        if name == _PROPERTY
-    ]
-    if found:
-        terminalreporter.section("stress")
-        for nodeid, value in dict(found).items():
-            terminalreporter.line(f"{nodeid}: {value}")
+class _Told:
+    """What the searches have told of themselves."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, object] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note how far a search came."""
+        if report.when == "teardown" or report.failed:
+            told = (value for name, value in report.user_properties if name == _PROPERTY)
+            self._found.update((report.nodeid, value) for value in told)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how far each search came."""
+        if self._found:
+            terminalreporter.section("stress")
+            for nodeid, value in self._found.items():
+                terminalreporter.line(f"{nodeid}: {value}")

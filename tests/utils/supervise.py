@@ -79,7 +79,6 @@ class _Run:
         self._nurseries = nurseries
         self._stacks = stacks
         self._shared_setup = shared_setup
-        self._like = pytest.TestReport.from_item_and_call(item, shared_setup)
         self._reports: dict[str, pytest.TestReport] = {}
         self._last: pytest.TestReport | None = None
         self._held: pytest.TestReport | None = None
@@ -215,9 +214,7 @@ class _Run:
 
     def _handle(self, kind: str, payload: Any) -> None:
         if kind == "report":
-            report = reports.load_report(self._item.config, payload)
-            reports.share(report, self._like)
-            self._take(report)
+            self._take(reports.load_report(self._item.config, payload))
         elif kind == "warning":
             reports.replay_warning(self._item, payload)
         elif kind == "deadline":

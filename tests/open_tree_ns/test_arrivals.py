@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is mounted at the source arrives in the copy: how locked it is, and when it goes again."""
+
+from __future__ import annotations
+
+import errno
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.test_propagation import copy_of
+from tests.utils.constants import (
+    AT_FDCWD,
+    MNT_DETACH,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_SHARED,
+)
+from tests.utils.expect import outcome, refused
+from tests.utils.mounts import mount_table
+from tests.utils.syscalls import (
+    mount,
+    mount_setattr,
+    umount2,
+)
+from tests.utils.trees import bind, propagation, tmpfs
+
+
+@pytest.mark.rule("G3", "K1")
+@pytest.mark.needs("user namespace")
+def test_only_the_root_of_what_arrives_is_free(scratch: Path) -> None:
+    """A tree that arrives in a foreign caller's copy can be unmounted there as a whole; the mounts
+    on it are locked to it."""
+    source = propagation(tmpfs(scratch / "source"), MS_SHARED)
+    tree = tmpfs(scratch / "tree", "cover-me/secret")
+    tmpfs(tree / "cover-me")
+    (source / "place").mkdir()
+
+    def take_apart() -> list[str]:
+        with refused(errno.EINVAL):
+            umount2("/place/cover-me", MNT_DETACH)
+        umount2("/place", MNT_DETACH)
+        return [str(m.mnt_point) for m in mount_table()]
+
+    copy = copy_of(source, Caller.FOREIGN)
+    bind(tree, source / "place", recursive=True)
+    points = [m.mnt_point for m in mount_table(ns_fd=copy.ns_fd)]
+    assert points == ["/", "/place", "/place/cover-me"]
+
+    left = copy.inside(take_apart)
+
+    assert left == ["/"]
+    assert {m.mnt_point for m in mount_table()} >= {
+        str(source / "place"),
+        str(source / "place/cover-me"),
+    }
+
+
+@pytest.mark.rule("G3", "K2")
+@pytest.mark.needs("user namespace")
+def test_restrictions_of_what_arrives_are_locked(scratch: Path) -> None:
+    """What arrives in a foreign caller's copy keeps its restrictions: none can be taken off inside,
+    EPERM, each for itself."""
+    source = propagation(tmpfs(scratch / "source"), MS_SHARED)
+    (source / "place").mkdir()
+    restrictions = {
+        "read-only": MOUNT_ATTR_RDONLY,
+        "nosuid": MOUNT_ATTR_NOSUID,
+        "nodev": MOUNT_ATTR_NODEV,
+        "noexec": MOUNT_ATTR_NOEXEC,
+    }
+
+    def lift() -> dict[str, str]:
+        return {
+            name: outcome(partial(mount_setattr, AT_FDCWD, "/place", attr_clr=attr))
+            for name, attr in restrictions.items()
+        }
+
+    copy = copy_of(source, Caller.FOREIGN)
+    mount("tmpfs", source / "place", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    arrived = mount_table(ns_fd=copy.ns_fd)
+    assert [m.mnt_point for m in arrived] == ["/", "/place"]
+
+    found = copy.inside(lift)
+
+    assert found == dict.fromkeys(restrictions, "EPERM")
+    assert mount_table(ns_fd=copy.ns_fd) == arrived
+
+
+@pytest.mark.rule("G1", "G3")
+def test_unmounting_what_was_copied(caller: Caller, scratch: Path) -> None:
+    """A mount on a shared one that was there before the copy, unmounted at the source, is unmounted
+    in the copy too, though it be locked there; one on a private mount stays."""
+    top = tmpfs(scratch / "top")
+    propagation(tmpfs(top / "shared"), MS_SHARED)
+    tmpfs(top / "shared/child")
+    tmpfs(top / "private/child")
+    copy = copy_of(top, caller)
+
+    umount2(top / "shared/child")
+    umount2(top / "private/child")
+
+    points = sorted(str(m.mnt_point) for m in mount_table(ns_fd=copy.ns_fd))
+    assert points == ["/", "/private/child", "/shared"]

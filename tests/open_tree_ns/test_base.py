@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The base below a new namespace's mounts, once one stands on it: nothing can be done there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    CLONE_NEWNS,
+    MNT_DETACH,
+    MS_BIND,
+    MS_RDONLY,
+    MS_REMOUNT,
+    MS_STRICTATIME,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.expect import outcome
+from tests.utils.model import base_of
+from tests.utils.mounts import mnt_id_of, statmount
+from tests.utils.syscalls import (
+    mount,
+    open_tree,
+    setns,
+    umount2,
+)
+from tests.utils.trees import fresh_tmpfs
+
+#: To get at the base the top must go, which it may where the caller's own root is not locked.
+ON_BASE = pytest.mark.usefixtures("unlocked")
+RECONFIGURE_FIX = pytest.mark.fixed_by(
+    "d791606bb915", "7.2.11", "don't reconfigure internal superblocks via remount and umount"
+)
+LOCK_FIX = pytest.mark.fixed_by("31a1fb906", "7.2.12", "nullfs: refuse file locks")
+ATIME_FIX = pytest.mark.fixed_by("caf16f9b4aa6", "7.2.11", "nullfs atime")
+
+
+def enter_emptied_namespace() -> int:
+    """Become a task in a namespace made by the flag whose top is detached: on its base."""
+    fd = open_tree(fresh_tmpfs(), "", OPEN_TREE_NAMESPACE | AT_EMPTY_PATH)
+    base = base_of(fd).mnt_id
+    setns(fd, CLONE_NEWNS)
+    umount2("/", MNT_DETACH)
+    setns(fd, CLONE_NEWNS)
+    here = statmount(mnt_id_of("/"))
+    assert (here.mnt_id, here.fs_type) == (base, "nullfs")
+    return fd
+
+
+def outcomes(calls: dict[str, Callable[[], object]]) -> dict[str, str]:
+    """How each call ends: the name of its errno, or "allowed"."""
+    return {name: outcome(call) for name, call in calls.items()}
+
+
+@pytest.mark.rule("Y7")
+@ON_BASE
+def test_base_is_empty_and_takes_nothing() -> None:
+    """Nothing is on the base, nothing can be made there, nothing about it can be changed."""
+    enter_emptied_namespace()
+    before = os.stat("/")
+
+    got = outcomes(
+        {
+            "mkdir": lambda: os.mkdir("/x"),
+            "creat": lambda: os.open("/x", os.O_CREAT | os.O_WRONLY),
+            "symlink": lambda: os.symlink("x", "/y"),
+            "unnamed file": lambda: os.open("/", os.O_TMPFILE | os.O_WRONLY),
+            "chmod": lambda: os.chmod("/", 0o777),
+            "chown": lambda: os.chown("/", 0, 0),
+            "utime": lambda: os.utime("/", (1, 1)),
+            "setxattr": lambda: os.setxattr("/", "user.x", b"x"),
+        }
+    )
+
+    assert got == {
+        "mkdir": "ENOENT",
+        "creat": "ENOENT",
+        "symlink": "ENOENT",
+        "unnamed file": "EPERM",
+        "chmod": "EPERM",
+        "chown": "EPERM",
+        "utime": "EPERM",
+        "setxattr": "EPERM",
+    }
+    after = os.stat("/")
+    assert (after.st_mode, after.st_uid, after.st_gid) == (0o40555, before.st_uid, before.st_gid)
+    assert after.st_mtime_ns == before.st_mtime_ns
+    assert os.listdir("/") == []
+
+
+@pytest.mark.rule("Y7")
+@ON_BASE
+@RECONFIGURE_FIX
+@pytest.mark.needs("root")  # others are refused with EPERM before nullfs is asked
+def test_base_cannot_be_reconfigured() -> None:
+    """nullfs is one for the whole machine: remounting it, and unmounting "/" (which remounts it
+    read-only), is EINVAL."""
+    enter_emptied_namespace()
+    before = statmount(mnt_id_of("/"))
+
+    got = outcomes(
+        {
+            "remount": lambda: mount(None, "/", None, MS_REMOUNT | MS_RDONLY),
+            "umount": lambda: umount2("/"),
+            "detach": lambda: umount2("/", MNT_DETACH),
+        }
+    )
+
+    after = statmount(mnt_id_of("/"))
+    if after.sb_flags != before.sb_flags:  # a kernel without the fix: leave nullfs as it was
+        mount(None, "/", None, MS_REMOUNT)
+    assert got == {"remount": "EINVAL", "umount": "EINVAL", "detach": "EINVAL"}
+    assert after == before
+
+
+@pytest.mark.rule("Y7")
+@ON_BASE
+@LOCK_FIX
+def test_base_takes_no_file_lock() -> None:
+    """The one inode of nullfs carries no locks, on which containers could meet: ENOLCK."""
+    enter_emptied_namespace()
+    root = os.open("/", os.O_RDONLY)
+
+    got = outcomes(
+        {
+            "flock": lambda: fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB),
+            "record lock": lambda: fcntl.lockf(root, fcntl.LOCK_SH | fcntl.LOCK_NB),
+        }
+    )
+
+    assert got == {"flock": "ENOLCK", "record lock": "ENOLCK"}
+
+
+@pytest.mark.rule("Y7")
+@ON_BASE
+@ATIME_FIX
+def test_base_keeps_its_times() -> None:
+    """Reading the base leaves no trace, even where the mount asks for one (strictatime)."""
+    enter_emptied_namespace()
+    mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_STRICTATIME)
+    before = os.stat("/")
+
+    os.listdir("/")
+    os.listdir("/")
+
+    after = os.stat("/")
+    assert (after.st_atime_ns, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_atime_ns,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )

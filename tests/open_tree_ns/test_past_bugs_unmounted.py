@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Mistakes kernels made with mounts that are gone, and with what would never go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    MNT_DETACH,
+    MOUNT_ATTR_NOSUID,
+    MOVE_MOUNT_BENEATH,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_BIND,
+    MS_REC,
+    MS_SHARED,
+    MS_SLAVE,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+)
+from tests.utils.expect import outcome
+from tests.utils.mounts import listmount, mnt_id_of, mount_table
+from tests.utils.nsfs import current_mnt_ns, ns_id
+from tests.utils.process import in_child
+from tests.utils.syscalls import (
+    mount,
+    mount_setattr,
+    move_mount,
+    open_tree,
+    setns,
+    umount2,
+)
+from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
+
+SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+FLAGS = SINGLE | AT_RECURSIVE
+CLONE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
+FROM_FD = MOVE_MOUNT_F_EMPTY_PATH
+
+
+@pytest.fixture
+def outside(scratch: Path) -> Path:
+    """A tree with a place for files, and /proc, so that descriptors can be mounted inside."""
+    top = tmpfs(scratch / "top")
+    bind(Path("/proc"), top / "proc", recursive=True)
+    write(top / "file")
+    return top
+
+
+@pytest.mark.rule("BK2", "T1")
+@pytest.mark.fixed_by(
+    "c640a01a78e4", "7.2.11", "check a recursive bind mount for mount namespace loops"
+)
+def test_recursive_bind_cannot_pin_its_own_namespace(outside: Path, scratch: Path) -> None:
+    """Outside, the file of the new namespace lies on a bind of some other file. Inside, a recursive
+    bind of that would hold the namespace by a mount in itself: EINVAL; a single one is fine. And
+    the namespace ends with its last task."""
+    target = write(scratch / "target")
+    mount("/proc/self/ns/net", target, None, MS_BIND)
+    below = os.open(target, os.O_PATH)
+    fd = open_tree(AT_FDCWD, outside, FLAGS)
+    mnt_ns_id = ns_id(fd)
+    mount(f"/proc/self/fd/{fd}", target, None, MS_BIND)
+
+    def inside() -> dict[str, str]:
+        setns(fd, CLONE_NEWNS)
+        source = f"/proc/self/fd/{below}"
+        return {
+            "rbind": outcome(lambda: mount(source, "/file", None, MS_BIND | MS_REC)),
+            "bind": outcome(lambda: mount(source, "/file", None, MS_BIND)),
+        }
+
+    assert in_child(inside) == {"rbind": "EINVAL", "bind": "allowed"}
+    umount2(target, MNT_DETACH)
+    os.close(fd)
+    assert outcome(lambda: listmount(ns_id=mnt_ns_id)) == "ENOENT"
+
+
+@pytest.mark.rule("BK4", "P12")
+@pytest.mark.fixed_by("8bacbf6be959", "7.2.11", "don't copy an unmounted mount tree")
+def test_unmounted_trees_are_not_walked(outside: Path) -> None:
+    """What was lazily unmounted inside cannot be copied: EINVAL. Only the file of a namespace can,
+    alone and as a bind, since it could be had in other ways."""
+    setns(open_tree(AT_FDCWD, outside, FLAGS), CLONE_NEWNS)
+    tmpfs(Path("/dir"))
+    tmpfs(Path("/dir/child"))
+    mount("/proc/self/ns/net", "/file", None, MS_BIND)
+    held = {name: os.open(name, os.O_PATH) for name in ("/dir", "/dir/child", "/file")}
+    umount2("/dir", MNT_DETACH)
+    umount2("/file", MNT_DETACH)
+
+    def copies(name: str) -> dict[str, str]:
+        fd, source = held[name], f"/proc/self/fd/{held[name]}"
+        empty = AT_EMPTY_PATH
+        return {
+            "namespace": outcome(lambda: open_tree(fd, "", SINGLE | empty)),
+            "recursive namespace": outcome(lambda: open_tree(fd, "", FLAGS | empty)),
+            "recursive clone": outcome(lambda: open_tree(fd, "", CLONE | AT_RECURSIVE | empty)),
+            "clone": outcome(lambda: open_tree(fd, "", CLONE | empty)),
+            "rbind": outcome(lambda: mount(source, "/file", None, MS_BIND | MS_REC)),
+        }
+
+    dead = dict.fromkeys(
+        ["namespace", "recursive namespace", "recursive clone", "clone", "rbind"], "EINVAL"
+    )
+    file = {"namespace": "ENOTDIR", "recursive namespace": "ENOTDIR", "clone": "allowed"}
+    assert {name: copies(name) for name in held} == {
+        "/dir": {**dead, "rbind": "EINVAL"},
+        "/dir/child": dead,
+        "/file": {**dead, **file},
+    }
+
+
+@pytest.mark.rule("BK5")
+@pytest.mark.fixed_by("e2c6d3262166", "7.2.11", "don't inherit MNT_UMOUNT")
+def test_copy_of_an_unmounted_file_is_an_ordinary_mount(outside: Path) -> None:
+    """A bind of a namespace's file that was unmounted can be bound again, and that bind is a mount
+    like others: it ends when its place is removed from outside."""
+    fd, here = open_tree(AT_FDCWD, outside, FLAGS), current_mnt_ns()
+    setns(fd, CLONE_NEWNS)
+    mount("/proc/self/ns/net", "/file", None, MS_BIND)
+    held = os.open("/file", os.O_PATH)
+    umount2("/file", MNT_DETACH)
+    before = listmount()
+    mount(f"/proc/self/fd/{held}", "/file", None, MS_BIND)
+    again = os.open("/file", os.O_PATH)
+    assert len(listmount()) == len(before) + 1
+    setns(here, CLONE_NEWNS)
+
+    (outside / "file").unlink()
+
+    setns(fd, CLONE_NEWNS)
+    assert listmount() == before
+    change = outcome(lambda: mount_setattr(again, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_NOSUID))
+    assert change == "EINVAL"
+
+
+def left_behind(scratch: Path) -> int:
+    """A descriptor of a mount in the new namespace, where the caller is afterwards, that was
+    unmounted from outside while another lay on it, which slid down and is gone too."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    tmpfs(top / "a", "propagated.txt")
+    fd, here = open_tree(AT_FDCWD, top, FLAGS), current_mnt_ns()
+    setns(fd, CLONE_NEWNS)
+    mount(None, "/", None, MS_SLAVE)
+    mount(None, "/a", None, MS_SLAVE)
+    held = os.open("/a", os.O_PATH)
+    over = tmpfs(Path("/a"), "own.txt")
+    slid = mnt_id_of(over)
+    setns(here, CLONE_NEWNS)
+
+    umount2(top / "a", MNT_DETACH)
+
+    setns(fd, CLONE_NEWNS)
+    table = mount_table()
+    assert [(mount.mnt_id, mount.mnt_point) for mount in table[1:]] == [(slid, "/a")]
+    assert table[1].mnt_parent_id == table[0].mnt_id
+    umount2("/a", MNT_DETACH)
+    assert mount_table() == table[:1]
+    return held
+
+
+@pytest.mark.rule("BK6", "P12")
+def test_mount_that_others_slid_off_is_no_source(scratch: Path) -> None:
+    """A mount inside is unmounted from outside while another lies on it, which slides down in its
+    place and is unmounted later. The dead mount, held by a descriptor, cannot be copied."""
+    held = left_behind(scratch)
+    assert {
+        "single": outcome(lambda: open_tree(held, "", SINGLE | AT_EMPTY_PATH)),
+        "recursive": outcome(lambda: open_tree(held, "", FLAGS | AT_EMPTY_PATH)),
+        "clone": outcome(lambda: open_tree(held, "", CLONE | AT_EMPTY_PATH)),
+    } == dict.fromkeys(["single", "recursive", "clone"], "EINVAL")
+    assert len(mount_table()) == 1
+
+
+@pytest.mark.needs("expendable kernel")  # without the fix it follows a pointer to freed memory
+@pytest.mark.rule("BK6")
+@pytest.mark.fixed_by("476ef286a7a5", "7.2.11", "->overmount reset")
+def test_what_slid_off_a_dead_mount_is_forgotten(scratch: Path) -> None:
+    """Nothing can be moved beneath what once lay on the dead mount: ENOENT."""
+    held = left_behind(scratch)
+    beneath = FROM_FD | MOVE_MOUNT_T_EMPTY_PATH | MOVE_MOUNT_BENEATH
+    assert outcome(lambda: move_mount(fresh_tmpfs(), "", held, "", beneath)) == "ENOENT"
+    assert len(mount_table()) == 1
