@@ -2,8 +2,8 @@
 """Histories: namespaces are copied, entered and closed while mounts come and go in all of them.
 
 A history is plain data, as a program is (see :mod:`tests.utils.programs`): it prints as the
-expression that makes it. An event that means nothing in its place does nothing. After each event
-every namespace must hold what :class:`_World` says.
+expression that makes it. After each event every namespace must hold what the model says
+(:mod:`tests.utils.world`), which also says which events can follow on each other.
 """
 
 from __future__ import annotations
@@ -26,91 +26,49 @@ from tests.utils.constants import (
     MS_SLAVE,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
+    MountAttr,
 )
 from tests.utils.handover import fds_from_child
-from tests.utils.model import namespace_tree, tree_of
+from tests.utils.model import Node, namespace_tree, tree_of
 from tests.utils.mounts import mnt_id_of, mount_table
-from tests.utils.nsfs import current_mnt_ns
-from tests.utils.propagation import Propagation
-from tests.utils.syscalls import closing_fd, mount, open_tree, setns, umount2, unshare
+from tests.utils.nsfs import current_mnt_ns, exists, ns_get_userns, ns_id
+from tests.utils.syscalls import (
+    closing_fd,
+    mount,
+    mount_setattr,
+    open_tree,
+    setns,
+    umount2,
+    unshare,
+)
 from tests.utils.trees import propagation, tmpfs
+from tests.utils.world import COPIES, MOUNTS, World
 
-#: The mounts of the tree by the names they have in events, and where they are.
-MOUNTS = {"top": ".", "sub": "sub"}
-#: Where mounts come and go: on which mount.
-PLACES = {"a": "top", "b": "top", "sub/a": "sub", "sub/b": "sub"}
-TYPES = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}
-#: The first word of an event, and what follows the number of a namespace.
-EVENTS = {
-    "copy": (),
-    "copy-foreign": (),
-    "close": (),
-    "enter": (),
-    "mount": tuple(PLACES),
-    "umount": tuple(PLACES),
-    **dict.fromkeys(TYPES, tuple(MOUNTS)),
+_TYPES = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}
+_ATTRIBUTES = {
+    "ro": MountAttr.MOUNT_ATTR_RDONLY,
+    "nosuid": MountAttr.MOUNT_ATTR_NOSUID,
+    "nodev": MountAttr.MOUNT_ATTR_NODEV,
+    "noexec": MountAttr.MOUNT_ATTR_NOEXEC,
 }
+_FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
 
 
 @dataclass(frozen=True)
 class History:
     """What happens, in order, and the types of the two mounts to begin with.
 
-    ``"mount 1 sub/a"`` happens in the second of the namespaces there are, counted round; the first
-    is the caller's.
+    ``"mount 1 sub/a"`` happens in the namespace that was made first; 0 is the caller's.
     """
 
     events: tuple[str, ...]
     types: tuple[str, str] = ("shared", "shared")
 
 
-@dataclass
-class _World:
-    """What must be where."""
-
-    ties: Propagation
-    #: Per namespace: the places with a mount of their own, and whether it is locked there.
-    extra: dict[int, dict[str, bool]]
-    #: Who made the namespace: the owner of the first, or a foreign caller.
-    foreign: dict[int, bool]
-
-    def points(self, number: int) -> list[str]:
-        """The mount points of a namespace."""
-        return sorted(["/", "/sub", *(f"/{place}" for place in self.extra[number])])
-
-    def reached(self, number: int, place: str) -> list[int]:
-        """The namespaces that a mount or umount on *place* reaches."""
-        found = self.ties.reached((number, PLACES[place]))
-        return [other for other, _ in found]
-
-    def umount(self, number: int, place: str) -> str:
-        """Take the mount at *place* away; the errno when that must be refused."""
-        if self.extra[number].get(place, True):
-            return "EINVAL"
-        for other in self.reached(number, place):
-            # A lock holds against those inside, not against the side the mount came from.
-            self.extra[other].pop(place, None)
-        return ""
-
-    def copy(self, source: int, number: int, *, foreign: bool) -> None:
-        """Namespace *number* is a copy of *source*."""
-        for name in MOUNTS:
-            self.ties.copy((source, name), (number, name), foreign=foreign)
-        locked = dict.fromkeys(self.extra[source], True)
-        self.extra[number] = locked if foreign else dict(self.extra[source])
-        self.foreign[number] = foreign
-
-    def close(self, number: int) -> None:
-        """The namespace is gone."""
-        for name in MOUNTS:
-            self.ties.remove((number, name))
-        del self.extra[number], self.foreign[number]
-
-
 class _Play:
-    """A history as it happens."""
+    """A history as it happens in a kernel."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, types: tuple[str, str]) -> None:
         self._top = tmpfs(top)
         for name in ("a", "b", "sub"):
             (top / name).mkdir()
@@ -120,9 +78,10 @@ class _Play:
         self._home = current_mnt_ns()
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
         self._fds: dict[int, int] = {}
-        self.world = _World(Propagation(), {0: {}}, {0: False})
-        for name in MOUNTS:
-            self.world.ties.add((0, name))
+        self._last = 0
+        self._world = World(types)
+        for name, kind in zip(MOUNTS, types, strict=True):
+            propagation(_at(top, MOUNTS[name]), _TYPES[kind])
 
     @contextmanager
     def _inside(self, number: int) -> Iterator[Path]:
@@ -138,51 +97,57 @@ class _Play:
 
     def event(self, text: str) -> str:
         """Let one event happen; what the kernel does otherwise than predicted."""
+        predicted, made = self._world.happen(text), ""
         verb, word, *rest = text.split()
-        there = sorted(self.world.extra)
-        number = there[int(word) % len(there)]
-        if verb in ("copy", "copy-foreign"):
-            self._copy(number, foreign=verb == "copy-foreign")
-        elif verb == "close":
-            if number:
-                self.world.close(number)
-                os.close(self._fds.pop(number))
-        elif verb == "enter":
-            with self._inside(number) as top:
-                points = _points(top)
-            if points != self.world.points(number):
-                return f"inside: predicted {self.world.points(number)}, the kernel has {points}"
-        elif verb in ("mount", "umount"):
-            return self._mount(number, *rest) if verb == "mount" else self._umount(number, *rest)
-        else:
-            self.set_type(number, rest[0], verb)
+        number = int(word)
+        try:
+            if verb in COPIES:
+                self._copy(number, verb)
+            elif verb == "close":
+                if self._close(number):
+                    return f"namespace {number} still exists"
+            else:
+                with self._inside(number) as top:
+                    if verb == "enter":
+                        return self._compared("inside", number, _tree_at(top))
+                    self._change(top, verb, *rest)
+        except OSError as error:
+            made = errno.errorcode[error.errno or 0]
+        if made != predicted:
+            return f"predicted {predicted or 'success'}, the kernel said {made or 'success'}"
         return self._difference()
 
-    def set_type(self, number: int, name: str, kind: str) -> None:
-        """Change the propagation type of the mount *name* in a namespace."""
-        with self._inside(number) as top:
-            propagation(top / MOUNTS[name], TYPES[kind])
-        change = {
-            "private": self.world.ties.make_private,
-            "shared": self.world.ties.make_shared,
-            "slave": self.world.ties.make_slave,
-        }[kind]
-        change((number, name))
+    def _change(self, top: Path, verb: str, name: str = "", attribute: str = "") -> None:
+        """What happens inside a namespace."""
+        if verb == "mount":
+            mount("tmpfs", top / name, "tmpfs")
+        elif verb == "umount":
+            umount2(top / name, MNT_DETACH)
+        elif verb in _TYPES:
+            propagation(_at(top, MOUNTS[name]), _TYPES[verb])
+        elif verb == "restrict":
+            mount_setattr(AT_FDCWD, _at(top, MOUNTS[name]), 0, attr_set=_ATTRIBUTES[attribute])
+        elif verb == "relax":
+            mount_setattr(AT_FDCWD, _at(top, MOUNTS[name]), 0, attr_clr=_ATTRIBUTES[attribute])
 
-    def _copy(self, source: int, *, foreign: bool) -> None:
-        # A foreign caller's namespace is its own: nobody else is an owner there.
-        if self.world.foreign[source]:
-            return
-        number = max(self.world.extra) + 1
-        flags = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
+    def _copy(self, source: int, verb: str) -> None:
+        self._last += 1
+        owner = self._world.owner[self._last]
+
+        def copy(top: Path) -> int:
+            if self._world.owner[source]:
+                setns(ns_get_userns(self._fds[source]), CLONE_NEWUSER)
+            if verb == "copy-foreign":
+                self._enter_new_userns()
+            return open_tree(AT_FDCWD, top, _FLAGS)
+
         with self._inside(source) as top:
-            if foreign:
-                (self._fds[number],) = fds_from_child(lambda: [self._foreign_copy(top, flags)])
+            if owner:
+                (self._fds[self._last],) = fds_from_child(lambda: [copy(top)])
             else:
-                self._fds[number] = open_tree(AT_FDCWD, top, flags)
-        self.world.copy(source, number, foreign=foreign)
+                self._fds[self._last] = open_tree(AT_FDCWD, top, _FLAGS)
 
-    def _foreign_copy(self, top: Path, flags: int) -> int:
+    def _enter_new_userns(self) -> None:
         # There is no /proc in a copy.
         maps = {"setgroups": "deny", "uid_map": f"0 {os.geteuid()} 1"}
         maps["gid_map"] = f"0 {os.getegid()} 1"
@@ -190,49 +155,47 @@ class _Play:
         for name, text in maps.items():
             with closing_fd(os.open(f"self/{name}", os.O_WRONLY, dir_fd=self._proc)) as file:
                 os.write(file, text.encode())
-        return open_tree(AT_FDCWD, top, flags)
 
-    def _mount(self, number: int, place: str) -> str:
-        reached = self.world.reached(number, place)
-        # What happens where something is mounted already is a chapter of its own.
-        if any(place in self.world.extra[other] for other in reached):
-            return ""
-        with self._inside(number) as top:
-            mount("tmpfs", top / place, "tmpfs")
-        for other in reached:
-            self.world.extra[other][place] = False
-        return self._difference()
-
-    def _umount(self, number: int, place: str) -> str:
-        predicted, made = self.world.umount(number, place), ""
-        try:
-            with self._inside(number) as top:
-                umount2(top / place, MNT_DETACH)
-        except OSError as error:
-            made = errno.errorcode[error.errno or 0]
-        if made != predicted:
-            return f"predicted {predicted or 'success'}, the kernel said {made or 'success'}"
-        return self._difference()
+    def _close(self, number: int) -> bool:
+        """Let go of a namespace; whether it is still there."""
+        fd = self._fds.pop(number)
+        identity = ns_id(fd)
+        os.close(fd)
+        return exists(identity)
 
     def _difference(self) -> str:
         """The first namespace that holds something else than predicted."""
-        for number in self.world.extra:
-            if number == 0:
-                points = _points(self._top)
-            else:
-                points = sorted(namespace_tree(self._fds[number]).mount_points())
-            if points != self.world.points(number):
-                predicted = self.world.points(number)
-                return f"namespace {number}: predicted {predicted}, the kernel has {points}"
+        for number in self._world.owner:
+            tree = namespace_tree(self._fds[number]) if number else _tree_at(self._top)
+            if found := self._compared(f"namespace {number}", number, tree):
+                return found
         return ""
 
+    def _compared(self, where: str, number: int, tree: Node) -> str:
+        predicted, made = self._world.holds(number), _holds(tree)
+        return "" if made == predicted else f"{where}: predicted {predicted}, the kernel has {made}"
 
-def _points(top: Path) -> list[str]:
-    """The mount points of the tree at *top*, as the caller sees it."""
+
+def _at(top: Path, point: str) -> Path:
+    return top / point.strip("/")
+
+
+def _tree_at(top: Path) -> Node:
+    """The part of the caller's mounts that starts at *top*."""
     table, mnt_id = mount_table(), mnt_id_of(str(top))
-    tree = tree_of(table, next(mount for mount in table if mount.mnt_id == mnt_id))
-    length = len(str(top).rstrip("/"))
-    return sorted(point[length:] or "/" for point in tree.mount_points())
+    return tree_of(table, next(mount for mount in table if mount.mnt_id == mnt_id))
+
+
+def _holds(tree: Node) -> list[str]:
+    """The mounts of a tree as the model names them."""
+    length = len(tree.mnt_point.rstrip("/"))
+    found, todo = [], [tree]
+    while todo:
+        node = todo.pop()
+        words = [name for name, bit in _ATTRIBUTES.items() if bit in node.mnt_attr]
+        found.append(" ".join((node.mnt_point[length:] or "/", *sorted(words))))
+        todo += node.children
+    return sorted(found)
 
 
 def deviation(history: History, scratch: Path) -> str:
@@ -240,9 +203,7 @@ def deviation(history: History, scratch: Path) -> str:
 
     For a child that ends afterwards, in a mount namespace of its own.
     """
-    play = _Play(scratch)
-    for name, kind in zip(MOUNTS, history.types, strict=True):
-        play.set_type(0, name, kind)
+    play = _Play(scratch, history.types)
     for event in history.events:
         if found := play.event(event):
             return f"after {event!r}: {found}"

@@ -72,7 +72,7 @@ _ATTRIBUTES = {
     "nosymfollow": MountAttr.MOUNT_ATTR_NOSYMFOLLOW,
 }
 #: The first word of a step, and how many paths follow it.
-VERBS = {
+STEPS = {
     "fresh": 1,
     "bind": 2,
     "rbind": 2,
@@ -96,7 +96,8 @@ SOURCES = ("path", "open", "detached")
 class Program:
     """*steps*, by the owner; *late* ones, by the caller; and the call.
 
-    A step is a verb and its paths, relative to the tree: ``"bind a c"``.
+    A step is a verb and its paths, relative to the tree: ``"bind a c"``. A detached tree is made
+    before the caller becomes who it is, and has nothing to do with later steps: there are none.
     """
 
     steps: tuple[str, ...]
@@ -237,7 +238,7 @@ def deviation(program: Program, scratch: Path) -> str:
             return ""
     locked = _become(program.caller)
     seen = _contents(scratch)
-    for step in program.late:
+    for step in program.late if program.source != "detached" else ():
         ground.step(step)
     call = _call(program, scratch, opened, locked)
     if call is None:
