@@ -10,6 +10,7 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,15 @@ def test_an_interrupt_ends_all_guests_and_keeps_what_they_said(launcher: RealLau
     assert launcher.outcomes()["before"] == "passed"
     assert launcher.summary()["incomplete"].startswith("interrupted in ")
     assert "Bail out!" in (launcher.output / "results.ktap").read_text()
+
+
+def test_a_launcher_that_is_killed_takes_its_guests_along(launcher: RealLauncher) -> None:
+    with launcher.started("--guests=2", *deadly("before", "wait")) as process:
+        while len(launcher.guests(process)) < 2:
+            assert process.poll() is None, process.communicate()
+        process.kill()
+    shutil.rmtree(launcher.temporary)  # nobody is left who could
+    launcher.temporary.mkdir()
 
 
 def test_a_terminal_that_is_closed_ends_the_run(launcher: RealLauncher) -> None:
