@@ -105,7 +105,12 @@ class _Make:
         line = command(self._tree, target, config)
         start = self._log.tell()
         self._log.write(f"$ {shlex.join(line)}\n".encode())
-        with started(line, environment=self._environment, stderr=subprocess.STDOUT) as process:
+        # Killed outright, make would leave half an object, newer than its source.
+        polite = signal.SIGTERM
+        with started(
+            line, environment=self._environment, stderr=subprocess.STDOUT, ending=polite
+        ) as program:
+            process = program.process
             try:
                 assert process.stdout is not None
                 for output in process.stdout:
@@ -113,8 +118,7 @@ class _Make:
                     self._progress(output.decode(errors="replace"))
                 status = process.wait()
             except BaseException:
-                # Killed outright, make would leave half an object, newer than its source.
-                os.killpg(process.pid, signal.SIGTERM)
+                program.send(polite)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_TERM_WAIT)
                 raise

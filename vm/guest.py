@@ -20,7 +20,7 @@ from pathlib import Path
 
 from vm.backends import Command
 from vm.log import Log
-from vm.process import kill, started
+from vm.process import started
 from vm.records import Records
 
 _GRACE = 5.0
@@ -98,7 +98,7 @@ class Guest:
         # Kept open: a program that gets no descriptors from us opens it through /proc.
         self._stack.callback(os.close, report_end)
         line = command(report_end)
-        self._process = self._stack.enter_context(
+        self._program = self._stack.enter_context(
             started(
                 line.arguments,
                 (report_end,),
@@ -108,13 +108,14 @@ class Guest:
                 stdin=keyboard,
             )
         )
-        self.handle = os.pidfd_open(self._process.pid)
+        process = self._program.process
+        self.handle = os.pidfd_open(process.pid)
         self._stack.callback(os.close, self.handle)
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         self._takers = {
-            self._process.stdout.fileno(): self._take_console,
-            self._process.stderr.fileno(): self._take_errors,
+            process.stdout.fileno(): self._take_console,
+            process.stderr.fileno(): self._take_errors,
             report: self._take_report,
         }
         for fd in self._takers:
@@ -158,12 +159,12 @@ class Guest:
 
     def kill(self) -> None:
         """End it, as it must not end by itself."""
-        kill(self._process)
+        self._program.kill()
 
     def finish(self, stop: Stop) -> None:
         """The guest has ended, or must: take what it still said, and let go of all it held."""
-        self.ending.returncode = self._process.poll()
-        kill(self._process)
+        self.ending.returncode = self._program.process.poll()
+        self._program.kill()
         for fd in self._takers:
             while self.take(fd):
                 pass

@@ -3,30 +3,53 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from vm.errors import Interrupted, Problem
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+#: Leads the process group that a program and all it starts are in. Its input is a pipe that the
+#: launcher alone holds open: at its end, when there is no launcher any more, it ends the group.
+WATCH = ("sh", "-c", 'trap "" HUP INT TERM; read -r _; kill -s "$0" 0')
 #: Seconds for a killed process to go away before the launcher says that it did not.
 _KILL_WAIT = 5.0
 
 
 def _before_exec(processor: int | None) -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if processor is not None:
         os.sched_setaffinity(0, {processor})
+
+
+@dataclass(frozen=True)
+class Program:
+    """A running program, and the watch over it and all that it starts."""
+
+    process: subprocess.Popen[bytes]
+    watch: subprocess.Popen[bytes]
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the program and all that it has started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.watch.pid, number)
+
+    def kill(self) -> None:
+        """Kill them all, whether or not the program has ended by itself."""
+        self.send(signal.SIGKILL)
+        for process in (self.process, self.watch):
+            try:
+                process.wait(_KILL_WAIT)
+            except subprocess.TimeoutExpired:
+                print(f"vm: process {process.pid} cannot be killed; it is left behind", flush=True)
 
 
 @contextmanager
@@ -38,43 +61,54 @@ def started(
     processor: int | None = None,
     stderr: int = subprocess.PIPE,
     stdin: int = subprocess.DEVNULL,
-) -> Iterator[subprocess.Popen[bytes]]:
+    ending: signal.Signals = signal.SIGKILL,
+) -> Iterator[Program]:
     """A running program with its output in pipes and, by default, nothing on its input.
 
-    It leads a process group of its own, which is killed when the block is left. *processor* is the
-    number of the only one it may run on.
+    It and all that it starts are killed when the block is left, and sent *ending* when the launcher
+    is killed. *processor* is the number of the only one it may run on.
     """
+    end, held = os.pipe()
+    with open(held, "wb"):
+        with open(end, "rb"):
+            watch = _popen(
+                [*WATCH, ending.name.removeprefix("SIG")],
+                stdin=end,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                process_group=0,
+            )
+        try:
+            process = _popen(
+                command,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                pass_fds=pass_fds,
+                env={**os.environ, **(environment or {})},
+                cwd=folder,
+                process_group=watch.pid,
+                preexec_fn=partial(_before_exec, processor),
+            )
+        except BaseException:
+            watch.kill()
+            watch.wait()
+            raise
+        program = Program(process, watch)
+        try:
+            yield program
+        finally:
+            program.kill()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+def _popen(command: Sequence[str], **settings: Any) -> subprocess.Popen[bytes]:
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            pass_fds=pass_fds,
-            env={**os.environ, **(environment or {})},
-            cwd=folder,
-            process_group=0,
-            preexec_fn=partial(_before_exec, processor),  # noqa: PLW1509 - the launcher has no threads
-        )
+        return subprocess.Popen(command, **settings)
     except OSError as error:
         raise Problem(f"cannot start {command[0]}: {error.strerror}") from None
-    try:
-        yield process
-    finally:
-        kill(process)
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and its group, whether or not it has ended by itself."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    try:
-        process.wait(_KILL_WAIT)
-    except subprocess.TimeoutExpired:
-        print(f"vm: process {process.pid} cannot be killed; it is left behind", flush=True)
 
 
 @contextmanager

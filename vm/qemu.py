@@ -106,11 +106,12 @@ def _boots(qemu: Qemu, kernel: Kernel) -> bool:
     ]
     seen = b""
     limit = time.monotonic() + _PROBE_LIMIT
-    with started(command, (), dict(qemu.environment)) as process, selectors.DefaultSelector() as s:
-        assert process.stdout is not None
-        s.register(process.stdout, selectors.EVENT_READ)
+    with started(command, (), dict(qemu.environment)) as program, selectors.DefaultSelector() as s:
+        output = program.process.stdout
+        assert output is not None
+        s.register(output, selectors.EVENT_READ)
         while b"Linux version" not in seen and s.select(limit - time.monotonic()):
-            data = os.read(process.stdout.fileno(), 4096)
+            data = os.read(output.fileno(), 4096)
             if not data:
                 break
             seen += data

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import selectors
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vm import places
+from vm.process import WATCH
 
 #: What --kernel takes; `python3 -m vm check` sets it.
 VARIABLE = "OPEN_TREE_NS_GUEST_KERNEL"
@@ -24,6 +26,9 @@ KERNEL = os.environ.get(VARIABLE, "")
 DEADLY = "tests/harness/deadly.py"
 #: Marks the environment of all that a launcher starts.
 _MARK = "OPEN_TREE_NS_TEST"
+#: Seconds that a process which was killed can take to go where many want the processors.
+_DYING = 30.0
+_WATCH = [word.encode() for word in WATCH]
 
 
 def deadly(*names: str) -> tuple[str, ...]:
@@ -38,6 +43,8 @@ class RealLauncher:
     folder: Path
     kernel: str = KERNEL
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    #: Of every launcher that was started, by its process number.
+    sessions: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.temporary.mkdir()
@@ -73,11 +80,11 @@ class RealLauncher:
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
-        settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "env": self.environment} | options
-        command = settings.pop("command", None) or self.command(*words)
-        return subprocess.run(
-            command, cwd=places.ROOT, capture_output=True, text=True, check=False, **settings
-        )
+        given = options.pop("input", None)
+        settings = {"stdin": subprocess.PIPE} if given else {}
+        with self.started(*words, **settings | options) as process:
+            out, err = process.communicate(given)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     @contextmanager
     def started(self, *words: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
@@ -95,27 +102,35 @@ class RealLauncher:
             start_new_session=True,
             **settings,
         ) as process:
+            self.sessions.add(process.pid)
             try:
                 yield process
             finally:
                 process.kill()
 
-    def processes(self) -> dict[int, list[str]]:
-        """Command lines of what a launcher has started, its own included, by process number."""
+    def processes(self) -> dict[int, int]:
+        """What the launchers have started, themselves included, and has not ended: number of the
+        process -> number of its parent."""
         found = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 with suppress(OSError):
-                    if f"{_MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
-                        words = (folder / "cmdline").read_bytes().decode(errors="replace")
-                        found[int(folder.name)] = words.split("\0")
+                    # "PID (name) state parent group session ..."
+                    words = (folder / "stat").read_text().rpartition(")")[2].split()
+                    # The processes of User-Mode Linux's guest have no environment.
+                    marked = f"{_MARK}={self.mark}".encode() in (folder / "environ").read_bytes()
+                    if words[0] != "Z" and (marked or int(words[3]) in self.sessions):
+                        found[int(folder.name)] = int(words[1])
         return found
 
     def guests(self, launcher: subprocess.Popen[str]) -> list[int]:
-        """The processes that *launcher* has started itself."""
-        stats = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in self.processes()}
-        # "PID (name) state parent ..."
-        return [n for n, s in stats.items() if int(s.rpartition(")")[2].split()[1]) == launcher.pid]
+        """The programs that *launcher* runs guests in."""
+        return [
+            pid
+            for pid, parent in self.processes().items()
+            if parent == launcher.pid
+            and not Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"\0".join(_WATCH))
+        ]
 
     def summary(self) -> Mapping[str, Any]:
         """The JSON summary of the last run."""
@@ -128,8 +143,13 @@ class RealLauncher:
         return {case["id"].rpartition("::test_")[2]: case["outcome"] for case in cases}
 
     def assert_nothing_is_left(self) -> None:
-        """No process, no temporary file."""
-        assert self.processes() == {}
+        """No process but such as are being killed, no temporary file."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                handle = os.pidfd_open(pid)
+                gone, _, _ = select.select([handle], [], [], _DYING)
+                os.close(handle)
+                assert gone, Path(f"/proc/{pid}/cmdline").read_bytes()
         assert list(self.temporary.iterdir()) == []
 
 

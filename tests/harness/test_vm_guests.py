@@ -10,6 +10,7 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,9 +31,12 @@ from tests.harness.real_guest import (
 )
 from vm.errors import Exit
 
-pytestmark = pytest.mark.skipif(
-    not KERNEL, reason=f"boots real guests: set {VARIABLE} to what --kernel takes"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not KERNEL, reason=f"boots real guests: set {VARIABLE} to what --kernel takes"
+    ),
+    pytest.mark.timeout(300),  # they share the processors
+]
 PYTHON = str(Path(sys.executable).resolve())
 #: What a run of the case that waits has on its way there: "." for the case before, and its words.
 WAITING = "waiting"
@@ -163,6 +167,15 @@ def test_an_interrupt_ends_all_guests_and_keeps_what_they_said(launcher: RealLau
     assert "Bail out!" in (launcher.output / "results.ktap").read_text()
 
 
+def test_a_launcher_that_is_killed_takes_its_guests_along(launcher: RealLauncher) -> None:
+    with launcher.started("--guests=2", *deadly("before", "wait")) as process:
+        while len(launcher.guests(process)) < 2:
+            assert process.poll() is None, process.communicate()
+        process.kill()
+    shutil.rmtree(launcher.temporary)  # nobody is left who could
+    launcher.temporary.mkdir()
+
+
 def test_a_terminal_that_is_closed_ends_the_run(launcher: RealLauncher) -> None:
     ours, theirs = pty.openpty()
     with launcher.started(
@@ -247,6 +260,10 @@ def test_virtme_ng_gives_what_the_other_backends_do(launcher: RealLauncher) -> N
 # --- the shell ------------------------------------------------------------------------------------
 
 
+#: The end of what the guest's shell asks with.
+PROMPT = b"/vm/project # "
+
+
 def shell_command(launcher: RealLauncher) -> list[str]:
     """The launcher's command line that gives a shell."""
     return [sys.executable, "-m", "vm", "shell", "--kernel", launcher.kernel]
@@ -263,13 +280,13 @@ def test_a_script_is_run_in_the_guest_and_gives_the_status(launcher: RealLaunche
 @pytest.mark.parametrize(
     ("keys", "status"),
     [
-        (b"\x03exit 5\r", 5),  # what runs there is interrupted, and the shell is not
-        (b"\x1d", Exit.INTERRUPTED),
+        ((b"\x03", b"exit 5\r"), 5),  # what runs there is interrupted, and the shell is not
+        ((b"\x1d",), Exit.INTERRUPTED),
     ],
     ids=["exit", "escape"],
 )
 def test_a_terminal_is_given_a_prompt_and_gets_its_settings_back(
-    launcher: RealLauncher, keys: bytes, status: int
+    launcher: RealLauncher, keys: tuple[bytes, ...], status: int
 ) -> None:
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
@@ -280,11 +297,16 @@ def test_a_terminal_is_given_a_prompt_and_gets_its_settings_back(
         stderr=theirs,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     ) as process:
-        seen = read_until(ours, b"/vm/project # ")
+        seen = read_until(ours, PROMPT)
         assert termios.tcgetattr(theirs) != before
-        os.write(ours, b"echo a$((6 * 7))b; tty; cat\r")
-        assert b"a42b" in read_until(ours, b"/dev/tty")
-        os.write(ours, keys)
+        # One process from the first word to the last: an interrupt between two commands of a list
+        # ends neither of them, and one that waits for a command ends as that command does.
+        os.write(ours, b"sh -c 'tty; echo a$((6 * 7))b; exec cat'\r")
+        assert b"/dev/tty" in read_until(ours, b"a42b")
+        for key in keys[:-1]:
+            os.write(ours, key)
+            seen += read_until(ours, PROMPT)  # the shell drops what is typed before it
+        os.write(ours, keys[-1])
         drain(ours, process)
     assert process.returncode == status, seen
     assert termios.tcgetattr(theirs) == before

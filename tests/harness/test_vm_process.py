@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the launcher starts ends with it, however that ends, with all it has started in turn."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vm import places
+from vm.errors import Problem
+from vm.process import started
+
+_LAUNCHER = """
+import signal, sys
+from vm.process import started
+fd, script, ending = int(sys.argv[1]), sys.argv[2], signal.Signals[sys.argv[3]]
+with started(["sh", "-c", script], (fd,), ending=ending):
+    signal.pause()
+"""
+#: Starts a process of its own, as vng does, which has the pipe too.
+_PROGRAM = """
+trap 'echo asked >/proc/self/fd/{fd}; exit' TERM
+sh -c 'echo begun >/proc/self/fd/{fd}; exec sleep 600' &
+wait
+"""
+
+
+@pytest.mark.parametrize(("ending", "said"), [("SIGKILL", b""), ("SIGTERM", b"asked\n")])
+def test_nothing_outlives_a_launcher_that_is_killed(ending: str, said: bytes) -> None:
+    ours, theirs = os.pipe()
+    words = [str(theirs), _PROGRAM.format(fd=theirs), ending]
+    command = [sys.executable, "-c", _LAUNCHER, *words]
+    with (
+        open(ours, "rb") as seen,
+        subprocess.Popen(command, pass_fds=[theirs], cwd=places.ROOT) as launcher,
+    ):
+        os.close(theirs)
+        assert seen.readline() == b"begun\n"
+        launcher.kill()
+        assert seen.read() == said  # up to its end: nobody has the pipe any more
+
+
+def test_nothing_is_left_when_the_block_is_left() -> None:
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as seen, open(theirs, "wb") as held:
+        with started(["sh", "-c", _PROGRAM.format(fd=theirs)], (theirs,)):
+            held.close()
+            assert seen.readline() == b"begun\n"
+        assert seen.read() == b""
+
+
+def test_a_program_that_cannot_be_started_is_named() -> None:
+    with pytest.raises(Problem, match="^cannot start /no/such: No such file or directory$"):
+        with started(["/no/such"]):
+            pass
