@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import selectors
 import subprocess
 import sys
@@ -16,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vm import places
+from tests.utils.process import ended, in_child
+from tests.utils.syscalls import syscall
+from vm import apt, packages, places
 from vm.process import WATCH
 
 #: What --kernel takes; `python3 -m vm check` sets it.
@@ -26,6 +27,8 @@ KERNEL = os.environ.get(VARIABLE, "")
 DEADLY = "tests/harness/deadly.py"
 #: Marks the environment of all that a launcher starts.
 _MARK = "OPEN_TREE_NS_TEST"
+#: <asm/unistd_64.h>, <linux/ptrace.h>.
+_PTRACE, _TRACEME = 101, 0
 #: Seconds that a process which was killed can take to go where many want the processors.
 _DYING = 30.0
 _WATCH = [word.encode() for word in WATCH]
@@ -34,6 +37,23 @@ _WATCH = [word.encode() for word in WATCH]
 def deadly(*names: str) -> tuple[str, ...]:
     """pytest's words for these cases of DEADLY."""
     return "--", *(f"{DEADLY}::test_{name}" for name in names), "-q"
+
+
+def lacking() -> str:
+    """What this machine lacks for guests, empty where a guest that does not come up is a fault.
+
+    A kernel in a file is the user's word that there are.
+    """
+    if not packages.is_spec(KERNEL):
+        return ""
+    if apt.distribution()[0] != "debian" or os.uname().machine != "x86_64":
+        return f"no packages of Debian's for x86 here: name a kernel by {VARIABLE}"
+    if packages.parse(KERNEL).flavour == packages.UML:
+        try:
+            in_child(lambda: syscall("ptrace", _PTRACE, _TRACEME, 0, 0, 0))
+        except OSError as error:
+            return f"User-Mode Linux must trace processes, and may not: {error.strerror}"
+    return ""
 
 
 @dataclass
@@ -147,9 +167,8 @@ class RealLauncher:
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 handle = os.pidfd_open(pid)
-                gone, _, _ = select.select([handle], [], [], _DYING)
+                assert ended(handle, _DYING), Path(f"/proc/{pid}/cmdline").read_bytes()
                 os.close(handle)
-                assert gone, Path(f"/proc/{pid}/cmdline").read_bytes()
         assert list(self.temporary.iterdir()) == []
 
 

@@ -27,6 +27,7 @@ from tests.harness.real_guest import (
     RealLauncher,
     deadly,
     drain,
+    lacking,
     read_until,
 )
 from vm.errors import Exit
@@ -40,6 +41,12 @@ pytestmark = [
 PYTHON = str(Path(sys.executable).resolve())
 #: What a run of the case that waits has on its way there: "." for the case before, and its words.
 WAITING = "waiting"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_machine_for_guests() -> None:
+    if reason := lacking():
+        pytest.skip(reason)
 
 
 @pytest.fixture
@@ -106,7 +113,7 @@ def test_nothing_goes_on_when_the_first_failure_is_to_end_the_run(launcher: Real
 
 
 def test_a_guest_that_hangs_is_stopped_at_the_run_limit(launcher: RealLauncher) -> None:
-    done = launcher.run("--run-limit=10", *deadly("before", "wait", "after"))
+    done = launcher.run("--run-limit=20", *deadly("before", "wait", "after"))
     assert done.returncode == Exit.RUN_LIMIT, done.stdout + done.stderr
     assert launcher.outcomes() == {"before": "passed", "wait": "timeout", "after": "error"}
 
