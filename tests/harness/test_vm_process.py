@@ -53,6 +53,6 @@ def test_nothing_is_left_when_the_block_is_left() -> None:
 
 
 def test_a_program_that_cannot_be_started_is_named() -> None:
-    with pytest.raises(Problem, match="^cannot start /no/such: No such file or directory$"):
-        with started(["/no/such"]):
-            pass
+    said = r"^cannot start /no/such: No such file or directory$"
+    with pytest.raises(Problem, match=said), started(["/no/such"]):
+        pass
