@@ -58,8 +58,11 @@ def _compilers() -> Path | None:
     folder = places.cache() / "ccache"
     folder.mkdir(exist_ok=True)
     for name in ("cc", "gcc", "clang"):
-        with suppress(FileExistsError):
-            (folder / name).symlink_to(program)
+        # In place of a link to where ccache once was; builds side by side agree on the target.
+        draft = folder / f".{name}-{os.getpid()}"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(program)
+        draft.replace(folder / name)
     return folder
 
 
