@@ -17,7 +17,7 @@ from typing import Any
 
 from vm.errors import Interrupted, Problem
 
-#: Leads the process group that a program and all it starts are in. Its input is a pipe that the
+#: Is in the process group of a program and all that it starts. Its input is a pipe that the
 #: launcher alone holds open: at its end, when there is no launcher any more, it ends the group.
 WATCH = ("sh", "-c", 'trap "" HUP INT TERM; read -r _; kill -s "$0" 0')
 #: Seconds for a killed process to go away before the launcher says that it did not.
@@ -40,7 +40,7 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the program and all that it has started."""
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.watch.pid, number)
+            os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
         """Kill them all, whether or not the program has ended by itself."""
@@ -71,14 +71,8 @@ def started(
     end, held = os.pipe()
     with open(held, "wb"):
         with open(end, "rb"):
-            watch = _popen(
-                [*WATCH, ending.name.removeprefix("SIG")],
-                stdin=end,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,
-            )
-        try:
+            # The program leads the group: as its leader it cannot leave it for a session of its
+            # own, which User-Mode Linux would do.
             process = _popen(
                 command,
                 stdin=stdin,
@@ -87,13 +81,21 @@ def started(
                 pass_fds=pass_fds,
                 env={**os.environ, **(environment or {})},
                 cwd=folder,
-                process_group=watch.pid,
+                process_group=0,
                 preexec_fn=partial(_before_exec, processor),
             )
-        except BaseException:
-            watch.kill()
-            watch.wait()
-            raise
+            try:
+                watch = _popen(
+                    [*WATCH, ending.name.removeprefix("SIG")],
+                    stdin=end,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    process_group=process.pid,
+                )
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
         program = Program(process, watch)
         try:
             yield program

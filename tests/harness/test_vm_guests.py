@@ -278,7 +278,7 @@ def shell_command(launcher: RealLauncher) -> list[str]:
 
 def test_a_script_is_run_in_the_guest_and_gives_the_status(launcher: RealLauncher) -> None:
     script = f"pytest -q {DEADLY}::test_before\ncd /; echo $((6 * 7))\nexit 9\n"
-    done = launcher.run(command=shell_command(launcher), input=script, stdin=None)
+    done = launcher.run(command=shell_command(launcher), input=script)
     assert done.returncode == 9, done.stdout + done.stderr
     assert "1 passed" in done.stdout
     assert done.stdout.splitlines()[-1] == "42"
