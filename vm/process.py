@@ -93,7 +93,7 @@ def started(
                     process_group=process.pid,
                 )
             except BaseException:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 raise
         program = Program(process, watch)

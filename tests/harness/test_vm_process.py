@@ -56,3 +56,10 @@ def test_a_program_that_cannot_be_started_is_named() -> None:
     said = r"^cannot start /no/such: No such file or directory$"
     with pytest.raises(Problem, match=said), started(["/no/such"]):
         pass
+
+
+def test_a_program_cannot_leave_for_a_session_of_its_own() -> None:
+    # As User-Mode Linux tries when it starts; the group is what it is ended by.
+    with started([sys.executable, "-c", "import os; os.setsid()"]) as program:
+        _, errors = program.process.communicate()
+    assert b"PermissionError" in errors
