@@ -17,14 +17,21 @@ from typing import Any
 
 from vm.errors import Interrupted, Problem
 
-#: Is in the process group of a program and all that it starts. Its input is a pipe that the
-#: launcher alone holds open: at its end, when there is no launcher any more, it ends the group.
-WATCH = ("sh", "-c", 'trap "" HUP INT TERM; read -r _; kill -s "$0" 0')
+#: Waits beside the process group of a program and all that it starts. Its input is a pipe that
+#: tells it the group and that, once the program runs, the launcher alone holds open: at its end,
+#: when there is no launcher any more, it ends the group.
+WATCH = (
+    "sh",
+    "-c",
+    'trap "" HUP INT TERM; read -r group && { read -r _; kill -s "$0" -- "-$group"; }',
+)
 #: Seconds for a killed process to go away before the launcher says that it did not.
 _KILL_WAIT = 5.0
 
 
-def _before_exec(processor: int | None) -> None:
+def _before_exec(processor: int | None, watched: int) -> None:
+    # Said by the program itself, before it is one: from its first instruction on it is watched.
+    os.write(watched, b"%d\n" % os.getpid())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if processor is not None:
         os.sched_setaffinity(0, {processor})
@@ -45,6 +52,7 @@ class Program:
     def kill(self) -> None:
         """Kill them all, whether or not the program has ended by itself."""
         self.send(signal.SIGKILL)
+        self.watch.kill()
         for process in (self.process, self.watch):
             try:
                 process.wait(_KILL_WAIT)
@@ -69,8 +77,16 @@ def started(
     is killed. *processor* is the number of the only one it may run on.
     """
     end, held = os.pipe()
-    with open(held, "wb"):
+    with open(held, "wb") as launcher_lives:
         with open(end, "rb"):
+            watch = _popen(
+                [*WATCH, ending.name.removeprefix("SIG")],
+                stdin=end,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                process_group=0,
+            )
+        try:
             # The program leads the group: as its leader it cannot leave it for a session of its
             # own, which User-Mode Linux would do.
             process = _popen(
@@ -82,20 +98,12 @@ def started(
                 env={**os.environ, **(environment or {})},
                 cwd=folder,
                 process_group=0,
-                preexec_fn=partial(_before_exec, processor),
+                preexec_fn=partial(_before_exec, processor, held),
             )
-            try:
-                watch = _popen(
-                    [*WATCH, ending.name.removeprefix("SIG")],
-                    stdin=end,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    process_group=process.pid,
-                )
-            except BaseException:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                raise
+        except BaseException:
+            launcher_lives.close()  # which has the watch end what may run already
+            watch.wait()
+            raise
         program = Program(process, watch)
         try:
             yield program

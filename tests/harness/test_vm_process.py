@@ -43,6 +43,20 @@ def test_nothing_outlives_a_launcher_that_is_killed(ending: str, said: bytes) ->
         assert seen.read() == said  # up to its end: nobody has the pipe any more
 
 
+def test_a_program_is_watched_from_its_first_instruction_on() -> None:
+    ours, theirs = os.pipe()
+    # The launcher gets nothing done between the fork and its death.
+    slow = "import os, time; os.register_at_fork(after_in_parent=lambda: time.sleep(60))"
+    command = [sys.executable, "-c", slow + _LAUNCHER]
+    command += [str(theirs), "kill -KILL $PPID; exec sleep 600", "SIGKILL"]
+    with (
+        open(ours, "rb") as seen,
+        subprocess.Popen(command, pass_fds=[theirs], cwd=places.ROOT),
+    ):
+        os.close(theirs)
+        assert seen.read() == b""
+
+
 def test_nothing_is_left_when_the_block_is_left() -> None:
     ours, theirs = os.pipe()
     with open(ours, "rb") as seen, open(theirs, "wb") as held:
