@@ -8,6 +8,7 @@ and leaves by os._exit(2): no other part of pytest ever runs in it.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
 import faulthandler
 import gc
 import os
@@ -107,7 +108,7 @@ class Child:
                     self._habits.learn(self._proc)
                 status = 0
             except BaseException:
-                # Also for the eye: the case may have closed the pipe.
+                # Also for the eye: the case may have closed the file.
                 traceback.print_exc()
                 self._send("broken", traceback.format_exc())
         finally:
@@ -126,7 +127,8 @@ class Child:
     def _arrange(self) -> None:
         # The terminal's Ctrl-C is for the pytest process, which then kills the child.
         os.setsid()
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        # signal's own function would make an enum member of each signal that was blocked.
+        _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         # Orphans come to the case, so that waitpid(2) tells whether anything is left.
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         # Collecting would only copy pages the process is about to drop.
@@ -206,7 +208,9 @@ class Child:
         """Ask the pytest process for a deadline *seconds* from now; None ends it."""
         if seconds is not None or self._own_deadline:
             self._own_deadline = seconds is not None
-            self._send("deadline", seconds)
+            # Not for how long: it will not be read at once.
+            end = None if seconds is None else time.monotonic() + seconds
+            self._send("deadline", (seconds, end))
 
     def _children_left(self) -> bool:
         """Reap what has ended; is anything still running?"""

@@ -3,7 +3,7 @@
 
 Events are pickled (pytest's own serialised reports hold tuples that must stay tuples) and framed
 with their length. The reader trusts no length beyond a limit, since a case may have written into
-the pipe what it liked.
+the file what it liked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Event = tuple[str, Any]
 
 
 class BrokenChannel(Exception):
-    """What came through the pipe is not what the child's side of the channel sends."""
+    """What is among the events is not what the child's side of the channel sends."""
 
 
 def _plain(value: object) -> object:
@@ -122,14 +122,21 @@ def merge_sections(report: pytest.TestReport) -> None:
     report.sections = list(merged.items())
 
 
-def dump_report(config: pytest.Config, report: pytest.TestReport) -> object:
-    """*report* in pytest's serialised form, to be sent as an event."""
+def dump_report(config: pytest.Config, report: pytest.TestReport) -> tuple[bool, Any]:
+    """*report*, to be sent as an event: whether it is plain, and then pytest's serialised form."""
     merge_sections(report)
-    return config.hook.pytest_report_to_serializable(config=config, report=report)
+    if type(report) is pytest.TestReport and report.longrepr is None:
+        # What it is made of as it is, at a tenth of the price; and most reports are like that.
+        parts = {name: value for name, value in vars(report).items() if name != "_id"}
+        return True, {**parts, "nodeid": report.nodeid}
+    return False, config.hook.pytest_report_to_serializable(config=config, report=report)
 
 
-def load_report(config: pytest.Config, data: object) -> pytest.TestReport:
-    """The report that :func:`dump_report` made *data* of."""
+def load_report(config: pytest.Config, dumped: tuple[bool, Any]) -> pytest.TestReport:
+    """The report that :func:`dump_report` made *dumped* of."""
+    plain, data = dumped
+    if plain:
+        return pytest.TestReport(**data)
     report: pytest.TestReport = config.hook.pytest_report_from_serializable(
         config=config, data=data
     )

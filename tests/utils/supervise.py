@@ -30,6 +30,9 @@ from tests.utils.sandbox import Facts
 
 #: How long a child may take to write its stacks, in seconds.
 _STACKS_PATIENCE = 1.0
+#: How long events may lie unread, in seconds: for what is shown while a case runs, and for a
+#: deadline that it sets itself.
+_LOOK = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class _Run:
         self._last: pytest.TestReport | None = None
         self._held: pytest.TestReport | None = None
         self._decoder = reports.Decoder()
+        #: Bytes of the events that have been read.
+        self._received = 0
         self._limit = limit
         self._deadline = None if limit is None else time.monotonic() + limit
         self._since = time.time()
@@ -100,12 +105,12 @@ class _Run:
         # this process is ready to kill the child.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process, read_end = self._start(mask)
+            process, events = self._start(mask)
         except BaseException:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             raise
         try:
-            self._supervise(process, read_end, mask)
+            self._supervise(process, events, mask)
             if self._ending is not None:
                 raise self._ending
         except BaseException:
@@ -113,35 +118,29 @@ class _Run:
             raise
         finally:
             process.close()
-            os.close(read_end)
+            os.close(events)
         return Outcome(self._held, self._reports.get("teardown"), self._last)
 
     def _start(self, mask: set[int]) -> tuple[Process, int]:
-        """Start the child; return it, and where its events are read."""
+        """Start the child; return it, and the file its events are in."""
         facts, stacks, habits = self._facts, self._stacks, self._nurseries.habits
 
         def run(item: pytest.Item, events: int) -> NoReturn:
             Child(item, facts, events, stacks, mask, habits).run()
 
-        def run_kept() -> NoReturn:
-            os.close(read_end)
-            run(self._item, write_end)
-
         nursed = facts.pid_namespace and facts.pid_return
         if nursed:
-            # Before there is a pipe, which a nursery would hold open.
+            # Before there is a file, which a nursery would hold open.
             self._nurseries.prepare(self._item, run)
-        read_end, write_end = os.pipe()
-        os.set_blocking(read_end, False)
+        # A file, not a pipe: to be woken for each event would cost more than the event itself.
+        events = os.memfd_create("case-events")
         try:
             if nursed:
-                return self._nurseries.start(self._item, write_end), read_end
-            return start_kept(facts, write_end, run_kept), read_end
+                return self._nurseries.start(self._item, events), events
+            return start_kept(facts, events, lambda: run(self._item, events)), events
         except BaseException:
-            os.close(read_end)
+            os.close(events)
             raise
-        finally:
-            os.close(write_end)
 
     def _supervise(self, process: Process, events: int, mask: set[int]) -> None:
         """See *process* to its end, whatever happens; *mask* is the signal mask to do it with."""
@@ -180,37 +179,34 @@ class _Run:
     def _wait(self, process: Process, events: int) -> bool:
         """Handle what the child sends until it has ended; False when its time is over first."""
         poller = select.poll()
-        poller.register(events, select.POLLIN)
         poller.register(process.pidfd, select.POLLIN)
-        while self._broken is None:
-            wait = None
+        while True:
+            wait = _LOOK
             if self._deadline is not None:
-                wait = max(0.0, self._deadline - time.monotonic()) * 1000
-            ready = dict(poller.poll(wait))
-            if not ready:
-                return False
-            if events in ready and not self._receive(events):
-                poller.unregister(events)
-            if process.pidfd in ready:
-                # A descendant may hold the pipe open: no waiting for its end.
-                while self._receive(events):
-                    pass
+                wait = min(wait, max(0.0, self._deadline - time.monotonic()))
+            over = bool(poller.poll(wait * 1000))
+            self._receive(events)
+            if over:
                 return True
-        process.kill()
-        return ended(process.pidfd, PATIENCE)
+            if self._broken is not None:
+                process.kill()
+                return ended(process.pidfd, PATIENCE)
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                return False
 
-    def _receive(self, events: int) -> bool:
-        """Handle what is there to read; False when that is nothing."""
-        try:
-            data = os.read(events, 1 << 20)
-        except BlockingIOError:
-            return False
-        try:
-            for kind, payload in self._decoder.feed(data):
-                self._handle(kind, payload)
-        except reports.BrokenChannel as error:
-            self._broken = f"The child's reports cannot be read: {error}"
-        return bool(data) and self._broken is None
+    def _receive(self, events: int) -> None:
+        """Handle what has come since the last time."""
+        while self._broken is None:
+            # Not read(2): the position in the file is the child's.
+            data = os.pread(events, 1 << 20, self._received)
+            if not data:
+                return
+            self._received += len(data)
+            try:
+                for kind, payload in self._decoder.feed(data):
+                    self._handle(kind, payload)
+            except reports.BrokenChannel as error:
+                self._broken = f"The child's reports cannot be read: {error}"
 
     def _handle(self, kind: str, payload: Any) -> None:
         if kind == "report":
@@ -218,8 +214,7 @@ class _Run:
         elif kind == "warning":
             reports.replay_warning(self._item, payload)
         elif kind == "deadline":
-            self._limit = payload
-            self._deadline = None if payload is None else time.monotonic() + payload
+            self._limit, self._deadline = payload
         elif kind == "exit":
             message, code = payload
             self._ending = pytest.exit.Exception(message, code)
@@ -233,7 +228,7 @@ class _Run:
             raise reports.BrokenChannel(f"unknown event {kind!r}")
 
     def _take(self, report: pytest.TestReport, *, shared: bool = True) -> None:
-        self._since = time.time()
+        self._since = report.stop
         when = report.when
         if type(report) is pytest.TestReport:
             self._reports[when] = self._last = report
