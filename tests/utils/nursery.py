@@ -182,6 +182,8 @@ class Nurseries:
         if self._items.get(id(item)) is not item:
             # By address, which needs no agreement: that of an object is the same after a fork.
             self._items = {id(each): each for each in (*item.session.items, item)}
+            for each in self._items.values():
+                each.location  # noqa: B018 - found out once, and not in each child again
             special = True
         if special or state != self._state or (nursery is not None and ended(nursery.pidfd, 0)):
             self.changed()
