@@ -9,27 +9,22 @@ that came before.
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from _pytest.runner import CallInfo
 
-from tests.utils import aftermath, reports
-from tests.utils.child import STACKS_SIGNAL, Child, Phase
+from tests.utils import aftermath, postmortem, reports
+from tests.utils.child import Child, Phase
 from tests.utils.keeper import PATIENCE, Process, start_kept
 from tests.utils.nursery import Nurseries
 from tests.utils.process import ended
 from tests.utils.sandbox import Facts
 
-#: How long a child may take to write its stacks, in seconds.
-_STACKS_PATIENCE = 1.0
 #: How long events may lie unread, in seconds: for what is shown while a case runs, and for a
 #: deadline that it sets itself.
 _LOOK = 1.0
@@ -153,11 +148,11 @@ class _Run:
                 phase = self._phase()
                 problem = f"Timeout (>{self._limit:g} s) in {phase}"
                 kind = {"kind": "timeout", "seconds": self._limit}
-                problem += self._where(process)
+                problem += postmortem.where(process, self._stacks)
                 process.kill()
                 gone = ended(process.pidfd, PATIENCE)
                 if not gone:
-                    problem += _unkillable(process)
+                    problem += postmortem.unkillable(process)
                     return
             gone = True
             status = process.reap()
@@ -265,9 +260,9 @@ class _Run:
             return f"{self._broken}\n(in {phase})", {"kind": "broken"}
         if status is None:
             return f"The case ended in {phase} and nobody saw how", {"kind": "broken"}
-        stacks = self._written_stacks()
+        stacks = postmortem.stacks(self._stacks)
         if os.WIFSIGNALED(status):
-            name = _signal_name(os.WTERMSIG(status))
+            name = postmortem.signal_name(os.WTERMSIG(status))
             core = " (core dumped)" if os.WCOREDUMP(status) else ""
             text = f"killed by {name}{core} in {phase}"
             return text + stacks, {"kind": "signal", "signal": name}
@@ -280,7 +275,7 @@ class _Run:
         item = self._item
         phase = self._phase()
         sections = list(self._last.sections) if self._last is not None else []
-        sections += [(f"Captured {name} {phase}", text) for name, text in _left_in_capture(item)]
+        sections += [(f"Captured {name} {phase}", text) for name, text in postmortem.output(item)]
         call: CallInfo[None] = CallInfo.from_call(
             lambda: pytest.fail(problem, pytrace=False), when=phase
         )
@@ -291,76 +286,6 @@ class _Run:
         if self._last is not None:
             report.user_properties = self._last.user_properties
         self._take(report, shared=False)
-
-    def _written_stacks(self) -> str:
-        size = os.fstat(self._stacks).st_size
-        text = os.pread(self._stacks, min(size, 1 << 20), 0).decode(errors="replace")
-        # Below this frame there is nothing but pytest's and this plugin's own code.
-        text = re.sub(r"^  File .* in call_and_report\n(  File .*\n)*", "", text, flags=re.M)
-        return f"\n\nPython stacks:\n{text.rstrip()}" if text else ""
-
-    def _where(self, process: Process) -> str:
-        """Where the child is: its Python stacks, and what /proc tells."""
-        pid = process.pid
-        if pid is None:
-            return "\n\n(the case's process is not known)"
-        kernel = _kernel_view(pid)
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, STACKS_SIGNAL)
-        # It dies of the signal, once the stacks are written: it must not go on after the wait
-        # that the signal interrupts.
-        ended(process.pidfd, _STACKS_PATIENCE)
-        stacks = self._written_stacks()
-        if not stacks:
-            stacks = (
-                f"\n\nNo Python stacks: {_signal_name(STACKS_SIGNAL)} had no effect in"
-                f" {_STACKS_PATIENCE:g} s (the case blocks it, or is stuck in the kernel)"
-            )
-        return stacks + kernel
-
-
-def _left_in_capture(item: pytest.Item) -> list[tuple[str, str]]:
-    """What a child that died has written and not reported, as pairs of stream and text.
-
-    The files that pytest captures output in are shared with the child.
-    """
-    capture = item.config.pluginmanager.get_plugin("capturemanager")
-    if capture is None or not capture.is_globally_capturing():
-        return []
-    for name in ("out", "err"):
-        # A child may have filled the disk: read no more than the beginning.
-        with suppress(AttributeError, OSError, ValueError):
-            fd = getattr(capture._global_capturing, name).tmpfile.fileno()
-            if os.fstat(fd).st_size > reports.MAX_SECTION:
-                os.ftruncate(fd, reports.MAX_SECTION)
-    out, err = capture.read_global_capture()
-    return [(name, text) for name, text in (("stdout", out), ("stderr", err)) if text]
-
-
-def _kernel_view(pid: int) -> str:
-    """Where in the kernel process *pid* is, as far as /proc tells the caller."""
-    text = ""
-    for name in ("wchan", "stack"):
-        with suppress(OSError):
-            content = Path(f"/proc/{pid}/{name}").read_text(errors="replace").strip()
-            if content not in ("", "0"):
-                text += f"\n\n/proc/{pid}/{name}:\n{content}"
-    return text
-
-
-def _unkillable(process: Process) -> str:
-    pid = process.pid
-    text = f"\n\nNot gone {PATIENCE:g} s after SIGKILL, left behind: PID {pid}"
-    with suppress(OSError):
-        text += f"\n\n/proc/{pid}/status:\n{Path(f'/proc/{pid}/status').read_text().strip()}"
-    return text + _kernel_view(pid) if pid is not None else text
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _count_subtest(config: pytest.Config, report: pytest.TestReport) -> None:

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What can still be learned of a case that was killed, died, or hangs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.utils import reports
+from tests.utils.child import STACKS_SIGNAL
+from tests.utils.keeper import PATIENCE, Process
+from tests.utils.process import ended
+
+#: How long a child may take to write its stacks, in seconds.
+_STACKS_PATIENCE = 1.0
+
+
+def stacks(fd: int) -> str:
+    """The Python stacks that a child's faulthandler has written to *fd*; empty without."""
+    size = os.fstat(fd).st_size
+    text = os.pread(fd, min(size, 1 << 20), 0).decode(errors="replace")
+    # Below this frame there is nothing but pytest's and this plugin's own code.
+    text = re.sub(r"^  File .* in call_and_report\n(  File .*\n)*", "", text, flags=re.M)
+    return f"\n\nPython stacks:\n{text.rstrip()}" if text else ""
+
+
+def where(process: Process, fd: int) -> str:
+    """Where a child is: its Python stacks, which it writes to *fd*, and what /proc tells.
+
+    It is dead afterwards, unless it cannot be killed.
+    """
+    pid = process.pid
+    if pid is None:
+        return "\n\n(the case's process is not known)"
+    kernel = _kernel_view(pid)
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, STACKS_SIGNAL)
+    # It dies of the signal, once the stacks are written: it must not go on after the wait
+    # that the signal interrupts.
+    ended(process.pidfd, _STACKS_PATIENCE)
+    found = stacks(fd)
+    if not found:
+        found = (
+            f"\n\nNo Python stacks: {signal_name(STACKS_SIGNAL)} had no effect in"
+            f" {_STACKS_PATIENCE:g} s (the case blocks it, or is stuck in the kernel)"
+        )
+    return found + kernel
+
+
+def output(item: pytest.Item) -> list[tuple[str, str]]:
+    """What a child that died has written and not reported, as pairs of stream and text.
+
+    The files that pytest captures output in are shared with the child.
+    """
+    capture = item.config.pluginmanager.get_plugin("capturemanager")
+    if capture is None or not capture.is_globally_capturing():
+        return []
+    for name in ("out", "err"):
+        # A child may have filled the disk: read no more than the beginning.
+        with suppress(AttributeError, OSError, ValueError):
+            fd = getattr(capture._global_capturing, name).tmpfile.fileno()
+            if os.fstat(fd).st_size > reports.MAX_SECTION:
+                os.ftruncate(fd, reports.MAX_SECTION)
+    out, err = capture.read_global_capture()
+    return [(name, text) for name, text in (("stdout", out), ("stderr", err)) if text]
+
+
+def _kernel_view(pid: int) -> str:
+    """Where in the kernel process *pid* is, as far as /proc tells the caller."""
+    text = ""
+    for name in ("wchan", "stack"):
+        with suppress(OSError):
+            content = Path(f"/proc/{pid}/{name}").read_text(errors="replace").strip()
+            if content not in ("", "0"):
+                text += f"\n\n/proc/{pid}/{name}:\n{content}"
+    return text
+
+
+def unkillable(process: Process) -> str:
+    """What there is to say of a child that SIGKILL does not end."""
+    pid = process.pid
+    text = f"\n\nNot gone {PATIENCE:g} s after SIGKILL, left behind: PID {pid}"
+    with suppress(OSError):
+        text += f"\n\n/proc/{pid}/status:\n{Path(f'/proc/{pid}/status').read_text().strip()}"
+    return text + _kernel_view(pid) if pid is not None else text
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9, and so on."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
