@@ -154,12 +154,12 @@ def test_a_killed_nursery_costs_one_case_at_most(
     phase = "teardown" if when == "between" else "setup"
     pytester.makeconftest(f"""
 import os, signal
-from tests.utils.isolation import _SESSION
+from tests.utils.protocol import SESSION
 configs = []
 def pytest_configure(config): configs.append(config)
 def pytest_runtest_logreport(report):
     if report.nodeid.endswith("::test_first") and report.when == {phase!r}:
-        pid = configs[0].stash[_SESSION].nurseries._nursery._pid
+        pid = configs[0].stash[SESSION].nurseries._nursery._pid
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 """)
