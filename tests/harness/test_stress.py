@@ -11,7 +11,7 @@ import pytest
 
 from tests.utils.constants import MS_SHARED, MS_UNBINDABLE, MountFlags
 from tests.utils.model import predict_refusal
-from tests.utils.process import ChildError
+from tests.utils.process import ChildError, in_child, shared_numbers
 from tests.utils.programs import Program
 from tests.utils.propagation import Mount, Propagation
 from tests.utils.workshop import workshop
@@ -201,3 +201,13 @@ def test_what_a_run_raises_is_told_and_the_next_goes_on() -> None:
 def test_a_program_prints_as_what_makes_it() -> None:
     program = Program(steps=("fresh a", "bind a c"), caller="foreign", recursive=False)
     assert eval(str(program)) == program
+
+
+def test_numbers_are_shared_with_children() -> None:
+    numbers = shared_numbers(2)
+
+    def write() -> None:
+        numbers[1] = 2**64 - 1
+
+    in_child(write)
+    assert [*numbers] == [0, 2**64 - 1]

@@ -17,7 +17,9 @@ from tests.utils.constants import (
     AT_RECURSIVE,
     CLONE_NEWNS,
     MNT_DETACH,
+    MS_PRIVATE,
     MS_SHARED,
+    MS_SLAVE,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
@@ -107,7 +109,7 @@ def test_creation(caller: Caller, recursive: bool, search: Search, scratch: Path
 @pytest.mark.rule("T4", "G5")
 def test_creation_on_a_shared_base(search: Search, scratch: Path) -> None:
     """The same where the base of the new namespace joins a peer group, and must leave it again:
-    copies that are made and dropped afterwards find nothing wrong there."""
+    the caller's own base is alone there afterwards, so that as a slave it would have no master."""
     leaf = tmpfs(scratch / "leaf")
 
     def run() -> Counter[str]:
@@ -125,6 +127,9 @@ def test_creation_on_a_shared_base(search: Search, scratch: Path) -> None:
             if attempt.result is not None:
                 assert namespace_tree(attempt.result).mount_points() == ["/"]
                 os.close(attempt.result)
+        propagation(Path("/"), MS_SLAVE)
+        own = namespace_tree()
+        assert own.mnt_propagation == MS_PRIVATE, f"bases of no namespace are peers of {own.line()}"
         return ends
 
     check(search, run, leaf)

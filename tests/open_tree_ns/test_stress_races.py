@@ -9,13 +9,14 @@ sleeps: more processors see more.
 
 from __future__ import annotations
 
+import errno
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -33,16 +34,17 @@ from tests.utils.constants import (
     MS_SLAVE,
     MS_UNBINDABLE,
     OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome
+from tests.utils.expect import outcome, refused
 from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
 from tests.utils.model import Node, namespace_tree
 from tests.utils.mounts import listmount
 from tests.utils.nsfs import exists, listns, ns_id
-from tests.utils.process import in_child, started
+from tests.utils.process import in_child, shared_numbers, started
 from tests.utils.stress import Search
-from tests.utils.syscalls import mount, move_mount, open_tree, setns, umount2
+from tests.utils.syscalls import attach, mount, move_mount, open_tree, setns, umount2
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
 
 pytestmark = [pytest.mark.stress, pytest.mark.needs("user namespace")]
@@ -50,29 +52,41 @@ pytestmark = [pytest.mark.stress, pytest.mark.needs("user namespace")]
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: Rounds between two looks at the clock.
 ROUND = 200
+LIMIT = 8
 
 
 @contextmanager
 def rivals(*functions: Callable[[int], object]) -> Iterator[None]:
-    """Children that call their function with 0, 1, 2, ... until the block ends.
+    """Children that call their function with 0, 1, 2, ... until the block ends, which begins when
+    each has done so once.
 
-    What the kernel refuses them is their own affair; that they are still there at the end is not.
+    What the kernel refuses them from then on is their own affair. Whatever else ends one fails the
+    case.
     """
+    turns = shared_numbers(len(functions))
 
-    def forever(function: Callable[[int], object]) -> None:
-        for number in count():
+    def forever(me: int) -> None:
+        functions[me](0)
+        turns[me] = 1
+        for number in count(1):
             with suppress(OSError):
-                function(number)
+                functions[me](number)
 
     with ExitStack() as stack:
-        tasks = [stack.enter_context(started(partial(forever, each))) for each in functions]
+        tasks = [stack.enter_context(started(partial(forever, me))) for me in range(len(turns))]
+        for me, task in enumerate(tasks):
+            while not turns[me]:
+                if task.finished(0.01):
+                    task.result()
         yield
-        assert not any(task.finished(0) for task in tasks), "a rival has ended"
+        for task in tasks:
+            if task.finished(0):
+                task.result()
 
 
-def copy_tree(path: Path | str, flags: int = FLAGS | AT_RECURSIVE) -> Node:
-    """The tree of a copy made now."""
-    fd = open_tree(AT_FDCWD, path, flags)
+def copy_tree(path: Path | str, dirfd: int = AT_FDCWD) -> Node:
+    """The tree of a copy made now; with an empty path, of the directory *dirfd*."""
+    fd = open_tree(dirfd, path, FLAGS | AT_RECURSIVE | AT_EMPTY_PATH)
     try:
         return namespace_tree(fd)
     finally:
@@ -116,11 +130,14 @@ def test_copies_against_mounts(caller: Caller, search: Search, scratch: Path) ->
 
 @pytest.mark.rule("G1", "G2", "C7")
 def test_copies_against_changes_of_type(caller: Caller, search: Search, scratch: Path) -> None:
-    """While a child changes its propagation type, its copy is as one of these types makes it."""
+    """While a child changes its propagation type, its copy is as one of these types makes it: what
+    is shared has a group, a slave has a master, and others have neither."""
     top = tmpfs(scratch / "top")
     child = tmpfs(top / "child")
     types = (MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE)
-    allowed = {MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE} if caller.foreign else {MS_PRIVATE, MS_SHARED}
+    # Type, and whether there are a peer group and a master.
+    private, shared, slave = (MS_PRIVATE, 0, 0), (MS_SHARED, 1, 0), (MS_SLAVE, 0, 1)
+    allowed = {private, slave, (MS_UNBINDABLE, 0, 0)} if caller.foreign else {private, shared}
 
     def look() -> None:
         caller.act()
@@ -128,7 +145,9 @@ def test_copies_against_changes_of_type(caller: Caller, search: Search, scratch:
             copies = copy_tree(top).children
             # An owner's copy is without what is unbindable.
             assert len(copies) == 1 or not (copies or caller.foreign)
-            assert {copy.mnt_propagation for copy in copies} <= allowed
+            for copy in copies:
+                groups = bool(copy.mnt_peer_group), bool(copy.mnt_master)
+                assert (copy.mnt_propagation, *groups) in allowed, copy.line()
 
     with rivals(lambda number: propagation(child, types[number % 4])):
         for _ in search.seeds():
@@ -138,119 +157,184 @@ def test_copies_against_changes_of_type(caller: Caller, search: Search, scratch:
 
 @pytest.mark.rule("T3", "T4")
 def test_creators_under_a_limit(search: Search, scratch: Path) -> None:
-    """Many create and close at once under a low limit: each has a copy or ENOSPC, and afterwards
-    as many can be had as before."""
+    """Two create at once under a low limit until each is refused with ENOSPC: together they have
+    what one alone can have. And so again, after both have closed what they had."""
     start_counting()
     leaf = tmpfs(scratch / "leaf")
-    allow_mnt_namespaces(6)
-    before = until_refused(leaf)
+    allow_mnt_namespaces(LIMIT)
+    alone = until_refused(leaf)
+    dice = Random(0)
+    place, had, refusals = shared_numbers(2), shared_numbers(2), shared_numbers(2)
 
-    def create(_number: int) -> None:
-        fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(2)]
-        for fd in fds:
-            os.close(fd)
+    def meet(me: int) -> None:
+        place[me] += 1
+        while min(place) < place[me]:
+            os.sched_yield()
 
-    for _ in search.seeds():
-        with rivals(create, create, create):
-            ends = Counter(outcome(lambda: copy_tree(leaf)) for _ in range(ROUND))
-        search.done += ROUND
-        assert set(ends) <= {"allowed", "ENOSPC"}
-        assert until_refused(leaf) == before, "namespaces stay counted"
+    def create(most: int) -> tuple[list[int], int]:
+        fds: list[int] = []
+        try:
+            while len(fds) < most:
+                # Otherwise each would wait for the other's call to end, always at the same place.
+                for _ in range(dice.randrange(1000)):
+                    pass
+                fds.append(open_tree(AT_FDCWD, leaf, FLAGS))
+        except OSError as error:
+            return fds, error.errno or 0
+        return fds, 0
+
+    def turn(me: int) -> None:
+        # One may still close when the other creates.
+        for _ in range(2):
+            close_all(create(1)[0])
+        meet(me)
+        fds, refusals[me] = create(LIMIT + 1)
+        had[me] = len(fds)
+        meet(me)
+        close_all(fds)
+
+    def forever() -> None:
+        dice.seed(1)
+        while True:
+            turn(1)
+
+    with started(forever):
+        for _ in search.seeds():
+            for _ in range(ROUND // 10):
+                turn(0)
+                together, ends = sum(had), {*refusals}
+                assert together == alone, (
+                    f"{together} namespaces at once where {alone} are allowed: {[*had]}"
+                )
+                assert ends == {errno.ENOSPC}, ends
+            search.done += ROUND // 10
+
+
+def close_all(fds: list[int]) -> None:
+    """Close them."""
+    for fd in fds:
+        os.close(fd)
 
 
 @pytest.mark.rule("P12")
 def test_copies_against_lazy_umount(search: Search, scratch: Path) -> None:
-    """While the source is unmounted lazily and mounted anew, there is a whole copy or EINVAL. The
-    directory may be the one below the mounts: then they lie on the root of the copy."""
+    """While a tree is attached and lazily unmounted again, a directory on it gives whole copies
+    until it is unmounted, and EINVAL then. The directory below it gives one with or without it."""
+    tree = tmpfs(scratch / "tree")
+    tmpfs(tree / "child")
     top = scratch / "top"
     top.mkdir()
+    below = os.stat(top).st_dev
 
     def turn(_number: int) -> None:
-        tmpfs(top)
-        tmpfs(top / "child")
+        clone = open_tree(AT_FDCWD, tree, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
+        attach(clone, top)
         umount2(top, MNT_DETACH)
-
-    mounted = [["/"], ["/", "/child"]]
-    whole = [*mounted, *(["/", *points] for points in mounted)]
-
-    def once(directory: int) -> str:
-        try:
-            fd = open_tree(directory, "", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE)
-        except OSError as error:
-            return str(error.errno)
-        points = namespace_tree(fd).mount_points()
-        os.close(fd)
-        assert points in whole, points
-        return "allowed"
+        os.close(clone)
 
     with rivals(turn):
         for _ in search.seeds():
-            ends = Counter[str]()
             for _ in range(ROUND):
                 directory = os.open(top, os.O_PATH | os.O_DIRECTORY)
-                ends[once(directory)] += 1
+                if os.fstat(directory).st_dev == below:
+                    assert copy_tree("", directory).mount_points() in (["/"], ["/", "/", "/child"])
+                else:
+                    with refused(errno.EINVAL):
+                        for _ in range(10 * ROUND):
+                            points = copy_tree("", directory).mount_points()
+                            assert points == ["/", "/child"], f"of an unmounted tree: {points}"
                 os.close(directory)
             search.done += ROUND
-            assert set(ends) <= {"allowed", "22"}, ends
 
 
-@pytest.mark.needs("listns")
-@pytest.mark.rule("T1", "R6")
-def test_lists_against_close(search: Search, scratch: Path) -> None:
-    """While namespaces are closed they are in the lists or they are not: listmount(2) answers with
-    all mounts or ENOENT, and listns(2) ends."""
-    leaf = tmpfs(scratch / "leaf")
-    read_end, write_end = os.pipe()
+@pytest.mark.rule("T1")
+def test_listmount_against_close(search: Search, scratch: Path) -> None:
+    """While a namespace is closed, listmount(2) of its id gives all its mounts or ENOENT, and
+    ENOENT at once when close(2) has returned."""
+    top = tmpfs(scratch / "top")
+    tmpfs(top / "child")
+    tmpfs(top / "child" / "below")
+    newest = shared_numbers(1)
 
     def make(_number: int) -> None:
-        fd = open_tree(AT_FDCWD, leaf, FLAGS)
-        os.write(write_end, ns_id(fd).to_bytes(8, "little"))
+        fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+        newest[0] = number = ns_id(fd)
         os.close(fd)
+        assert not exists(number), f"mount namespace {number} is there after its last close(2)"
 
-    with rivals(make):
+    def look() -> tuple[str, int]:
+        mounts: list[int] = []
+        end = outcome(lambda: mounts.extend(listmount(ns_id=newest[0])))
+        return end, len(mounts)
+
+    with rivals(make, make):
         for _ in search.seeds():
             for _ in range(ROUND):
-                number = int.from_bytes(os.read(read_end, 8), "little")
-                found: list[int] = []
-                answer = outcome(lambda: found.extend(listmount(ns_id=number)))  # noqa: B023
-                assert (answer, len(found)) in (("allowed", 1), ("allowed", 0), ("ENOENT", 0))
-                listns()
+                end, mounts = look()
+                assert (end, mounts) in (("allowed", 3), ("ENOENT", 0)), (
+                    f"listmount(2) of a namespace of 3 mounts: {end}, {mounts} mounts"
+                )
             search.done += ROUND
-    # What the rival made last may have been open when it was killed.
-    last = b""
-    os.set_blocking(read_end, False)
-    with suppress(BlockingIOError):
-        while block := os.read(read_end, 1 << 16):
-            last = block
-    for start in range(0, len(last), 8):
-        assert not exists(int.from_bytes(last[start : start + 8], "little"))
+
+
+@pytest.mark.needs("sight of all namespaces", "listns")
+@pytest.mark.rule("R6")
+@pytest.mark.isolated(pid_namespace=False)
+def test_listns_against_close(search: Search, scratch: Path) -> None:
+    """While namespaces come and go, listns(2) lists those that stay, in order, and afterwards none
+    of those that went."""
+    leaf = tmpfs(scratch / "leaf")
+    newest = shared_numbers(2)
+    held: list[int] = []
+
+    def make(me: int, _number: int) -> None:
+        held.append(open_tree(AT_FDCWD, leaf, FLAGS))
+        newest[me] = ns_id(held[-1])
+        close_all(held[:-1])
+        del held[:-1]
+
+    for _ in search.seeds():
+        seen = set[int]()
+        with rivals(partial(make, 0), partial(make, 1)):
+            for _ in range(ROUND):
+                before = {*newest}
+                listed = listns(page=4)
+                # The newest is closed when there is a newer one.
+                stayed = before & {*newest}
+                assert listed == sorted(set(listed))
+                assert stayed <= {*listed}, f"listns(2) lists {listed}, but not {stayed}"
+                seen |= before
+        search.done += ROUND
+        assert not seen & {*listns()}, "listns(2) lists namespaces that are gone"
 
 
 @pytest.mark.needs("MOVE_MOUNT_BENEATH on the root", "unlocked root")
 @pytest.mark.rule("N6")
 def test_entry_against_a_root_swap(search: Search, scratch: Path, unlocked: None) -> None:
-    """Whoever enters while the root is swapped stands on the old one or the new one, and on the
-    new one afterwards."""
-    old = tmpfs(scratch / "old", "old")
+    """While the root is swapped again and again, each root with a number, whoever enters stands on
+    one of them, and on none that was gone before."""
+    ns = open_tree(AT_FDCWD, tmpfs(scratch / "first", "0"), FLAGS)
+    swapped = shared_numbers(1)
 
-    def swap(ns: int) -> None:
+    def swap(number: int) -> None:
         setns(ns, CLONE_NEWNS)
         tree = fresh_tmpfs()
-        os.close(os.open("new", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree))
+        os.close(os.open(f"{number + 1}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree))
         beneath = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH
         move_mount(tree, "", AT_FDCWD, "/", beneath)
+        os.close(tree)
         umount2("/", MNT_DETACH)
+        swapped[0] = number + 1
 
-    def enter(ns: int) -> list[str]:
-        setns(ns, CLONE_NEWNS)
-        return os.listdir("/")
+    def enter() -> None:
+        for _ in range(ROUND):
+            before = swapped[0]
+            setns(ns, CLONE_NEWNS)
+            root = os.listdir("/")
+            assert len(root) == 1, f"entered after swap {before}, and found {root}"
+            assert int(root[0]) >= before, f"entered after swap {before}, and found {root}"
 
-    for _ in search.seeds():
-        ns = open_tree(AT_FDCWD, old, FLAGS)
-        with started(partial(swap, ns)) as task:
-            found = [in_child(partial(enter, ns)) for _ in range(4)]
-            task.result()
-        assert all(root in (["old"], ["new"]) for root in found), found
-        assert in_child(partial(enter, ns)) == ["new"]
-        os.close(ns)
-        search.done += 1
+    with rivals(swap):
+        for _ in search.seeds():
+            in_child(enter)
+            search.done += ROUND

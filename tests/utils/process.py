@@ -9,6 +9,7 @@ that sits in a namespace while the case looks at it from outside.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import pickle
 import select
@@ -189,6 +190,12 @@ def started(function: Callable[[], T]) -> Iterator[Task[T]]:
         if not task._ended:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def shared_numbers(count: int) -> memoryview[int]:
+    """So many numbers, 64 bits each and 0 at first, that the caller and the children it starts
+    from now on have in common."""
+    return memoryview(mmap.mmap(-1, 8 * count)).cast("Q")
 
 
 @contextmanager
