@@ -110,7 +110,15 @@ def _history(types: tuple[str, str], picks: bytes) -> History:
 def _first(events: list[str], order: int) -> str:
     """The first of *events* in one of 256 orders. It stays the first when others come or go, so
     that a history keeps its meaning while events before are taken out to make it small."""
-    return min(events, key=lambda event: zlib.crc32(f"{order} {event}".encode()))
+    newest = max(int(event.split()[1]) for event in events)
+
+    def place(event: str) -> int:
+        verb, word, *rest = event.split()
+        # Namespaces are known by how new they are: numbers change when a copy is taken out.
+        age = str(newest - int(word)) if int(word) else "first"
+        return zlib.crc32(" ".join((str(order), verb, age, *rest)).encode())
+
+    return min(events, key=place)
 
 
 def histories(most: int = 36) -> st.SearchStrategy[History]:
