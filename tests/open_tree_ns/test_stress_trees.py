@@ -57,6 +57,8 @@ def explore(search: Search, scratch: Path, kind: str, deviation: Callable[[T, Pa
         def one(tried: T) -> None:
             search.done += 1
             found = deviation_of(tried)
+            if found:
+                search.found()
             assert not found, f"{tried}\n{found}"
 
         for seed in search.seeds():

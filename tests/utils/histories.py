@@ -32,6 +32,7 @@ from tests.utils.handover import fds_from_child
 from tests.utils.model import Node, namespace_tree, tree_of
 from tests.utils.mounts import mnt_id_of, mount_table
 from tests.utils.nsfs import current_mnt_ns, exists, ns_get_userns, ns_id
+from tests.utils.propagation import Groups, renumbered
 from tests.utils.syscalls import (
     closing_fd,
     mount,
@@ -164,11 +165,19 @@ class _Play:
         return exists(identity)
 
     def _difference(self) -> str:
-        """The first namespace that holds something else than predicted."""
+        """The first namespace that holds something else than predicted, or is tied otherwise."""
+        groups: dict[tuple[int, str], Groups] = {}  # as the kernel numbers them
         for number in self._world.owner:
             tree = namespace_tree(self._fds[number]) if number else _tree_at(self._top)
             if found := self._compared(f"namespace {number}", number, tree):
                 return found
+            points = dict(_mounts(tree))
+            for name, point in MOUNTS.items():
+                node = points[point]
+                groups[number, name] = node.mnt_peer_group, node.mnt_master
+        predicted, made = renumbered(self._world.groups()), renumbered(groups)
+        if made != predicted:
+            return f"peer groups and masters: predicted {predicted}, the kernel has {made}"
         return ""
 
     def _compared(self, where: str, number: int, tree: Node) -> str:
@@ -186,16 +195,23 @@ def _tree_at(top: Path) -> Node:
     return tree_of(table, next(mount for mount in table if mount.mnt_id == mnt_id))
 
 
-def _holds(tree: Node) -> list[str]:
-    """The mounts of a tree as the model names them."""
-    length = len(tree.mnt_point.rstrip("/"))
-    found, todo = [], [tree]
+def _mounts(tree: Node) -> Iterator[tuple[str, Node]]:
+    """The mounts of a tree, and where in it they are."""
+    length, todo = len(tree.mnt_point.rstrip("/")), [tree]
     while todo:
         node = todo.pop()
-        words = [name for name, bit in _ATTRIBUTES.items() if bit in node.mnt_attr]
-        found.append(" ".join((node.mnt_point[length:] or "/", *sorted(words))))
+        yield node.mnt_point[length:] or "/", node
         todo += node.children
-    return sorted(found)
+
+
+def _holds(tree: Node) -> list[str]:
+    """The mounts of a tree as the model names them."""
+    return sorted(
+        " ".join(
+            (point, *sorted(name for name, bit in _ATTRIBUTES.items() if bit in node.mnt_attr))
+        )
+        for point, node in _mounts(tree)
+    )
 
 
 def deviation(history: History, scratch: Path) -> str:

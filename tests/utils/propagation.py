@@ -6,12 +6,24 @@ Source: Documentation/filesystems/sharedsubtree.rst.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
 #: A namespace's number and the mount's name there.
 Mount = tuple[int, str]
+#: Of a mount: the group it is a peer in, and the group it receives from; 0 for none.
+Groups = tuple[int, int]
+
+
+def renumbered(groups: Mapping[Mount, Groups]) -> dict[Mount, Groups]:
+    """The same ties, the groups numbered in the order in which they come up: two ways to number
+    them, a kernel's and a model's, can be compared then."""
+    numbers = {0: 0}
+    return {
+        mount: (numbers.setdefault(group, len(numbers)), numbers.setdefault(master, len(numbers)))
+        for mount, (group, master) in sorted(groups.items())
+    }
 
 
 @dataclass(slots=True)
@@ -61,6 +73,10 @@ class Propagation:
         """MS_PRIVATE: no ties."""
         self._leave(mount)
         self._ties[mount].master = None
+
+    def groups(self) -> dict[Mount, Groups]:
+        """The ties of each mount."""
+        return {name: (tie.group or 0, tie.master or 0) for name, tie in self._ties.items()}
 
     def _in(self, group: int) -> Iterator[Mount]:
         return (name for name, tie in self._ties.items() if tie.group == group)

@@ -66,6 +66,7 @@ class Search:
         self._seconds, self._first = seconds, first
         self.done = 0
         self.started = time.monotonic()
+        self._found: tuple[int, float] | None = None
 
     def seeds(self) -> Iterator[int]:
         """Seeds, one at least, until the time is over."""
@@ -79,6 +80,18 @@ class Search:
         """Whether the time is over."""
         return time.monotonic() - self.started >= self._seconds
 
+    def found(self) -> None:
+        """Something has been found: what is done from now on makes it small."""
+        self._found = self._found or self._so_far()
+
+    def told(self) -> str:
+        """How far it came, up to what it found."""
+        done, seconds = self._found or self._so_far()
+        return f"{done} in {seconds:.0f} s, {done / seconds:.1f} a second, from seed {self._first}"
+
+    def _so_far(self) -> tuple[int, float]:
+        return self.done, time.monotonic() - self.started
+
 
 @pytest.fixture
 def search(
@@ -90,9 +103,7 @@ def search(
         first = int.from_bytes(os.urandom(3), "little")
     search = Search(request.config.getoption("stress"), first)
     yield search
-    seconds = time.monotonic() - search.started
-    text = f"{search.done} in {seconds:.0f} s, {search.done / seconds:.1f} a second"
-    record_property(_PROPERTY, f"{text}, from seed {first}")
+    record_property(_PROPERTY, search.told())
 
 
 class _Told:

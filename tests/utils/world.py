@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from tests.utils.propagation import Propagation
+from tests.utils.propagation import Groups, Mount, Propagation
 
 #: The mounts of the tree by the names they have in events, and where they are.
 MOUNTS = {"top": "/", "sub": "/sub"}
@@ -51,6 +51,10 @@ class World:
         ]
         return sorted([*tree, *(f"/{place}" for place in self._extra[number])])
 
+    def groups(self) -> dict[Mount, Groups]:
+        """The peer groups and masters of the mounts of the tree, in all namespaces."""
+        return self._ties.groups()
+
     def possible(self, verb: str) -> list[str]:
         """The events of that kind which mean something now."""
         there = list(self._extra)
@@ -70,7 +74,7 @@ class World:
         elif verb == "umount":
             found = [(number, place) for number in there for place in self._extra[number]]
         elif verb in TYPES:
-            found = list(product(there, MOUNTS))
+            found = [each for each, tie in self.groups().items() if _would_change(verb, *tie)]
         else:
             found = [
                 (number, name, attribute)
@@ -146,6 +150,11 @@ class World:
         for name in MOUNTS:
             self._ties.remove((number, name))
         del self._extra[number], self._attributes[number], self.owner[number]
+
+
+def _would_change(kind: str, group: int, master: int) -> bool:
+    """Whether a change to that type means something to a mount with these ties."""
+    return bool({"shared": not group, "slave": group, "private": group or master}[kind])
 
 
 def _locked(locks: dict[str, bool], foreign: bool) -> dict[str, bool]:
