@@ -108,7 +108,7 @@ def told_apart(history: History, model: type[World]) -> bool:
 @pytest.fixture(scope="module")
 def histories() -> list[History]:
     """What the strategy makes from one seed."""
-    pytest.importorskip("hypothesis", reason="Hypothesis is not installed")
+    pytest.importorskip("hypothesis", reason="Hypothesis is not installed (tox -e model has it)")
     import hypothesis
 
     from tests.utils import strategies
