@@ -44,7 +44,7 @@ from tests.utils.mounts import listmount
 from tests.utils.nsfs import exists, listns, ns_id
 from tests.utils.process import in_child, shared_numbers, started
 from tests.utils.stress import Search
-from tests.utils.syscalls import attach, mount, move_mount, open_tree, setns, umount2
+from tests.utils.syscalls import attach, move_mount, open_tree, setns, umount2
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
 
 pytestmark = [pytest.mark.stress, pytest.mark.needs("user namespace")]
@@ -95,37 +95,55 @@ def copy_tree(path: Path | str, dirfd: int = AT_FDCWD) -> Node:
 
 @pytest.mark.rule("C2", "C4", "R4")
 def test_copies_against_mounts(caller: Caller, search: Search, scratch: Path) -> None:
-    """While mounts come and go below the directory, each copy is a whole tree: mounts that stay
-    are in it, others are there or not, and nothing lies where its parent is not."""
+    """While below the directory two trees are each moved between two places, and a third one is
+    attached and lazily unmounted, each copy is of one moment: the two are in one place each, the
+    third is there or not, and all are whole."""
     top = tmpfs(scratch / "top")
     bind(tmpfs(scratch / "stays"), top / "stays")
-    for name in ("one", "two"):
+    tree = tmpfs(scratch / "tree")
+    for name in ("a", "b"):
+        tmpfs(tree / name)
+    for name in ("one", "three"):
+        bind(tree, top / name, recursive=True)
+    for name in ("two", "four", "five"):
         (top / name).mkdir()
 
-    def churn(name: str) -> Callable[[int], object]:
-        def turn(_number: int) -> None:
-            mount("tmpfs", top / name, "tmpfs")
-            (top / name / "below").mkdir()
-            mount("tmpfs", top / name / "below", "tmpfs")
-            umount2(top / name, MNT_DETACH)
+    def move(one: str, two: str, number: int) -> None:
+        here, there = (one, two) if number % 2 == 0 else (two, one)
+        move_mount(AT_FDCWD, top / here, AT_FDCWD, top / there, 0)
 
-        return turn
+    def come_and_go(_number: int) -> None:
+        attach_and_detach(tree, top / "five")
 
-    whole = {"/", "/stays", "/one", "/one/below", "/two", "/two/below"}
+    def whole(*places: str) -> list[str]:
+        inside = [f"{place}{name}" for place in places for name in ("", "/a", "/b")]
+        return sorted(["/", "/stays", *inside])
+
+    moments = [
+        whole(first, second, *third)
+        for first in ("/one", "/two")
+        for second in ("/three", "/four")
+        for third in ((), ("/five",))
+    ]
 
     def look() -> None:
         caller.act()
         for _ in range(ROUND):
-            points = copy_tree(top).mount_points()
-            assert len(points) == len(set(points))
-            assert {"/", "/stays"} <= set(points) <= whole
-            for name in ("/one", "/two"):
-                assert name in points or f"{name}/below" not in points, points
+            points = sorted(copy_tree(top).mount_points())
+            assert points in moments, f"a copy of no one moment: {points}"
 
-    with rivals(churn("one"), churn("two")):
+    with rivals(partial(move, "one", "two"), partial(move, "three", "four"), come_and_go):
         for _ in search.seeds():
             in_child(look)
             search.done += ROUND
+
+
+def attach_and_detach(tree: Path, target: Path) -> None:
+    """Attach a copy of *tree* in one call, and unmount it lazily in one."""
+    clone = open_tree(AT_FDCWD, tree, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
+    attach(clone, target)
+    umount2(target, MNT_DETACH)
+    os.close(clone)
 
 
 @pytest.mark.rule("G1", "G2", "C7")
@@ -227,10 +245,7 @@ def test_copies_against_lazy_umount(search: Search, scratch: Path) -> None:
     below = os.stat(top).st_dev
 
     def turn(_number: int) -> None:
-        clone = open_tree(AT_FDCWD, tree, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
-        attach(clone, top)
-        umount2(top, MNT_DETACH)
-        os.close(clone)
+        attach_and_detach(tree, top)
 
     with rivals(turn):
         for _ in search.seeds():
