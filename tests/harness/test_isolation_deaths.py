@@ -325,7 +325,8 @@ def test_what_cannot_be_killed_is_said_and_left(
 ) -> None:
     pytest.importorskip("pytest_timeout")
     # Stands in for a process stuck in the kernel.
-    monkeypatch.setattr("tests.utils.supervise.ended", lambda pidfd, seconds: False)
+    for name in ("supervise", "postmortem"):
+        monkeypatch.setattr(f"tests.utils.{name}.ended", lambda pidfd, seconds: False)
     run = run_cases("@pytest.mark.timeout(1)\ndef test_stuck(): signal.pause()" + NEXT)
     with suppress(ChildProcessError):
         while True:

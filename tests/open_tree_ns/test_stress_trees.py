@@ -26,6 +26,7 @@ ROUND = 100
 #: What searches have found; each was once a difference between a kernel and the model.
 PROGRAMS: list[Program] = [
     Program(steps=("fresh a",), caller="foreign", recursive=False),
+    Program(steps=("fresh a/b", "fresh a"), caller="foreign", source="open", where="a/b"),
 ]
 HISTORIES: list[History] = []
 

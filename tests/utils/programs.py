@@ -42,7 +42,9 @@ from tests.utils.model import (
     predict_refusal,
 )
 from tests.utils.mounts import Mount, mnt_id_of, mount_table
+from tests.utils.process import in_child
 from tests.utils.syscalls import (
+    attach,
     mount,
     mount_setattr,
     move_mount,
@@ -214,6 +216,26 @@ def _contents(*tops: str | Path) -> set[str]:
     return {text for top in tops for text in readable(top).values()}
 
 
+def _shown_by_unshare(directory: int, top: Path) -> set[str]:
+    """What unshare(2) and open_tree(OPEN_TREE_CLONE) show to whoever has *directory* open: what is
+    mounted on it, even where another mount hides both. The flag takes nothing away from that.
+
+    :param top: where a mount can be put.
+    """
+
+    def look() -> set[str]:
+        os.fchdir(directory)
+        enter_new_userns()
+        unshare(CLONE_NEWNS)
+        attach(open_tree(AT_FDCWD, ".", OPEN_TREE_CLONE | AT_RECURSIVE), top)
+        return _contents(top)
+
+    try:
+        return in_child(look)
+    except OSError:
+        return set()
+
+
 def _peel() -> None:
     """Unmount what can be unmounted: a lock that is missing shows in what comes to light."""
     for each in reversed(mount_table()):
@@ -244,6 +266,8 @@ def deviation(program: Program, scratch: Path) -> str:
     if call is None:
         return ""
     seen |= _contents(scratch, f"/proc/self/fd/{opened}")
+    if program.source == "open" and program.recursive:
+        seen |= _shown_by_unshare(opened, scratch)
     before, predicted = mount_table(), call.predicted()
 
     fd, made = call.made()
