@@ -276,8 +276,12 @@ def deviation(program: Program, scratch: Path) -> str:
         return _compared("the call", predicted, made)
     if mount_table() != before:
         return _compared("the caller's mounts", before, mount_table())
-    # Known: what lies under a mount namespace's file is not kept from a foreign caller (rule C10).
-    if fd >= 0 and program.caller != "owner" and not any(map(is_mnt_ns_file, before)):
+    # Known, see docs/findings.md: what lies under a mount namespace's file is not kept from a foreign
+    # caller (rule C10), nor what is on an unbindable mount on a directory that is open.
+    known = any(map(is_mnt_ns_file, before)) or (
+        program.source == "open" and any(MS_UNBINDABLE in each.mnt_propagation for each in before)
+    )
+    if fd >= 0 and program.caller != "owner" and not known:
         setns(fd, CLONE_NEWNS)
         _peel()
         if more := _contents("/") - seen:
