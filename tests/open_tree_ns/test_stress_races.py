@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -43,6 +40,7 @@ from tests.utils.model import Node, namespace_tree
 from tests.utils.mounts import listmount
 from tests.utils.nsfs import exists, listns, ns_id
 from tests.utils.process import in_child, shared_numbers, started
+from tests.utils.rivals import rivals
 from tests.utils.stress import Search
 from tests.utils.syscalls import attach, move_mount, open_tree, setns, umount2
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
@@ -52,36 +50,8 @@ pytestmark = [pytest.mark.stress, pytest.mark.needs("user namespace")]
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: Rounds between two looks at the clock.
 ROUND = 200
+#: Namespaces that the creators may have.
 LIMIT = 8
-
-
-@contextmanager
-def rivals(*functions: Callable[[int], object]) -> Iterator[None]:
-    """Children that call their function with 0, 1, 2, ... until the block ends, which begins when
-    each has done so once.
-
-    What the kernel refuses them from then on is their own affair. Whatever else ends one fails the
-    case.
-    """
-    turns = shared_numbers(len(functions))
-
-    def forever(me: int) -> None:
-        functions[me](0)
-        turns[me] = 1
-        for number in count(1):
-            with suppress(OSError):
-                functions[me](number)
-
-    with ExitStack() as stack:
-        tasks = [stack.enter_context(started(partial(forever, me))) for me in range(len(turns))]
-        for me, task in enumerate(tasks):
-            while not turns[me]:
-                if task.finished(0.01):
-                    task.result()
-        yield
-        for task in tasks:
-            if task.finished(0):
-                task.result()
 
 
 def copy_tree(path: Path | str, dirfd: int = AT_FDCWD) -> Node:
