@@ -30,7 +30,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.utils import memory, reports
+from tests.utils import memory, process, reports
 from tests.utils.keeper import (
     PATIENCE,
     PidNamespace,
@@ -133,7 +133,7 @@ def _serve(connection: socket.socket, items: dict[int, pytest.Item], run: Run) -
             return
         (events,) = _FD.unpack(ancillary[0][2])
         try:
-            pid = os.fork()
+            pid = process.fork()
         except OSError:
             reports.send(events, "broken", traceback.format_exc())
             return
