@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vm.kernels import Kernel
+from vm.unpack import unpacked
 
 #: What every guest is told: messages of warning level and above on the console (WARN_ON writes
 #: at that level) and with their time, a crash ends the guest at once, and an oops is a crash.
@@ -89,6 +90,9 @@ class Backend(Protocol):
     def report(self, fd: int) -> str:
         """How command() is told that the report goes to the descriptor *fd* of the launcher."""
 
+    def prepared(self, kernel: Kernel, folder: Path) -> Kernel:
+        """*kernel* in the form that boots fastest, made in *folder* if need be."""
+
     def command(
         self, kernel: Kernel, image: Path, report: str, machine: Machine, scratch: Path
     ) -> Command:
@@ -113,6 +117,10 @@ class Qemu:
     def report(self, fd: int) -> str:
         """A file that is inherited."""
         return f"/proc/self/fd/{fd}"
+
+    def prepared(self, kernel: Kernel, folder: Path) -> Kernel:
+        """Decompressed, where the guest would take long for it."""
+        return unpacked(kernel, folder) if self.accelerator == "tcg" else kernel
 
     def command(
         self, kernel: Kernel, image: Path, report: str, machine: Machine, scratch: Path
@@ -145,6 +153,10 @@ class Uml:
     def report(self, fd: int) -> str:
         """A descriptor that is inherited."""
         return f"fd:{fd}"
+
+    def prepared(self, kernel: Kernel, folder: Path) -> Kernel:
+        """As it is."""
+        return kernel
 
     def command(
         self, kernel: Kernel, image: Path, report: str, machine: Machine, scratch: Path

@@ -61,7 +61,8 @@ def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
         scratch.mkdir()
         rootfs.write(image, found, what, {})
         print(f"booting {kernel} in {backend.name} ...", flush=True)
-        command = partial(boot_command, kernel, backend, image, scratch, options.machine)
+        booted = backend.prepared(kernel, Path(name))
+        command = partial(boot_command, booted, backend, image, scratch, options.machine)
         guest = Guest(command, Records(nonce), log, _show, stack)
         drive([guest], options.limits)
     records = guest.records

@@ -117,6 +117,7 @@ def _dry_run(request: Request, options: Options) -> Exit:
             found = runtime.find(options.requirements)
             order = plan.order(found, options, "dry-run")
             rootfs.write(image, found, order, collect_modules(kernel))
+            kernel = backend.prepared(kernel, folder)
         for number in range(1, options.guests + 1):
             print(_command(kernel, backend, image, number, options))
     return Exit.OK

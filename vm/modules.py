@@ -9,11 +9,9 @@ build tree. They are decompressed here: not every kernel can, and a guest would 
 from __future__ import annotations
 
 import gzip
-import importlib
 import lzma
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import zlib
@@ -21,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vm.errors import Problem
+from vm.unpack import unzstd
 
 #: By name, as lsmod(8) prints it.
 NEEDED = ("overlay", "fuse")
@@ -29,23 +28,10 @@ _DEPENDS = re.compile(rb"(?:^|\0)depends=([\w,]*)\0")
 _SIGNED = b"~Module signature appended~\n"
 
 
-def _unzstd(data: bytes) -> bytes:
-    try:
-        zstd = importlib.import_module("compression.zstd")  # since Python 3.14
-    except ImportError:
-        if shutil.which("zstd") is None:
-            raise Problem("needs the zstd program, or Python 3.14") from None
-        done = subprocess.run(["zstd", "-dc"], input=data, capture_output=True, check=False)
-        if done.returncode:
-            raise Problem(f"zstd: {done.stderr.decode(errors='replace').strip()}") from None
-        return done.stdout
-    return bytes(zstd.decompress(data))
-
-
 _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".ko": bytes,
     ".ko.xz": lzma.decompress,
-    ".ko.zst": _unzstd,
+    ".ko.zst": unzstd,
     ".ko.gz": gzip.decompress,
 }
 

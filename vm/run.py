@@ -104,6 +104,7 @@ class Run:
         if self.kernel.home is not None:
             self._stack.enter_context(places.using(self.kernel.home))
         self._scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-")))
+        self._booted = self.backend.prepared(self.kernel, self._scratch)
         image = self._image()
         count = self.options.guests
         return [self._guest(image, f"{number}/{count}") for number in range(1, count + 1)]
@@ -124,7 +125,7 @@ class Run:
         scratch = self._scratch / f"guest-{number}"
         scratch.mkdir()
         guest = Guest(
-            partial(boot_command, self.kernel, self.backend, image, scratch, machine),
+            partial(boot_command, self._booted, self.backend, image, scratch, machine),
             Records(self._nonce),
             self.folder / f"console{ending}.log",
             transcript.take,

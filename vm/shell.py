@@ -80,7 +80,8 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
         if interactive:
             print(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it", flush=True)
         machine = replace(options.machine, interactive=interactive)
-        command = partial(boot_command, kernel, backend, image, scratch, machine)
+        booted = backend.prepared(kernel, folder)
+        command = partial(boot_command, booted, backend, image, scratch, machine)
         keyboard, keys = os.pipe()
         stack.callback(os.close, keyboard)
         stack.callback(os.close, keys)
