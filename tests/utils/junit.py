@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TextIO
 from xml.etree import ElementTree
-from xml.sax.saxutils import quoteattr
 
 from tests.utils.results import Case
 
@@ -123,9 +122,9 @@ class Document:
         :param stamp: when the run began, as ISO 8601.
         :param lost: why the run did not come to its end, empty when it did.
         """
-        attributes = self._attributes(name, stamp).items()
-        file.write('<?xml version="1.0" encoding="utf-8"?>\n<testsuites>\n<testsuite')
-        file.write("".join(f" {key}={quoteattr(value)}" for key, value in attributes) + ">\n")
+        suite = _xml(ElementTree.Element("testsuite", self._attributes(name, stamp)))
+        file.write('<?xml version="1.0" encoding="utf-8"?>\n<testsuites>\n')
+        file.write(suite.removesuffix(" />\n") + ">\n")
         file.write(_xml(_properties(properties)))
         with self._cases:
             self._cases.seek(0)
