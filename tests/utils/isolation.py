@@ -88,10 +88,10 @@ def is_of_isolated(report: pytest.TestReport) -> bool:
 
 
 @pytest.fixture
-def scratch(request: pytest.FixtureRequest) -> Path:
+def scratch() -> Path:
     """The directory of an empty tmpfs which no other case sees, in a private mount namespace."""
     if child.current() is None:
-        raise pytest.UsageError(f"{request.node.nodeid} asks for `scratch` and is not isolated")
+        raise pytest.UsageError("a case asks for `scratch` and is not isolated")
     facts = sandbox.facts()
     if facts.scratch is None:
         pytest.skip(facts.reason)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 from dataclasses import dataclass
 
@@ -36,6 +37,17 @@ STATMOUNT_ALL = (
     | Statmount.STATMOUNT_MNT_UIDMAP
     | Statmount.STATMOUNT_MNT_GIDMAP
 )
+
+# As plain numbers, and the values of enumerations looked up once: a table of mounts is read in most
+# cases, and a member's own operators cost more than the call.
+_FS_TYPE = int(Statmount.STATMOUNT_FS_TYPE)
+_SB_SOURCE = int(Statmount.STATMOUNT_SB_SOURCE)
+_MNT_ROOT = int(Statmount.STATMOUNT_MNT_ROOT)
+_MNT_POINT = int(Statmount.STATMOUNT_MNT_POINT)
+_MNT_UIDMAP = int(Statmount.STATMOUNT_MNT_UIDMAP)
+_MNT_GIDMAP = int(Statmount.STATMOUNT_MNT_GIDMAP)
+_mount_attr = functools.cache(MountAttr)
+_mount_flags = functools.cache(MountFlags)
 
 
 class MntIdReq(ctypes.Structure):
@@ -218,29 +230,26 @@ def _mount(raw: bytes) -> Mount:
         parts = strings[offset:].split(b"\0")[:count]
         return tuple(os.fsdecode(part) for part in parts)
 
-    got = Statmount(fixed.mask)
-    has_point = Statmount.STATMOUNT_MNT_POINT in got
-    has_uids = Statmount.STATMOUNT_MNT_UIDMAP in got
-    has_gids = Statmount.STATMOUNT_MNT_GIDMAP in got
+    got = fixed.mask
     return Mount(
         mnt_id=fixed.mnt_id,
         mnt_parent_id=fixed.mnt_parent_id,
         mnt_id_old=fixed.mnt_id_old,
         mnt_parent_id_old=fixed.mnt_parent_id_old,
         mnt_ns_id=fixed.mnt_ns_id,
-        fs_type=text(fixed.fs_type) if Statmount.STATMOUNT_FS_TYPE in got else "",
-        sb_source=text(fixed.sb_source) if Statmount.STATMOUNT_SB_SOURCE in got else "",
+        fs_type=text(fixed.fs_type) if got & _FS_TYPE else "",
+        sb_source=text(fixed.sb_source) if got & _SB_SOURCE else "",
         sb_magic=fixed.sb_magic,
         sb_dev=(fixed.sb_dev_major, fixed.sb_dev_minor),
         sb_flags=fixed.sb_flags,
-        mnt_attr=MountAttr(fixed.mnt_attr),
-        mnt_propagation=MountFlags(fixed.mnt_propagation),
+        mnt_attr=_mount_attr(fixed.mnt_attr),
+        mnt_propagation=_mount_flags(fixed.mnt_propagation),
         mnt_peer_group=fixed.mnt_peer_group,
         mnt_master=fixed.mnt_master,
-        mnt_root=text(fixed.mnt_root) if Statmount.STATMOUNT_MNT_ROOT in got else "",
-        mnt_point=text(fixed.mnt_point) if has_point else None,
-        uidmap=texts(fixed.mnt_uidmap, fixed.mnt_uidmap_num) if has_uids else (),
-        gidmap=texts(fixed.mnt_gidmap, fixed.mnt_gidmap_num) if has_gids else (),
+        mnt_root=text(fixed.mnt_root) if got & _MNT_ROOT else "",
+        mnt_point=text(fixed.mnt_point) if got & _MNT_POINT else None,
+        uidmap=texts(fixed.mnt_uidmap, fixed.mnt_uidmap_num) if got & _MNT_UIDMAP else (),
+        gidmap=texts(fixed.mnt_gidmap, fixed.mnt_gidmap_num) if got & _MNT_GIDMAP else (),
     )
 
 
