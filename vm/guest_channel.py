@@ -32,7 +32,8 @@ class Channel:
         frame = {"nonce": self._nonce, "from": self._who, "seq": self._sequence, "kind": kind}
         self._sequence += 1
         frame["at"] = round(time.clock_gettime(time.CLOCK_BOOTTIME), 3)
-        view = memoryview(json.dumps({**frame, **values}).encode() + b"\n")
+        text = json.dumps({**frame, **values}, separators=(",", ":"))
+        view = memoryview(text.encode() + b"\n")
         while view:
             view = view[os.write(self._fd, view) :]
         if drain:
