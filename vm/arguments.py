@@ -113,7 +113,8 @@ def _guest_options(verb: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WORDS",
-        help="add to the kernel's command line (--append 'slub_debug=FZP lsm=')",
+        help="add to the end of the kernel's command line (--append 'slub_debug=FZP lsm=');"
+        " --dry-run shows what else it is told, most of it to be quick where it is emulated",
     )
     verb.add_argument(
         "--boot-limit",

@@ -24,10 +24,13 @@ _COMMON = ("rdinit=/init", "loglevel=5", "printk.time=1", "oops=panic", "panic=-
 #: them for fast; a fifth level of page tables makes every fork dearer. A quarter of the time.
 _EMULATED_CPU = "max,-erms,-fsrm,-la57"
 #: Self-tests of the kernel's cryptography take a second under emulation. The check of the timer
-#: interrupt panics where a loaded host makes the guest late. Accounting of memory to groups, DAMON
-#: and clearing pages that are filled at once are a tenth of the instructions of a case.
-_FASTER = (
-    *("cryptomgr.notests", "no_timer_check"),
+#: interrupt panics where a loaded host makes the guest late.
+_FASTER = ("cryptomgr.notests", "no_timer_check")
+#: What the kernel does beside its work costs an emulated processor a fifth of the time of a case:
+#: setting the timer anew for each tick, accounting of memory to groups, DAMON, and the clearing of
+#: pages that are filled at once.
+_SPARING = (
+    *("highres=off", "nohz=off"),
     *("cgroup_disable=memory", "damon_stat.enabled=0", "init_on_alloc=0"),
 )
 #: How QEMU's guest ends; the second word is for the guest's init.
@@ -51,15 +54,18 @@ class Machine:
     append: tuple[str, ...] = ()
     #: Whether its console is to be typed at: the program's input is then the guest's.
     interactive: bool = False
+    #: Whether the kernel's own speed is to be measured: then nothing is switched off in it.
+    measured: bool = False
 
     def command_line(self, console: str, *words: str) -> str:
         """The kernel's command line."""
         given = (*_COMMON, f"vm.share={self.share}", *words, *self.append)
         return " ".join([console, *given] if console else given)
 
-    def qemu_command_line(self) -> str:
+    def qemu_command_line(self, accelerator: str) -> str:
         """The command line of a kernel in QEMU."""
-        return self.command_line("console=ttyS0", *_FASTER, *_END)
+        sparing = _SPARING if accelerator == "tcg" and not self.measured else ()
+        return self.command_line("console=ttyS0", *_FASTER, *sparing, *_END)
 
     @property
     def qemu_memory(self) -> str:
@@ -139,7 +145,7 @@ class Qemu:
                 *("-kernel", str(kernel.path), "-initrd", str(image)),
                 *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
                 *("-monitor", "none", "-serial", "stdio", "-serial", f"file:{report}"),
-                *("-append", machine.qemu_command_line()),
+                *("-append", machine.qemu_command_line(self.accelerator)),
             ),
             self.environment,
         )

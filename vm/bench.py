@@ -7,7 +7,7 @@ import secrets
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,8 @@ def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
         rootfs.write(image, found, what, {})
         print(f"booting {kernel} in {backend.name} ...", flush=True)
         booted = backend.prepared(kernel, Path(name))
-        command = partial(boot_command, booted, backend, image, scratch, options.machine)
+        machine = replace(options.machine, measured=True)
+        command = partial(boot_command, booted, backend, image, scratch, machine)
         guest = Guest(command, Records(nonce), log, _show, stack)
         drive([guest], options.limits)
     records = guest.records

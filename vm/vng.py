@@ -67,7 +67,7 @@ class Vng:
             *("--skip-modules", "--disable-microvm", "--disable-monitor", "--force-9p"),
             *(("--disable-kvm",) if self.qemu.accelerator == "tcg" else ()),
             *("--memory", machine.qemu_memory, "--cpus", str(machine.cpus)),
-            *("--append", shlex.join(machine.qemu_command_line().split())),
+            *("--append", shlex.join(machine.qemu_command_line(self.qemu.accelerator).split())),
             f"--qemu-opts={shlex.join(options)}",
         )
         path = os.pathsep.join([str(self.program.parent), os.environ.get("PATH", os.defpath)])
