@@ -46,7 +46,7 @@ class Machine:
     #: MiB, None for the backend's own choice.
     memory: int | None = None
     cpus: int = 1
-    #: Which part of the cases it runs: "2/3" is every third from the second on.
+    #: Which part of the cases it runs: "2/3" is the second of three.
     share: str = "1/1"
     #: Its number among the guests that run at the same time, from 1.
     slot: int = 1

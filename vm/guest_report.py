@@ -24,21 +24,27 @@ if TYPE_CHECKING:
     from tests.utils.waiver_plugin import Waiving  # pytest imports it, and must be the first
 
 
+def dealt_to(place: int, parts: int) -> int:
+    """Which of so many parts, from 1, the case at *place* belongs to.
+
+    They are dealt out back and forth: 1, 2, 2, 1 and so on. No case is long and those of a kind
+    stand together, but of a pair the second may always be the longer one: owner, foreign.
+    """
+    turn, step = divmod(place, parts)
+    return step + 1 if turn % 2 == 0 else parts - step
+
+
 class Reporter(CaseReporter):
     """The plugin: one message per event of the session."""
 
     def __init__(self, channel: Channel, share: str, only: Sequence[str]) -> None:
-        """*share* is "2/3" for every third case from the second on; of them, *only* these if any.
-
-        Every n-th case is dealt to a guest: it finishes within a few hundredths of the others,
-        since no case is long and those of a kind stand together.
-        """
+        """*share* is "2/3" for the second of three parts of the cases; of it, *only* these if any."""
         super().__init__()
         self._channel = channel
-        self._first, self._step = (int(number) for number in share.split("/"))
+        self._number, self._parts = (int(number) for number in share.split("/"))
         self._only = frozenset(only)
         #: Whether other guests have the rest of the cases.
-        self._in_part = self._step > 1 or bool(only)
+        self._in_part = self._parts > 1 or bool(only)
         self._markers: dict[str, dict[str, list[object]]] = {}
         #: Where each case stands among those of all guests.
         self._places: dict[str, int] = {}
@@ -57,8 +63,9 @@ class Reporter(CaseReporter):
         self._places = {item.nodeid: place for place, item in enumerate(items)}
         items[:] = [
             item
-            for item in items[self._first - 1 :: self._step]
-            if not self._only or item.nodeid in self._only
+            for place, item in enumerate(items)
+            if dealt_to(place, self._parts) == self._number
+            and (not self._only or item.nodeid in self._only)
         ]
         self._markers = {item.nodeid: markers_of(item) for item in items}
 

@@ -81,7 +81,7 @@ class Child:
         events: int,
         stacks: int,
         mask: set[int],
-        habits: Habits | None,
+        habits: Habits,
     ) -> None:
         self._item = item
         self._facts = granted
@@ -99,13 +99,10 @@ class Child:
         status = 70
         try:
             try:
-                if self._habits is not None:
-                    self._habits.follow()
                 self._arrange()
                 _current.append(self)
                 self._phases()
-                if self._habits is not None:
-                    self._habits.learn(self._proc)
+                self._habits.learn(self._proc)
                 status = 0
             except BaseException:
                 # Also for the eye: the case may have closed the file.

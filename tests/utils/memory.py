@@ -6,9 +6,10 @@ a page fault: next to nothing on a processor, but half the time of a case in an 
 Most of the pages a case writes to are those the case before has written to (the interpreter's and
 pytest's own), and a single process_madvise(2) copies them all for a fifth of the price.
 
-Measured: a sixth of a run's time under User-Mode Linux, where the host has a part in each fault; a
-loss of a twentieth under QEMU without KVM, and nothing to speak of on a processor. So it is done
-in the first alone. All this is a matter of speed: what the kernel refuses is left to page faults.
+Under User-Mode Linux the host has a part in each fault, and in each run of neighbouring pages that
+a process maps: there it takes a third off a run's time. Under QEMU without KVM it is no gain, on a
+processor nothing to speak of. So it is done in the first alone. All this is a matter of speed: what
+the kernel refuses is left to page faults.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import signal
 import struct
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from tests.utils.process import fork
+from tests.utils.sandbox import quiet_fork
 
 # linux/mman.h, 5.14: as if each page were written to.
 _MADV_POPULATE_WRITE = 23
@@ -35,35 +41,25 @@ _UIO_MAXIOV = 1024
 _PAIR = struct.Struct("<QQ")
 _ENTRY = 8
 
+#: Up to so many bytes between two pages to be copied are copied too, which makes one run of two.
+_GAP = 4 * mmap.PAGESIZE
+#: More than there is of free memory in small pieces, in bytes.
+_PIECES = 32 << 20
+
 _libc = ctypes.CDLL(None, use_errno=True)
-_madvise = _libc.madvise
-_madvise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
 
 
-def _populate(ranges: bytes) -> None:
-    """Copy what lies in these ranges: in one call where the kernel can do that, else in many."""
-    for start in range(0, len(ranges), _PAIR.size * _UIO_MAXIOV):
-        some = ranges[start : start + _PAIR.size * _UIO_MAXIOV]
-        number, advice = len(some) // _PAIR.size, ctypes.c_long(_MADV_POPULATE_WRITE)
-        if (
-            _libc.syscall(
-                _NR_PROCESS_MADVISE, _PIDFD_SELF, some, ctypes.c_size_t(number), advice, 0
-            )
-            < 0
-        ):
-            for address, length in _PAIR.iter_unpack(some):
-                _madvise(address, length, _MADV_POPULATE_WRITE)
+def _copying(ranges: Iterable[tuple[int, int]]) -> Callable[[], object]:
+    """What copies the memory in *ranges* (address and length) for the process that calls it."""
+    # All is made ready here: what is done before the copying is done with page faults.
+    pairs = [_PAIR.pack(*one) for one in ranges][:_UIO_MAXIOV]
+    packed, count = b"".join(pairs), ctypes.c_size_t(len(pairs))
+    advice = ctypes.c_long(_MADV_POPULATE_WRITE)
+    return partial(_libc.syscall, _NR_PROCESS_MADVISE, _PIDFD_SELF, packed, count, advice, 0)
 
 
-def _writable(proc: int) -> Iterator[tuple[int, int]]:
-    """The caller's private writable mappings: first address, and the one behind the last."""
-    maps = os.open("self/maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
-    with open(maps, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            addresses, permissions = line.split(None, 2)[:2]
-            if permissions == "rw-p":
-                start, _, end = addresses.partition("-")
-                yield int(start, 16), int(end, 16)
+def _nothing() -> None:
+    """What is done while it is not known what to copy."""
 
 
 def faults_are_dear() -> bool:
@@ -76,13 +72,42 @@ def faults_are_dear() -> bool:
 def own() -> None:
     """Copy all memory that the caller shares with the process it was forked from.
 
-    The copies lie side by side, which makes each fork of the caller cheaper in turn: User-Mode
-    Linux maps a run of neighbours at once.
+    The copies lie side by side, which makes each fork of the caller cheaper in turn.
     """
-    with suppress(OSError):
-        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for start, end in list(_writable(proc)):
-            _madvise(start, end - start, _MADV_POPULATE_WRITE)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        with suppress(OSError):
+            _copy_all()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _copy_all() -> None:
+    with _own_proc() as proc:
+        copy = _copying([(start, end - start) for start, end in _writable(proc)])
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+    # Small pieces are given out first. With them taken, the copies come from whole stretches.
+    with mmap.mmap(-1, _PIECES, flags=flags):
+        end, held = os.pipe()
+        # A page that no other process has would stay where it is: let one have them all.
+        with quiet_fork():
+            pid = fork()
+        if pid == 0:
+            os.close(held)
+            os.read(end, 1)
+            os._exit(0)
+        copy()
+        os.close(held)
+        os.waitpid(pid, 0)
+        os.close(end)
+
+
+@contextmanager
+def _own_proc() -> Iterator[int]:
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield proc
+    finally:
         os.close(proc)
 
 
@@ -93,35 +118,48 @@ class Habits:
     _LESSONS = 3
     _SPACE = 1 << 18
 
-    def __init__(self) -> None:
+    def __init__(self, *, pay: bool) -> None:
+        """:param pay: whether copying ahead pays; nothing is done otherwise."""
+        self.pay = pay
         self._shared = mmap.mmap(-1, self._SPACE)
+        self._ahead: Callable[[], object] | None = None
 
-    def _known(self) -> tuple[int, bytes]:
-        """The lessons had, and the runs of pages that were written to in any of them."""
+    def _known(self) -> tuple[int, set[int]]:
+        """The lessons had, and the pages that were written to in any of them."""
         lessons, size = _PAIR.unpack_from(self._shared)
-        return lessons, self._shared[_PAIR.size : _PAIR.size + size]
+        pages: set[int] = set()
+        for start, length in _PAIR.iter_unpack(self._shared[_PAIR.size : _PAIR.size + size]):
+            pages.update(range(start, start + length, mmap.PAGESIZE))
+        return lessons, pages
 
-    def follow(self) -> None:
-        """At the start of a case: copy, for the caller, what it is going to write to."""
-        lessons, known = self._known()
-        if lessons == self._LESSONS:
-            _populate(known)
+    def ahead(self) -> Callable[[], object]:
+        """What a child that the caller forks for a case is to call before all else: it copies
+        what the case is going to write to."""
+        if self._ahead is not None:
+            return self._ahead
+        lessons, pages = self._known()
+        if lessons < self._LESSONS:
+            return _nothing
+        ranges: list[tuple[int, int]] = []
+        with suppress(OSError), _own_proc() as proc:
+            # Where there is no memory, which may be a case's own, the copying would end.
+            for start, end in _writable(proc):
+                ranges += _runs((page for page in pages if start <= page < end), _GAP)
+        self._ahead = _copying(ranges)
+        return self._ahead
 
     def learn(self, proc: int) -> None:
         """At the end of a case: note what the caller has written to.
 
         :param proc: a descriptor of the /proc to look in.
         """
-        lessons, known = self._known()
-        if lessons == self._LESSONS:
+        lessons, pages = self._known()
+        if not self.pay or lessons == self._LESSONS:
             return
-        pages: set[int] = set()
+        # What one case in three writes to is worth copying for all.
         with suppress(OSError):
             pages.update(copied(proc))
-        # What one case in three writes to is worth copying for all.
-        for start, length in _PAIR.iter_unpack(known):
-            pages.update(range(start, start + length, mmap.PAGESIZE))
-        runs = b"".join(_PAIR.pack(*run) for run in _runs(sorted(pages)))
+        runs = b"".join(_PAIR.pack(*run) for run in _runs(pages))
         if _PAIR.size + len(runs) <= self._SPACE:
             self._shared[_PAIR.size : _PAIR.size + len(runs)] = runs
             _PAIR.pack_into(self._shared, 0, lessons + 1, len(runs))
@@ -141,11 +179,23 @@ def copied(proc: int) -> Iterator[int]:
         os.close(pagemap)
 
 
-def _runs(pages: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """*pages*, in ascending order, as runs of neighbours: address and length, in bytes."""
+def _writable(proc: int) -> Iterator[tuple[int, int]]:
+    """The caller's private writable mappings: first address, and the one behind the last."""
+    maps = os.open("self/maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    with open(maps, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            addresses, permissions = line.split(None, 2)[:2]
+            # User-Mode Linux lets the heap be executed.
+            if permissions in ("rw-p", "rwxp"):
+                start, _, end = addresses.partition("-")
+                yield int(start, 16), int(end, 16)
+
+
+def _runs(pages: Iterable[int], gap: int = 0) -> Iterator[tuple[int, int]]:
+    """*pages* as runs of neighbours, or of those at most *gap* bytes apart: address and length."""
     start = end = 0
-    for page in pages:
-        if page != end:
+    for page in sorted(pages):
+        if page > end + gap:
             if end:
                 yield start, end - start
             start = page

@@ -51,14 +51,20 @@ _FD = struct.Struct("@i")
 class Nursery:
     """A process that forks the cases, as the pytest process sees it."""
 
-    def __init__(self, namespace: PidNamespace, items: dict[int, pytest.Item], run: Run) -> None:
+    def __init__(
+        self,
+        namespace: PidNamespace,
+        items: dict[int, pytest.Item],
+        run: Run,
+        habits: memory.Habits,
+    ) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.pidfd_open(os.getpid())
         with other:
             self._pid = fork()
             if self._pid == 0:
                 self._socket.close()
-                _nurse(other, parent, namespace, items, run)
+                _nurse(other, parent, namespace, items, run, habits)
         os.close(parent)
         self.pidfd = os.pidfd_open(self._pid)
 
@@ -100,6 +106,7 @@ def _nurse(
     namespace: PidNamespace,
     items: dict[int, pytest.Item],
     run: Run,
+    habits: memory.Habits,
 ) -> NoReturn:
     """The nursery, from its fork to its end."""
     try:
@@ -112,16 +119,21 @@ def _nurse(
         # Collecting would copy the memory of all objects there are.
         gc.disable()
         gc.freeze()
-        if memory.faults_are_dear():
+        if habits.pay:
             memory.own()
-        _serve(connection, items, run)
+        _serve(connection, items, run, habits)
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
-def _serve(connection: socket.socket, items: dict[int, pytest.Item], run: Run) -> None:
+def _serve(
+    connection: socket.socket,
+    items: dict[int, pytest.Item],
+    run: Run,
+    habits: memory.Habits,
+) -> None:
     """Fork a case per request until the pytest process is gone.
 
     Whatever this touches is copied for each case again.
@@ -132,12 +144,14 @@ def _serve(connection: socket.socket, items: dict[int, pytest.Item], run: Run) -
         if not data:
             return
         (events,) = _FD.unpack(ancillary[0][2])
+        copy = habits.ahead()
         try:
             pid = process.fork()
         except OSError:
             reports.send(events, "broken", traceback.format_exc())
             return
         if pid == 0:
+            copy()
             connection.close()
             run(items[_NUMBER.unpack(data)[0]], events)
         os.close(events)
@@ -151,8 +165,8 @@ class Nurseries:
     """One nursery after the other, and the PID namespace of the cases they fork."""
 
     def __init__(self) -> None:
-        #: Which pages the cases write to; None where copying them ahead does not pay.
-        self.habits = memory.Habits() if memory.faults_are_dear() else None
+        #: Which pages the cases write to.
+        self.habits = memory.Habits(pay=memory.faults_are_dear())
         self._namespace: PidNamespace | None = None
         self._nursery: Nursery | None = None
         self._items: dict[int, pytest.Item] = {}
@@ -190,7 +204,7 @@ class Nurseries:
         if self._nursery is None:
             if self._namespace is None:
                 self._namespace = PidNamespace()
-            self._nursery = Nursery(self._namespace, self._items, run)
+            self._nursery = Nursery(self._namespace, self._items, run, self.habits)
             self._state = state
 
     def start(self, item: pytest.Item, events: int) -> Process:

@@ -16,7 +16,7 @@ import pluggy
 import pytest
 from _pytest.runner import CallInfo, check_interactive_exception
 
-from tests.utils import aftermath, child, sandbox, sources, supervise
+from tests.utils import aftermath, child, memory, sandbox, sources, supervise
 from tests.utils.child import Phase
 from tests.utils.nursery import Nurseries
 from tests.utils.reports import merge_sections
@@ -54,6 +54,8 @@ def session(config: pytest.Config) -> Session:
         state = Session(facts, Nurseries(), os.memfd_create("python-stacks"))
         config.stash[SESSION] = state
         sources.rehearse(config)
+        if state.nurseries.habits.pay:
+            memory.own()
     sources.prime(config)
     return state
 

@@ -132,7 +132,13 @@ class _Run:
         try:
             if nursed:
                 return self._nurseries.start(self._item, events), events
-            return start_kept(facts, events, lambda: run(self._item, events)), events
+            copy = habits.ahead()
+
+            def kept() -> NoReturn:
+                copy()
+                run(self._item, events)
+
+            return start_kept(facts, events, kept), events
         except BaseException:
             os.close(events)
             raise
