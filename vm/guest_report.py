@@ -38,7 +38,7 @@ class Reporter(CaseReporter):
     """The plugin: one message per event of the session."""
 
     def __init__(self, channel: Channel, share: str, only: Sequence[str]) -> None:
-        """*share* is "2/3" for the second of three parts of the cases; of it, *only* these if any."""
+        """*share* is "2/3" for the second of three parts; of it, *only* these cases if any."""
         super().__init__()
         self._channel = channel
         self._number, self._parts = (int(number) for number in share.split("/"))

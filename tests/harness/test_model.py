@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.utils.constants import (
@@ -200,7 +198,7 @@ def test_propagation(
 def test_attributes_and_id_maps_are_kept() -> None:
     """What a mount is comes along: attributes, id maps, file system; and shows in its line."""
     strict = made(102, 101, "/x", attr=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID)
-    mapped = replace(strict, uidmap=("5 0 1",), gidmap=("6 0 1",))
+    mapped = strict._replace(uidmap=("5 0 1",), gidmap=("6 0 1",))
     copy = predict([made(101, 100, "/"), mapped], 101, "/", recursive=True, foreign=False)
     assert copy.lines() == [
         "/  tmpfs:0:101:/  source 'disk'  no attributes  PRIVATE",

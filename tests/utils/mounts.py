@@ -12,7 +12,8 @@ import ctypes
 import errno
 import functools
 import os
-from dataclasses import dataclass
+import sys
+from typing import NamedTuple
 
 from tests.utils.constants import (
     AT_EMPTY_PATH,
@@ -46,6 +47,7 @@ _MNT_ROOT = int(Statmount.STATMOUNT_MNT_ROOT)
 _MNT_POINT = int(Statmount.STATMOUNT_MNT_POINT)
 _MNT_UIDMAP = int(Statmount.STATMOUNT_MNT_UIDMAP)
 _MNT_GIDMAP = int(Statmount.STATMOUNT_MNT_GIDMAP)
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _mount_attr = functools.cache(MountAttr)
 _mount_flags = functools.cache(MountFlags)
 
@@ -101,8 +103,7 @@ class StatmountStruct(ctypes.Structure):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One mount as statmount(2) describes it; field names are the kernel's.
 
     ``mnt_point`` is None where the kernel gives none (the hidden base of a namespace, or a mount
@@ -182,7 +183,7 @@ def listmount_page(
 
 def statmount(mnt_id: int, *, ns_id: int = 0, ns_fd: int = -1, mask: int = STATMOUNT_ALL) -> Mount:
     """statmount(2): one mount. See :func:`listmount` for the namespace arguments."""
-    size = 4096
+    size = 1024  # enough for most, and each byte of it is cleared and copied
     while True:
         buffer = ctypes.create_string_buffer(size)
         try:
@@ -224,11 +225,11 @@ def _mount(raw: bytes) -> Mount:
     strings = raw[ctypes.sizeof(StatmountStruct) :]
 
     def text(offset: int) -> str:
-        return os.fsdecode(strings[offset : strings.index(b"\0", offset)])
+        return strings[offset : strings.index(b"\0", offset)].decode(_ENCODING, _ERRORS)
 
     def texts(offset: int, count: int) -> tuple[str, ...]:
         parts = strings[offset:].split(b"\0")[:count]
-        return tuple(os.fsdecode(part) for part in parts)
+        return tuple(part.decode(_ENCODING, _ERRORS) for part in parts)
 
     got = fixed.mask
     return Mount(
