@@ -18,6 +18,12 @@ PAGES = 64
 MAP_FIXED_NOREPLACE = 0x100000  # asm-generic/mman-common.h
 
 
+@pytest.fixture(autouse=True)
+def plenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has left at the moment."""
+    monkeypatch.setattr(memory, "_ENOUGH", 0)
+
+
 def address_of(block: mmap.mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(block))
 
@@ -63,6 +69,19 @@ def test_a_nursery_has_all_for_itself(block: tuple[mmap.mmap, int], proc: int) -
         return copied(address, proc)
 
     assert in_child(own) == set(range(PAGES))
+
+
+def test_where_little_memory_is_free_none_is_taken(
+    block: tuple[mmap.mmap, int], proc: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, address = block
+    monkeypatch.setattr(memory, "_ENOUGH", 1 << 60)
+
+    def own() -> set[int]:
+        memory.own()
+        return copied(address, proc)
+
+    assert in_child(own) == set()
 
 
 def frames(address: int, proc: int) -> list[int]:

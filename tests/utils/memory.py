@@ -45,6 +45,8 @@ _ENTRY = 8
 _GAP = 4 * mmap.PAGESIZE
 #: More than there is of free memory in small pieces, in bytes.
 _PIECES = 32 << 20
+#: For these and the copies of a pytest process, in bytes.
+_ENOUGH = 128 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,8 +74,11 @@ def faults_are_dear() -> bool:
 def own() -> None:
     """Copy all memory that the caller shares with the process it was forked from.
 
-    The copies lie side by side, which makes each fork of the caller cheaper in turn.
+    The copies lie side by side, which makes each fork of the caller cheaper in turn. Where little
+    memory is free nothing is done.
     """
+    if os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE < _ENOUGH:
+        return
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         with suppress(OSError):
