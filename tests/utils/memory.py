@@ -7,7 +7,7 @@ Most of the pages a case writes to are those the case before has written to (the
 pytest's own), and a single process_madvise(2) copies them all for a fifth of the price.
 
 Under User-Mode Linux the host has a part in each fault, and in each run of neighbouring pages that
-a process maps: there it takes a third off a run's time. Under QEMU without KVM it is no gain, on a
+a process maps: there it halves the time of a run. Under QEMU without KVM it is no gain, on a
 processor nothing to speak of. So it is done in the first alone. All this is a matter of speed: what
 the kernel refuses is left to page faults.
 """
