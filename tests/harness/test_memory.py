@@ -24,10 +24,6 @@ def plenty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_ENOUGH", 0)
 
 
-def address_of(block: mmap.mmap) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(block))
-
-
 @pytest.fixture(params=[0, mmap.PROT_EXEC], ids=["data", "executable"])
 def block(request: pytest.FixtureRequest) -> Iterator[tuple[mmap.mmap, int]]:
     """Private memory that has been written to, and its address; executable, as UML's heap is."""
@@ -35,7 +31,7 @@ def block(request: pytest.FixtureRequest) -> Iterator[tuple[mmap.mmap, int]]:
     size = PAGES * mmap.PAGESIZE
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE, prot=protection) as block:
         block[:] = b"x" * size
-        yield block, address_of(block)
+        yield block, ctypes.addressof(ctypes.c_char.from_buffer(block))
 
 
 @pytest.fixture
@@ -144,7 +140,7 @@ def test_what_the_first_cases_write_is_copied_for_the_next(
     assert in_child(case()) == {3, 4, 5, 13, 20}, "learned from a case behind the last lesson"
 
 
-def learned(habits: memory.Habits, write: Callable[[], object], proc: int) -> None:
+def learn(habits: memory.Habits, write: Callable[[], object], proc: int) -> None:
     """Have *habits* learn all they can from cases that call *write*."""
 
     def case() -> None:
@@ -155,6 +151,16 @@ def learned(habits: memory.Habits, write: Callable[[], object], proc: int) -> No
         in_child(case)
 
 
+def copied_ahead(habits: memory.Habits, address: int, proc: int) -> set[int]:
+    """The block's pages that a case has for itself before it does anything."""
+
+    def case() -> set[int]:
+        habits.ahead()()
+        return copied(address, proc)
+
+    return in_child(case)
+
+
 def test_a_small_gap_is_copied_too(block: tuple[mmap.mmap, int], proc: int) -> None:
     data, address = block
     habits = memory.Habits(pay=True)
@@ -163,12 +169,8 @@ def test_a_small_gap_is_copied_too(block: tuple[mmap.mmap, int], proc: int) -> N
         for page in (2, 7, 13):
             data[page * mmap.PAGESIZE] = 0
 
-    def case() -> set[int]:
-        habits.ahead()()
-        return copied(address, proc)
-
-    learned(habits, write, proc)
-    assert in_child(case) == {2, 3, 4, 5, 6, 7, 13}
+    learn(habits, write, proc)
+    assert copied_ahead(habits, address, proc) == {2, 3, 4, 5, 6, 7, 13}
 
 
 def test_memory_that_only_a_case_had_keeps_nothing_from_being_copied(
@@ -189,12 +191,8 @@ def test_memory_that_only_a_case_had_keeps_nothing_from_being_copied(
             ctypes.memset(got, 1, 1)
         data[8 * mmap.PAGESIZE] = 0
 
-    def case() -> set[int]:
-        habits.ahead()()
-        return copied(address, proc)
-
-    learned(habits, write, proc)
-    assert in_child(case) == {8}
+    learn(habits, write, proc)
+    assert copied_ahead(habits, address, proc) == {8}
 
 
 def test_where_it_does_not_pay_nothing_is_copied(block: tuple[mmap.mmap, int], proc: int) -> None:
@@ -204,12 +202,8 @@ def test_where_it_does_not_pay_nothing_is_copied(block: tuple[mmap.mmap, int], p
     def write() -> None:
         data[0] = 0
 
-    def case() -> set[int]:
-        habits.ahead()()
-        return copied(address, proc)
-
-    learned(habits, write, proc)
-    assert in_child(case) == set()
+    learn(habits, write, proc)
+    assert copied_ahead(habits, address, proc) == set()
 
 
 def test_a_case_without_proc_teaches_nothing_wrong(block: tuple[mmap.mmap, int], proc: int) -> None:
@@ -218,8 +212,4 @@ def test_a_case_without_proc_teaches_nothing_wrong(block: tuple[mmap.mmap, int],
     for _ in range(3):
         in_child(lambda: habits.learn(-1))
 
-    def case() -> set[int]:
-        habits.ahead()()
-        return copied(address, proc)
-
-    assert in_child(case) == set()
+    assert copied_ahead(habits, address, proc) == set()

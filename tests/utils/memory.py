@@ -20,11 +20,12 @@ import os
 import signal
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 
 from tests.utils.process import fork
 from tests.utils.sandbox import quiet_fork
+from tests.utils.syscalls import closing_fd
 
 # linux/mman.h, 5.14: as if each page were written to.
 _MADV_POPULATE_WRITE = 23
@@ -88,32 +89,27 @@ def own() -> None:
 
 
 def _copy_all() -> None:
-    with _own_proc() as proc:
+    with closing_fd(_open_proc()) as proc:
         copy = _copying([(start, end - start) for start, end in _writable(proc)])
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
     # Small pieces are given out first. With them taken, the copies come from whole stretches.
     with mmap.mmap(-1, _PIECES, flags=flags):
         end, held = os.pipe()
-        # A page that no other process has would stay where it is: let one have them all.
-        with quiet_fork():
-            pid = fork()
-        if pid == 0:
-            os.close(held)
-            os.read(end, 1)
-            os._exit(0)
-        copy()
-        os.close(held)
-        os.waitpid(pid, 0)
-        os.close(end)
+        with closing_fd(end):
+            with closing_fd(held):
+                # A page that no other process has would stay where it is: let one have them all.
+                with quiet_fork():
+                    pid = fork()
+                if pid == 0:
+                    os.close(held)
+                    os.read(end, 1)
+                    os._exit(0)
+                copy()
+            os.waitpid(pid, 0)
 
 
-@contextmanager
-def _own_proc() -> Iterator[int]:
-    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield proc
-    finally:
-        os.close(proc)
+def _open_proc() -> int:
+    return os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 class Habits:
@@ -146,7 +142,7 @@ class Habits:
         if lessons < self._LESSONS:
             return _nothing
         ranges: list[tuple[int, int]] = []
-        with suppress(OSError), _own_proc() as proc:
+        with suppress(OSError), closing_fd(_open_proc()) as proc:
             # Where there is no memory, which may be a case's own, the copying would end.
             for start, end in _writable(proc):
                 ranges += _runs((page for page in pages if start <= page < end), _GAP)

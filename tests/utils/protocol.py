@@ -55,6 +55,7 @@ def session(config: pytest.Config) -> Session:
         config.stash[SESSION] = state
         sources.rehearse(config)
         if state.nurseries.habits.pay:
+            # For the cases that no nursery forks.
             memory.own()
     sources.prime(config)
     return state
