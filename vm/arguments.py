@@ -46,6 +46,10 @@ bisection:
   finds the commit; words behind -- choose the case it is about. Try the line by hand first: it
   should give 0 on the good commit and 1 on the bad one.
 
+Python in the guest:
+  The one that runs this. Where that one is but a start of libpython.so, and another of the same
+  version on PATH or in the system's folders is not, that other: it is quicker.
+
 """
 
 _EPILOG = """exit status:

@@ -12,8 +12,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -119,9 +117,7 @@ def _strip(path: Path, scratch: Path) -> bytes:
 
 def _base_tree(runtime: Runtime) -> Tree:
     tree = Tree()
-    # In a virtual environment "platstdlib" would be a folder of its own, with nothing in it.
-    base = {"platbase": sys.base_exec_prefix}
-    for folder in {sysconfig.get_path(kind, vars=base) for kind in ("stdlib", "platstdlib")}:
+    for folder in runtime.interpreter.folders:
         tree.add_folder(Path(folder), folder, _NO_PACKAGES)
     for distribution in runtime.distributions:
         for name, path in _distribution_files(distribution):
@@ -134,7 +130,7 @@ def _key(runtime: Runtime) -> str:
     """What the base archive depends on, as a short name."""
     stat = runtime.executable.stat()
     parts: list[object] = [
-        *(str(runtime.executable), stat.st_size, stat.st_mtime_ns, sys.version),
+        *(str(runtime.executable), stat.st_size, stat.st_mtime_ns, runtime.interpreter.version),
     ]
     for distribution in runtime.distributions:
         place = str(distribution.locate_file(""))

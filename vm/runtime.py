@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Finds the Python and the pytest that a guest runs: the launcher's own interpreter and libraries.
+"""Finds the Python and the pytest that a guest runs: the launcher's own libraries, and the
+launcher's own interpreter or a quicker one of the same version.
 
 When the running interpreter has what pyproject.toml asks for, nothing is fetched. Otherwise a
 private virtual environment in the cache gets it, made once per interpreter and requirements.
@@ -8,18 +9,21 @@ private virtual environment in the cache gets it, made once per interpreter and 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import subprocess
 import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from vm import places
+from vm import closure, interpreter, places
 from vm.errors import Problem
+from vm.interpreter import Interpreter
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?$")
 
@@ -28,10 +32,15 @@ _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?$")
 class Runtime:
     """An interpreter and the distributions that go into a guest with it."""
 
-    executable: Path
+    interpreter: Interpreter
     distributions: tuple[metadata.Distribution, ...]
-    #: Where an interpreter on the host finds them.
+    #: Where an interpreter on the host finds them, and no standard library.
     path: list[str]
+
+    @property
+    def executable(self) -> Path:
+        """The interpreter's program."""
+        return self.interpreter.executable
 
     @property
     def versions(self) -> dict[str, str]:
@@ -132,11 +141,48 @@ def _check(command: list[str], what: str) -> None:
         raise Problem(f"cannot get {what}: {_first_line_of_error(done.stderr or done.stdout)}")
 
 
+def _through_libpython(executable: Path) -> bool:
+    """Whether *executable* is but a few lines, and Python itself a shared library."""
+    paths, _ = closure.libraries(executable, ())
+    return any(Path(path).name.startswith("libpython") for path in paths)
+
+
+def _quickest(own: Interpreter, path: Sequence[str]) -> Interpreter:
+    """*own*, or one of the same version that is a program of its own where *own* is not.
+
+    What lies in a shared library is called through a table, even from within that library: any
+    program might put another function in its place. An emulated guest takes a tenth longer.
+    """
+    folders = [*os.environ.get("PATH", os.defpath).split(os.pathsep), *os.defpath.split(os.pathsep)]
+    others = list(interpreter.others(own.executable, filter(os.path.isabs, folders)))
+    times = [(str(file), file.stat().st_mtime_ns) for file in (own.executable, *others)]
+    # Remembered: to ask one takes a quarter of a second.
+    key = hashlib.sha256(repr((times, own, path)).encode()).hexdigest()[:16]
+    entry = places.cache() / "interpreters" / f"{key}.json"
+
+    def choose(draft: Path) -> None:
+        chosen = own
+        if others and _through_libpython(own.executable):
+            asked = (interpreter.ask(other, path) for other in others)
+            better = (
+                other
+                for other in asked
+                if other and other.kind == own.kind and not _through_libpython(other.executable)
+            )
+            chosen = next(better, own)
+        draft.write_text(json.dumps({**asdict(chosen), "executable": str(chosen.executable)}))
+
+    with places.locked("interpreters"):
+        known = json.loads(places.entry(entry, choose).read_text())
+    return Interpreter(
+        Path(known["executable"]), known["version"], known["kind"], tuple(known["folders"])
+    )
+
+
 def find(extra: str = "") -> Runtime:
     """The runtime for guests, made when need be; with the optional group *extra* of packages."""
     wanted = requirements() + (requirements(extra) if extra else [])
-    executable = Path(sys.executable or "").resolve()
-    if not sys.executable or not executable.is_file():
+    if not sys.executable or not Path(sys.executable).is_file():
         raise Problem("cannot tell which Python is running: start this with a full path to it")
     path = [entry for entry in sys.path if entry]
     if not satisfied(wanted, path):
@@ -144,4 +190,6 @@ def find(extra: str = "") -> Runtime:
         path = [sysconfig.get_path("purelib", "venv", {"base": base, "platbase": base})]
         if not satisfied(wanted, path):
             raise Problem(f"{path[0]} lacks {', '.join(wanted)}: remove the folder and try again")
-    return Runtime(executable, _closure(wanted, path), path)
+    distributions = _closure(wanted, path)
+    folders = sorted({str(distribution.locate_file("")) for distribution in distributions})
+    return Runtime(_quickest(interpreter.own(), folders), distributions, folders)

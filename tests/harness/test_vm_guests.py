@@ -30,6 +30,7 @@ from tests.harness.real_guest import (
     lacking,
     read_until,
 )
+from vm import runtime
 from vm.errors import Exit
 
 pytestmark = [
@@ -38,7 +39,6 @@ pytestmark = [
     ),
     pytest.mark.timeout(300),  # they share the processors
 ]
-PYTHON = str(Path(sys.executable).resolve())
 #: What a run of the case that waits has on its way there: "." for the case before, and its words.
 WAITING = "waiting"
 
@@ -66,11 +66,11 @@ def launcher(tmp_path: Path) -> Iterator[RealLauncher]:
         (("--append", "rdinit=/no/such"), "Kernel panic - .*root fs"),
         (("--append", "rdinit=/etc/passwd"), "Kernel panic - .*No working init"),
         (
-            ("--append", f"rdinit={PYTHON} -- -c __import__('os')._exit(3)"),
+            ("--append", "rdinit=PYTHON -- -c __import__('os')._exit(3)"),
             "Kernel panic - .*Attempted to kill init",
         ),
         (
-            ("--append", f"rdinit={PYTHON} -- -c __import__('signal').pause()", "--boot-limit=5"),
+            ("--append", "rdinit=PYTHON -- -c __import__('signal').pause()", "--boot-limit=5"),
             "boot limit",
         ),
         (("--memory", "90"), "memory; give it more --memory"),
@@ -80,6 +80,8 @@ def launcher(tmp_path: Path) -> Iterator[RealLauncher]:
 def test_a_guest_that_does_not_come_up_is_no_failure_of_a_case(
     launcher: RealLauncher, words: tuple[str, ...], text: str
 ) -> None:
+    python = str(runtime.find().executable)
+    words = tuple(word.replace("PYTHON", python) for word in words)
     done = launcher.run(*words, *deadly("before"))
     assert done.returncode == Exit.NOT_BOOTED, done.stdout + done.stderr
     assert re.search(f"not booted: .*{text}", done.stdout.splitlines()[-1]), done.stdout
