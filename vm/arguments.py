@@ -46,9 +46,11 @@ bisection:
   finds the commit; words behind -- choose the case it is about. Try the line by hand first: it
   should give 0 on the good commit and 1 on the bad one.
 
-Python in the guest:
-  The one that runs this. Where that one is but a start of libpython.so, and another of the same
-  version on PATH or in the system's folders is not, that other: it is quicker.
+Python and pytest in the guest:
+  The Python that runs this; where it is linked with libpython.so, and another of the same version
+  on PATH or in the system's folders is not, that other, which is quicker. The kernel cases run
+  without pytest's plugins logging, doctest, pastebin, unittest and legacypath; an option of one of
+  them brings it back, and whatever a word behind -- names by its path runs with all.
 
 """
 

@@ -34,6 +34,16 @@ class Interpreter:
     #: The folders of the standard library.
     folders: tuple[str, ...]
 
+    def dumps(self) -> str:
+        """As JSON."""
+        return json.dumps((str(self.executable), self.version, self.kind, self.folders))
+
+    @classmethod
+    def loads(cls, text: str | bytes) -> Interpreter:
+        """What :meth:`dumps` made; ValueError when *text* is something else."""
+        executable, version, kind, folders = json.loads(text)
+        return cls(Path(executable), version, kind, tuple(folders))
+
 
 def own() -> Interpreter:
     """The running interpreter."""
@@ -53,10 +63,9 @@ def ask(executable: Path, path: Sequence[str]) -> Interpreter | None:
     command = [str(executable), "-ISB", __file__, *path]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
-        version, kind, folders = json.loads(done.stdout)
+        return Interpreter.loads(done.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None
-    return Interpreter(executable, version, kind, tuple(folders))
 
 
 def others(running: Path, folders: Iterable[str]) -> Iterator[Path]:
@@ -78,8 +87,7 @@ def main() -> None:
     sys.path[:0] = sys.argv[1:]
     for name in _NEEDED:
         importlib.import_module(name)
-    found = own()
-    json.dump((found.version, found.kind, found.folders), sys.stdout)
+    print(own().dumps())
 
 
 if __name__ == "__main__":

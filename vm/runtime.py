@@ -9,7 +9,6 @@ private virtual environment in the cache gets it, made once per interpreter and 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -17,7 +16,7 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -157,7 +156,8 @@ def _quickest(own: Interpreter, path: Sequence[str]) -> Interpreter:
     others = list(interpreter.others(own.executable, filter(os.path.isabs, folders)))
     times = [(str(file), file.stat().st_mtime_ns) for file in (own.executable, *others)]
     # Remembered: to ask one takes a quarter of a second.
-    key = hashlib.sha256(repr((times, own, path)).encode()).hexdigest()[:16]
+    asking = Path(interpreter.__file__).read_text()
+    key = hashlib.sha256(repr((times, own, path, asking)).encode()).hexdigest()[:16]
     entry = places.cache() / "interpreters" / f"{key}.json"
 
     def choose(draft: Path) -> None:
@@ -170,13 +170,10 @@ def _quickest(own: Interpreter, path: Sequence[str]) -> Interpreter:
                 if other and other.kind == own.kind and not _through_libpython(other.executable)
             )
             chosen = next(better, own)
-        draft.write_text(json.dumps({**asdict(chosen), "executable": str(chosen.executable)}))
+        draft.write_text(chosen.dumps())
 
     with places.locked("interpreters"):
-        known = json.loads(places.entry(entry, choose).read_text())
-    return Interpreter(
-        Path(known["executable"]), known["version"], known["kind"], tuple(known["folders"])
-    )
+        return Interpreter.loads(places.entry(entry, choose).read_text())
 
 
 def find(extra: str = "") -> Runtime:

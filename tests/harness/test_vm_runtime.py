@@ -95,6 +95,16 @@ def test_one_that_was_replaced_is_asked_again(host: Host) -> None:
     assert host.asked == 2
 
 
+def test_an_answer_to_other_questions_is_not_taken(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.chosen()
+    (tmp_path / "interpreter.py").write_text("asks for more")
+    monkeypatch.setattr(interpreter, "__file__", str(tmp_path / "interpreter.py"))
+    host.chosen()
+    assert host.asked == 2
+
+
 def test_running_one_without_libpython_stays(host: Host) -> None:
     host.shared.clear()
     assert host.chosen() == OWN
