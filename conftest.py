@@ -6,8 +6,7 @@ from __future__ import annotations
 # pytester is for tests/harness alone, but only this file may name plugins.
 pytest_plugins = [
     "pytester",
-    "tests.utils.forget_plugin",
-    "tests.utils.isolation",
+    "tests.utils.isolation.plugin",
     "tests.utils.kernel_watch",
     "tests.utils.leak_watch",
     "tests.utils.nothing_ran",

@@ -17,7 +17,7 @@ import os, signal, sys, time, warnings
 import pytest
 pytestmark = pytest.mark.isolated
 """
-PLUGIN = ("-p", "tests.utils.isolation")
+PLUGIN = ("-p", "tests.utils.isolation.plugin")
 
 
 # Workers of a run inside a test get the path that xdist has kept since this process began: without

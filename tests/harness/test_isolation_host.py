@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.conftest import HEADER, PLUGIN, ROOT, RunCases
-from tests.utils import sandbox
+from tests.utils.isolation import sandbox
 from tests.utils.constants import CLONE_NEWUSER, MS_BIND, MS_REC
 from tests.utils.process import in_child
 from tests.utils.syscalls import mount, unshare

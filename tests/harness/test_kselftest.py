@@ -96,7 +96,7 @@ def suite(tmp_path: Path) -> Path:
         (tmp_path / "tests" / name).symlink_to(ROOT / "tests" / name)
     shutil.copy(SCRIPT, cases)
     (tmp_path / "conftest.py").write_text(
-        'pytest_plugins = ["tests.utils.isolation", "tests.utils.ktap_plugin",'
+        'pytest_plugins = ["tests.utils.isolation.plugin", "tests.utils.ktap_plugin",'
         ' "tests.utils.nothing_ran"]\n'
     )
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nxfail_strict = true\n")

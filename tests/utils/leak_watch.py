@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """pytest plugin: a case that leaves a mount or a mount namespace behind fails.
 
-Processes are the business of the case's own child (tests.utils.child), and what a namespace is
-charged to cannot be read: the cases of T4 count it, within a limit of their own. Trees that are
-mounted nowhere, and user namespaces that own nothing, are seen by nobody here.
+What others do on the machine is none of a case's: the mounts that are watched are those of the
+cases' own root, and of the machine's only what bears the cases' name (tests.utils.case_name), which
+each tmpfs of a case has as its source. By it a mount namespace tells whose it is, too. One that
+tells nothing (it has no mount, or nullfs alone) is a case's when nobody on the machine holds it.
+
+Processes are the business of the case's own child (tests.utils.isolation.child), and what a
+namespace is charged to cannot be read: the cases of T4 count it, within a limit of their own. Trees
+that are mounted nowhere, and user namespaces that own nothing, are seen by nobody here.
 """
 
 from __future__ import annotations
@@ -12,42 +17,48 @@ import errno
 import os
 import select
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from difflib import unified_diff
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.utils.aftermath import Finding, fail_session
-from tests.utils.isolation import is_of_isolated
-from tests.utils.keeper import close_private, keep_private
+from tests.utils.case_name import case_name
+from tests.utils.constants import NULL_FS_MAGIC
+from tests.utils.isolation.findings import Finding
+from tests.utils.isolation.zygote import close_private, keep_private
+from tests.utils.mounts import Mount, listmount, statmount
 from tests.utils.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, mnt_get_neighbour, ns_inode
+from tests.utils.outcomes import is_of_isolated
+from tests.utils.process import parents
+from tests.utils.syscalls import closing_fd
 
-MOUNTS = Path("/proc/self/mountinfo")
-_TITLE = "left behind"
-#: How long a namespace may take to be gone, in seconds: some things are let go of later.
-_PATIENCE = 1.0
+_TITLE = "mounts and namespaces after the case"
+#: Seconds a namespace may take to be gone: some references are dropped later.
+_RELEASE_TIMEOUT = 1.0
 
 
-class Mounts:
-    """The mounts of the calling process."""
+class MountTable:
+    """A mount table, by a descriptor of its mountinfo (proc_pid_mountinfo(5)), which it owns."""
 
-    def __init__(self) -> None:
-        """:raises OSError: they cannot be read here."""
-        self._fd = os.open(MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
-        keep_private(self._fd)
+    def __init__(self, fd: int) -> None:
+        """Read the table."""
+        self._fd = fd
+        keep_private(fd)
         self._poller = select.poll()
         # The kernel's sign that the table has changed (proc_pid_mounts(5)).
-        self._poller.register(self._fd, select.POLLPRI)
+        self._poller.register(fd, select.POLLPRI)
         self._known = self._read()
 
     def _read(self) -> list[str]:
-        return MOUNTS.read_text(errors="backslashreplace").splitlines()
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        data = b""
+        while part := os.read(self._fd, 1 << 16):
+            data += part
+        return data.decode(errors="backslashreplace").splitlines()
 
     def changes(self) -> list[str]:
-        """The lines of the table that are new ("+ ...") or gone ("- ...") since the last call."""
+        """Return the lines that are new ("+ ...") or gone ("- ...") since the last call."""
         if not self._poller.poll(0):
             return []
         before, self._known = self._known, self._read()
@@ -64,7 +75,7 @@ class Mounts:
 
 
 class Namespaces:
-    """The mount namespaces of the machine."""
+    """The mount namespaces of the machine that have appeared since creation."""
 
     def __init__(self) -> None:
         """:raises OSError: the caller may not see them, or the kernel cannot list them."""
@@ -76,8 +87,8 @@ class Namespaces:
             close_private(self._own)
             raise
 
-    def _younger(self) -> dict[int, tuple[int, int]]:
-        """All that are younger than the caller's own: their ids, and what ns_inode() says of each.
+    def _younger(self) -> dict[int, int]:
+        """Return all that are younger than the caller's own: their ids, and the inode of each.
 
         From one to the next, which finds those too that listns(2) leaves out: an error in counting
         may well leave a namespace inactive and allocated.
@@ -90,7 +101,7 @@ class Namespaces:
                 if fd != self._own:
                     os.close(fd)
                 fd = following
-                found[info.mnt_ns_id] = ns_inode(fd)
+                found[info.mnt_ns_id] = ns_inode(fd)[1]
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -99,108 +110,167 @@ class Namespaces:
                 os.close(fd)
         return found
 
-    def left(self) -> dict[int, str]:
-        """New ones that nobody lives in, and who has a descriptor of them; each is told once.
+    def accept(self) -> None:
+        """Take those there are now for known."""
+        self._known |= self._younger().keys()
 
-        What a process of the machine lives in is the machine's own.
+    def new(self) -> dict[int, int]:
+        """Return the new ones: their ids, and the inode of each."""
+        return {key: inode for key, inode in self._younger().items() if key not in self._known}
+
+    def leaked(self, name: str) -> dict[int, str]:
+        """Return those that cases called *name* have left since the last call, and who holds each.
+
+        Each is returned once. One that only another program holds is that program's.
         """
-        now = self._younger()
-        new = now.keys() - self._known
-        until = time.monotonic() + _PATIENCE
-        while new:
-            lived_in = set(_lived_in())
-            foreign = {key for key in new if now[key] in lived_in}
-            self._known |= foreign
-            new -= foreign
-            if not new or time.monotonic() > until:
-                break
+        suspects = {}
+        for key, inode in self.new().items():
+            whose = _whose(key)
+            if whose == name or (whose is None and not self._users(inode)):
+                suspects[key] = inode
+            else:
+                self._known.add(key)
+        until = time.monotonic() + _RELEASE_TIMEOUT
+        while suspects and time.monotonic() < until:
             time.sleep(0.005)
-            new &= self._younger().keys()
-        self._known |= new
-        return {key: _holders(now[key]) for key in sorted(new)}
+            suspects = {key: suspects[key] for key in suspects.keys() & self._younger().keys()}
+        found = {}
+        for key, inode in suspects.items():
+            self._known.add(key)
+            users = self._users(inode)
+            ours = [text for pid, text in users if pid in _family()]
+            if ours or not users:
+                found[key] = ", ".join(ours) or "nothing that /proc or a mount table shows"
+        return found
+
+    def _users(self, inode: int) -> list[tuple[int, str]]:
+        """Return who keeps the namespace *inode*: PIDs (0 for a mount), and a text for each."""
+        link = f"mnt:[{inode}]"
+        found = []
+        for pid in _pids():
+            with suppress(OSError):
+                name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    if _link(f"/proc/{pid}/task/{task}/ns/mnt") == link:
+                        found.append((pid, f"process {pid} ({name}) is in it"))
+                        break
+                for fd in os.listdir(f"/proc/{pid}/fd"):
+                    if _link(f"/proc/{pid}/fd/{fd}") == link:
+                        found.append((pid, f"descriptor {fd} of process {pid} ({name})"))
+        for key in self._younger():
+            found += [(0, f"a mount in namespace {key}") for m in _table(key) if m.mnt_root == link]
+        for table in {_link(f"/proc/{pid}/ns/mnt"): pid for pid in _pids()}.values():
+            with suppress(OSError):
+                text = Path(f"/proc/{table}/mountinfo").read_text(errors="replace")
+                found += [(0, f"a mount of process {table}")] * (f" {link} " in text)
+        return found
+
+    def abandoned(self) -> list[int]:
+        """Return the new ones that nobody keeps."""
+        return [key for key, inode in self.new().items() if not self._users(inode)]
 
     def close(self) -> None:
         """Close the descriptor this takes."""
         close_private(self._own)
 
 
-def _processes() -> Iterator[str]:
-    return (f"/proc/{name}" for name in os.listdir("/proc") if name.isdecimal())
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
 
-def _lived_in() -> Iterator[tuple[int, int]]:
-    """What ns_inode() says of each mount namespace that a process lives in."""
-    for process in _processes():
-        with suppress(OSError):
-            yield ns_inode(f"{process}/ns/mnt")
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
-def _holders(namespace: tuple[int, int]) -> str:
-    """The processes that have a descriptor of *namespace*, as text."""
+def _family() -> set[int]:
+    """Return the PIDs of the calling process and its descendants."""
+    with closing_fd(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)) as proc:
+        above = parents(proc)
+    found = {os.getpid()}
+    while more := {pid for pid, parent in above.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def _table(ns_id: int) -> list[Mount]:
+    """Return the mounts of namespace *ns_id*, as far as they are still there."""
     found = []
-    for process in _processes():
-        with suppress(OSError):
-            name = Path(f"{process}/comm").read_text(errors="replace").strip()
-            for fd in os.listdir(f"{process}/fd"):
-                # A descriptor may be closed meanwhile.
-                with suppress(OSError):
-                    if ns_inode(f"{process}/fd/{fd}") == namespace:
-                        found.append(f"descriptor {fd} of process {process[6:]} ({name})")
-    return ", ".join(found) or "nothing that /proc shows"
+    with suppress(OSError):
+        for mnt_id in listmount(ns_id=ns_id):
+            with suppress(OSError):
+                found.append(statmount(mnt_id, ns_id=ns_id))
+    return found
+
+
+def _whose(ns_id: int) -> str | None:
+    """Return the name of the cases whose namespace *ns_id* is, empty for another program's; None
+    when nothing in it tells."""
+    mounts = [mount for mount in _table(ns_id) if mount.sb_magic != NULL_FS_MAGIC]
+    if not mounts:
+        return None
+    return next((m.sb_source for m in mounts if m.sb_source.startswith("case-")), "")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
-    if worker is None and config.getoption("dist", "no") != "no":
+    config.pluginmanager.register(Cases(), "leak-watch-cases")
+    if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Session(), "leak-watch-session")
-    else:
-        alone = worker is None or worker["workercount"] == 1
-        config.pluginmanager.register(Cases(alone=alone), "leak-watch-cases")
 
 
 class Cases:
     """Charges the cases that run in this process."""
 
-    def __init__(self, *, alone: bool) -> None:
-        """Without *alone*, cases run in other processes at the same time."""
-        self._alone = alone
-        self._mounts: Mounts | None = None
+    def __init__(self) -> None:
+        self._name = case_name(os.getpid())
+        self._machine: MountTable | None = None
+        self._root: MountTable | None = None
         self._namespaces: Namespaces | None = None
 
     def pytest_isolation_begins(self) -> None:
         """See what there is."""
         with suppress(OSError):
-            self._mounts = Mounts()
-        if self._alone:
-            # Else those of other cases come and go meanwhile, and tell nobody whose they are.
-            with suppress(OSError):
-                self._namespaces = Namespaces()
+            self._machine = MountTable(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
+        with suppress(OSError):
+            self._namespaces = Namespaces()
+
+    def pytest_isolation_prepared(self, mountinfo: int) -> None:
+        """Watch the table of the cases' root, whose namespace is none that a case has left."""
+        if self._namespaces is not None:
+            self._namespaces.accept()
+        if self._root is not None:
+            self._root.close()
+        self._root = MountTable(mountinfo)
 
     def pytest_isolation_ended(self) -> Finding | None:
         """Charge a case with what is there now and was not, or the other way round."""
-        changes = self._mounts.changes() if self._mounts is not None else []
-        left = self._namespaces.left() if self._namespaces is not None else {}
+        changes = self._root.changes() if self._root is not None else []
+        if self._machine is not None:
+            mark = f" {self._name} "
+            changes += [line for line in self._machine.changes() if mark in line]
+        left = self._namespaces.leaked(self._name) if self._namespaces is not None else {}
         if not changes and not left:
             return None
-        messages, texts = [], []
+        messages, texts = [], changes
         if changes:
-            messages.append("the mounts of the pytest process have changed")
-            others = "" if self._alone else ", a case of another worker,"
-            texts += [*changes, f"(by this case{others} or by somebody else on this machine)"]
+            messages.append("the case changed mounts outside of its own namespaces")
         if left:
-            messages.append(f"the case left {_count(left)} behind")
-            texts += _lines(left)
+            count = f"{len(left)} mount namespace{'s' if len(left) > 1 else ''}"
+            messages.append(f"the case left {count} behind")
+            texts += [f"mount namespace {key}, held by {users}" for key, users in left.items()]
         return Finding("; ".join(messages), "\n".join(texts), _TITLE)
 
     def pytest_unconfigure(self) -> None:
         """Close what is open."""
-        for one in (self._mounts, self._namespaces):
+        for one in (self._machine, self._root, self._namespaces):
             if one is not None:
                 one.close()
 
 
 class Session:
-    """Charges the session, where cases run side by side in workers of pytest-xdist."""
+    """Tells at the end, where the cases are reported, what nobody is charged with."""
 
     def __init__(self) -> None:
         self._namespaces: Namespaces | None = None
@@ -215,23 +285,15 @@ class Session:
         """Note that there are cases."""
         self._any = self._any or is_of_isolated(report)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Charge the session, now that no case runs any more."""
-        left = self._namespaces.left() if self._namespaces is not None and self._any else {}
-        if left:
-            message = f"{_count(left)} left behind by cases (a run without -n tells by which)"
-            fail_session(session, Finding(message, "\n".join(_lines(left)), _TITLE))
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Name the namespaces that nobody keeps."""
+        if self._any and self._namespaces is not None and (found := self._namespaces.abandoned()):
+            terminalreporter.line(
+                "mount namespaces that have appeared during the run and that nobody holds (perhaps"
+                f" another program's): {', '.join(map(str, found))}"
+            )
 
     def pytest_unconfigure(self) -> None:
         """Close what is open."""
         if self._namespaces is not None:
             self._namespaces.close()
-
-
-def _count(left: dict[int, str]) -> str:
-    return f"{len(left)} mount namespace{'s' if len(left) > 1 else ''}"
-
-
-def _lines(left: dict[int, str]) -> list[str]:
-    return [f"mount namespace {key}, held by {holders}" for key, holders in left.items()]

@@ -11,8 +11,7 @@ from collections import Counter
 
 import pytest
 
-from tests.utils.isolation import is_of_isolated
-from tests.utils.outcomes import outcome_of
+from tests.utils.outcomes import is_of_isolated, outcome_of
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -33,6 +33,11 @@ def markers_of(item: pytest.Item) -> dict[str, list[object]]:
     return found
 
 
+def is_of_isolated(report: Report) -> bool:
+    """Return whether *report* is one of an isolated case, wherever that ran."""
+    return "isolated" in getattr(report, "keywords", ())
+
+
 def _is_subtest(report: Report) -> bool:
     """Whether *report* is of a part of a case (the fixture ``subtests``)."""
     return hasattr(report, "context")
@@ -50,7 +55,7 @@ def outcome_of(reports: Sequence[Report]) -> tuple[str, str]:
         crash = getattr(report.longrepr, "reprcrash", None)
         # Not longreprtext, which begins with the name of an xdist worker.
         text = str(crash.message if crash is not None else report.longrepr).strip()
-        # Set by tests.utils.supervise for a child that gave no report of its own.
+        # Set by tests.utils.isolation.supervisor for a child that gave no report of its own.
         end = getattr(report, "isolation", {}).get("kind", "")
         if end == "timeout" or "Timeout (>" in text.partition("\n")[0]:
             return "timeout", text

@@ -18,7 +18,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 
@@ -57,6 +57,19 @@ def ended(pidfd: int, seconds: float) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(seconds * 1000))
+
+
+def parents(proc: int) -> dict[int, int]:
+    """Return the parent's PID of each process that *proc*, a descriptor of a /proc, shows."""
+    found = {}
+    for name in os.listdir(proc):
+        if name.isdecimal():
+            with suppress(OSError):
+                fd = os.open(f"{name}/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+                with os.fdopen(fd, "rb") as file:
+                    # The command's name may hold anything, a closing parenthesis too.
+                    found[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+    return found
 
 
 def die_with(parent: int) -> None:

@@ -7,7 +7,14 @@ import contextlib
 import os
 from pathlib import Path
 
-from tests.utils.constants import FSCONFIG_CMD_CREATE, MS_BIND, MS_PRIVATE, MS_REC
+from tests.utils.case_name import tmpfs_source
+from tests.utils.constants import (
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_STRING,
+    MS_BIND,
+    MS_PRIVATE,
+    MS_REC,
+)
 from tests.utils.syscalls import fsconfig, fsmount, fsopen, mount
 
 
@@ -17,7 +24,7 @@ def tmpfs(path: Path, *files: str, flags: int = 0) -> Path:
     Each file holds its own name. Return *path*.
     """
     path.mkdir(parents=True, exist_ok=True)
-    mount("tmpfs", path, "tmpfs", flags, "mode=755")
+    mount(tmpfs_source(), path, "tmpfs", flags, "mode=755")
     mount(None, path, None, MS_PRIVATE)
     for name in files:
         write(path / name)
@@ -50,6 +57,7 @@ def propagation(path: Path, kind: int, *, recursive: bool = False) -> Path:
 def fresh_tmpfs() -> int:
     """A descriptor of a new tmpfs that is mounted nowhere (fsopen(2), fsmount(2))."""
     fs = fsopen("tmpfs")
+    fsconfig(fs, FSCONFIG_SET_STRING, "source", tmpfs_source())
     fsconfig(fs, FSCONFIG_CMD_CREATE)
     return fsmount(fs)
 

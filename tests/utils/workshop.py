@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-from tests.utils import memory
 from tests.utils.process import ChildError, in_child, started
 
 T = TypeVar("T")
@@ -39,7 +38,6 @@ def workshop(function: Callable[[T], R]) -> Iterator[Callable[[T], R]]:
         ours.close()
         gc.disable()
         gc.freeze()
-        memory.own()
         while request := theirs.recv(_MOST):
             argument = pickle.loads(request)
             try:

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils import reports
-from tests.utils.child import STACKS_SIGNAL
-from tests.utils.keeper import PATIENCE, Process
+from tests.utils.isolation.channel import MAX_SECTION
+from tests.utils.isolation.child import STACKS_SIGNAL
+from tests.utils.isolation.zygote import KILL_TIMEOUT
 from tests.utils.process import ended
 
 #: How long a child may take to write its stacks, in seconds.
-_STACKS_PATIENCE = 1.0
+_DUMP_TIMEOUT = 1.0
 
 
 def stacks(fd: int) -> str:
-    """The Python stacks that a child's faulthandler has written to *fd*; empty without."""
+    """Return the Python stacks that a child's faulthandler has written to *fd*; empty without."""
     size = os.fstat(fd).st_size
     text = os.pread(fd, min(size, 1 << 20), 0).decode(errors="replace")
     # Below this frame there is nothing but pytest's and this plugin's own code.
@@ -29,31 +29,29 @@ def stacks(fd: int) -> str:
     return f"\n\nPython stacks:\n{text.rstrip()}" if text else ""
 
 
-def where(process: Process, fd: int) -> str:
-    """Where a child is: its Python stacks, which it writes to *fd*, and what /proc tells.
+def dump_and_kill(pid: int, pidfd: int, fd: int) -> str:
+    """Kill a child that hangs; return its Python stacks, which it writes to *fd*, and its place in
+    the kernel.
 
-    It is dead afterwards, unless it cannot be killed.
+    :param pidfd: the child's.
     """
-    pid = process.pid
-    if pid is None:
-        return "\n\n(the case's process is not known)"
     kernel = _kernel_view(pid)
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, STACKS_SIGNAL)
     # It dies of the signal, once the stacks are written: it must not go on after the wait
     # that the signal interrupts.
-    ended(process.pidfd, _STACKS_PATIENCE)
+    ended(pidfd, _DUMP_TIMEOUT)
     found = stacks(fd)
     if not found:
         found = (
             f"\n\nNo Python stacks: {signal_name(STACKS_SIGNAL)} had no effect in"
-            f" {_STACKS_PATIENCE:g} s (the case blocks it, or is stuck in the kernel)"
+            f" {_DUMP_TIMEOUT:g} s (the case blocks it, or is stuck in the kernel)"
         )
     return found + kernel
 
 
 def output(item: pytest.Item) -> list[tuple[str, str]]:
-    """What a child that died has written and not reported, as pairs of stream and text.
+    """Return what a child that died has written and not reported, as pairs of stream and text.
 
     The files that pytest captures output in are shared with the child.
     """
@@ -64,14 +62,14 @@ def output(item: pytest.Item) -> list[tuple[str, str]]:
         # A child may have filled the disk: read no more than the beginning.
         with suppress(AttributeError, OSError, ValueError):
             fd = getattr(capture._global_capturing, name).tmpfile.fileno()
-            if os.fstat(fd).st_size > reports.MAX_SECTION:
-                os.ftruncate(fd, reports.MAX_SECTION)
+            if os.fstat(fd).st_size > MAX_SECTION:
+                os.ftruncate(fd, MAX_SECTION)
     out, err = capture.read_global_capture()
     return [(name, text) for name, text in (("stdout", out), ("stderr", err)) if text]
 
 
 def _kernel_view(pid: int) -> str:
-    """Where in the kernel process *pid* is, as far as /proc tells the caller."""
+    """Return where in the kernel process *pid* is, as far as /proc tells the caller."""
     text = ""
     for name in ("wchan", "stack"):
         with suppress(OSError):
@@ -81,17 +79,16 @@ def _kernel_view(pid: int) -> str:
     return text
 
 
-def unkillable(process: Process) -> str:
-    """What there is to say of a child that SIGKILL does not end."""
-    pid = process.pid
-    text = f"\n\nNot gone {PATIENCE:g} s after SIGKILL, left behind: PID {pid}"
+def unkillable(pid: int) -> str:
+    """Return what /proc tells of a child that SIGKILL does not end."""
+    text = f"\n\nNot gone {KILL_TIMEOUT:g} s after SIGKILL, left behind: PID {pid}"
     with suppress(OSError):
         text += f"\n\n/proc/{pid}/status:\n{Path(f'/proc/{pid}/status').read_text().strip()}"
-    return text + _kernel_view(pid) if pid is not None else text
+    return text + _kernel_view(pid)
 
 
 def signal_name(number: int) -> str:
-    """SIGKILL for 9, and so on."""
+    """Return SIGKILL for 9, and so on."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the child of an isolated case does: set-up, call and tear-down, each reported as it ends.
 
-The child inherits a pytest process in which everything of a wider scope than the function is set
-up already. It runs the rest through pytest's own hooks, sends each report to the pytest process,
-and leaves by os._exit(2): no other part of pytest ever runs in it.
+The child is forked by a zygote. It runs the case through pytest's own hooks, sends each report to
+the pytest process, and leaves by os._exit(2): no other part of pytest ever runs in it.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
 import faulthandler
-import gc
 import os
 import signal
 import sys
@@ -24,16 +22,16 @@ from typing import Any, Literal, NoReturn
 import pytest
 from _pytest.runner import call_and_report
 
-from tests.utils import reports, sandbox
-from tests.utils.keeper import PR_SET_CHILD_SUBREAPER, parent_of
-from tests.utils.memory import Habits
+from tests.utils.isolation import channel, sandbox
+from tests.utils.process import parents
 from tests.utils.syscalls import prctl
 
 #: Makes the child write its Python stacks and die: a signal that no case has a reason to use.
 STACKS_SIGNAL = signal.SIGRTMAX
 
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 #: How long a process may take to end after its case, in seconds, to count as ended with it.
-_GRACE = 0.5
+_EXIT_TIMEOUT = 0.5
 
 Phase = Literal["setup", "call", "teardown"]
 
@@ -42,53 +40,27 @@ _current: list[Child] = []
 
 
 def current() -> Child | None:
-    """The isolated child this process is; None in the pytest process."""
+    """Return the isolated child this process is; None in the pytest process."""
     return _current[0] if _current else None
-
-
-def set_up_shared_fixtures(item: Any) -> None:
-    """Set up the fixtures of *item* that outlive it.
-
-    Again in the child, where all of them exist already: *item* takes them over, and does not add
-    them to what it must tear down.
-    """
-    # A fixture's value is only given out while its item is being set up.
-    stack = item.session._setupstate.stack
-    stack[item] = ([], None)
-    try:
-        for name in getattr(item, "fixturenames", ()):
-            if name != "request" and _scope(item, name) != "function":
-                item._request.getfixturevalue(name)
-    finally:
-        del stack[item]
-
-
-def _scope(item: Any, name: str) -> str:
-    callspec = getattr(item, "callspec", None)
-    if callspec is not None and name in callspec._arg2scope:
-        return str(callspec._arg2scope[name].value)
-    definitions = item._fixtureinfo.name2fixturedefs.get(name)
-    return str(definitions[-1].scope) if definitions else "function"
 
 
 class Child:
     """One case, from the fork on."""
 
     def __init__(
-        self,
-        item: pytest.Item,
-        granted: sandbox.Facts,
-        events: int,
-        stacks: int,
-        mask: set[int],
-        habits: Habits,
+        self, item: pytest.Item, granted: sandbox.Facts, events: int, stacks: int, mask: set[int]
     ) -> None:
+        """Prepare to run *item*.
+
+        :param events: where the reports go (see :mod:`tests.utils.isolation.channel`).
+        :param stacks: where faulthandler writes.
+        :param mask: the signals that the case finds blocked.
+        """
+        self.facts = granted
         self._item = item
-        self._facts = granted
         self._events = events
         self._stacks = stacks
         self._mask = mask
-        self._habits = habits
         self._pid = os.getpid()
         self._proc = -1
         self._warnings: list[warnings.WarningMessage] = []
@@ -102,7 +74,6 @@ class Child:
                 self._arrange()
                 _current.append(self)
                 self._phases()
-                self._habits.learn(self._proc)
                 status = 0
             except BaseException:
                 # Also for the eye: the case may have closed the file.
@@ -113,7 +84,7 @@ class Child:
             os._exit(status)
 
     def _send(self, kind: str, payload: object = None) -> None:
-        reports.send(self._events, kind, payload)
+        channel.send(self._events, kind, payload)
 
     def _flush(self) -> None:
         for stream in {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}:
@@ -127,36 +98,21 @@ class Child:
         # signal's own function would make an enum member of each signal that was blocked.
         _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         # Orphans come to the case, so that waitpid(2) tells whether anything is left.
-        prctl(PR_SET_CHILD_SUBREAPER, 1)
-        # Collecting would only copy pages the process is about to drop.
-        gc.disable()
-        gc.freeze()
+        prctl(_PR_SET_CHILD_SUBREAPER, 1)
         faulthandler.enable(file=self._stacks)
         faulthandler.register(STACKS_SIGNAL, file=self._stacks, all_threads=True, chain=True)
-        sandbox.enter(self._facts)
+        sandbox.enter(self.facts)
         with suppress(OSError):
             self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _phases(self) -> None:
-        item = self._item
-        # A nursery has not seen the item being set up.
-        if getattr(item, "_request", None) is False:
-            item._initrequest()  # type: ignore[attr-defined]
-        stack = item.session._setupstate.stack
-        # Nor the collectors around it change, where that runs no code.
-        around = item.listchain()[:-1]
-        for node in [node for node in stack if node not in around]:
-            del stack[node]
-        for node in around:
-            stack.setdefault(node, ([], None))
-        set_up_shared_fixtures(item)
-        for node, entry in stack.items():
-            # Finalizers of wider scopes run in the pytest process, once. Those that the child
-            # adds from here on (a fixture asked for by name, while running) are its own to run.
-            stack[node] = ([], entry[1])
+        item: Any = self._item
+        # What other items have set up is the pytest process's to tear down.
+        item.session._setupstate.stack.clear()
+        if getattr(item, "_request", None) is False:  # the item runs a second time
+            item._initrequest()
         # Subtests report through the hook. In the child there is nobody behind it.
-        hooks: Any = item.ihook
-        hooks.pytest_runtest_logreport = self._logreport
+        item.ihook.pytest_runtest_logreport = self._logreport
         try:
             with self._recording_warnings():
                 if self._phase("setup").passed and not item.config.getoption("setuponly", False):
@@ -178,9 +134,9 @@ class Child:
 
     def _deliver(self, report: pytest.TestReport) -> None:
         for message in self._warnings:
-            self._send("warning", reports.dump_warning(message))
+            self._send("warning", channel.dump_warning(message))
         self._warnings.clear()
-        self._send("report", reports.dump_report(self._item.config, report))
+        self._send("report", channel.dump_report(self._item.config, report))
 
     def _logreport(self, *, report: pytest.TestReport) -> None:
         # The session's own part of the hook: it decides whether a failed subtest ends the case.
@@ -210,7 +166,7 @@ class Child:
             self._send("deadline", (seconds, end))
 
     def _children_left(self) -> bool:
-        """Reap what has ended; is anything still running?"""
+        """Reap what has ended; return whether anything is still running."""
         with suppress(ChildProcessError):
             while True:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -221,7 +177,7 @@ class Child:
     def fail_for_leftovers(self) -> None:
         """Fail if a process that the case has started is still running."""
         __tracebackhide__ = True
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + _EXIT_TIMEOUT
         while self._children_left():
             if time.monotonic() > deadline:
                 names = "\n".join(self._descendants()) or "(their names cannot be read)"
@@ -236,29 +192,20 @@ class Child:
         return ""
 
     def _descendants(self) -> list[str]:
+        """Return a line for each process below this one."""
         if self._proc < 0:
             return []
-        numbers = [name for name in os.listdir(self._proc) if name.isdecimal()]
-        parents = {pid: parent_of(pid, self._proc) for pid in numbers}
-        own = str(os.getpid())
-
-        def descends(pid: str) -> bool:
-            seen = set()
-            while pid and pid not in seen:
-                seen.add(pid)
-                pid = parents.get(pid, "")
-                if pid == own:
-                    return True
-            return False
-
+        above = parents(self._proc)
+        found = {os.getpid()}
+        while more := {pid for pid, parent in above.items() if parent in found} - found:
+            found |= more
         return [
             f"  PID {pid} {self._read(f'{pid}/comm')}: {self._read(f'{pid}/cmdline')}"
-            for pid in numbers
-            if descends(pid)
+            for pid in sorted(found - {os.getpid()})
         ]
 
     @contextmanager
-    def only_here(self) -> Iterator[None]:
+    def exit_stray_forks(self) -> Iterator[None]:
         """End any process but the child itself that leaves the block.
 
         A fork made by a case comes along here when it returns or raises. It must not run fixtures,
@@ -268,25 +215,23 @@ class Child:
             yield
         except BaseException as error:
             if os.getpid() != self._pid:
-                self._end_stray(error)
+                self._exit_stray(error)
             raise
         if os.getpid() != self._pid:
-            self._end_stray(None)
+            self._exit_stray(None)
 
-    def _end_stray(self, error: BaseException | None) -> NoReturn:
+    def _exit_stray(self, error: BaseException | None) -> NoReturn:
         status = 1
         try:
+            who = f"Process {os.getpid()}, forked by the case,"
             if isinstance(error, SystemExit):
                 status = error.code if isinstance(error.code, int) else int(error.code is not None)
             elif error is not None:
-                print(f"Process {os.getpid()}, forked by the case, raised:", file=sys.stderr)
+                print(f"{who} raised:", file=sys.stderr)
                 traceback.print_exception(error)
             else:
-                print(
-                    f"Process {os.getpid()}, forked by the case, returned from it"
-                    " and should have ended by os._exit()",
-                    file=sys.stderr,
-                )
+                end = "returned from it and should have ended by os._exit()"
+                print(f"{who} {end}", file=sys.stderr)
             self._flush()
         finally:
             os._exit(status & 0xFF)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is found wrong with the machine once a case is over, and what that does to its result.
+"""Findings: what a plugin saw wrong with the machine after a case. A finding fails the case.
 
-A plugin that looks implements ``pytest_isolation_ended``. What it finds fails the case; a case that
-has failed by itself keeps its own failure, with the finding added. What is found when no case is
-left fails the session, in the name of a case called "session", so that each report carries it.
+A case that has failed by itself keeps its own failure, with the finding added. What is found when
+no case is left fails the session, in the name of a case called "session", so that each report
+carries it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 from _pytest.runner import CallInfo
 from _pytest.skipping import xfailed_key
-
-from tests.utils.reports import merge_sections
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +32,24 @@ class Finding:
 
 
 class Hooks:
-    """The hooks of those who look."""
+    """The hooks of plugins that look at the machine."""
 
     @pytest.hookspec
     def pytest_isolation_begins(self, config: pytest.Config) -> None:
         """Called in a pytest process before the first isolated case it runs."""
 
     @pytest.hookspec
+    def pytest_isolation_prepared(self, config: pytest.Config, mountinfo: int) -> None:
+        """Called when the process that forks the cases has made its mount namespace.
+
+        *mountinfo* is a descriptor of that namespace's table (proc_pid_mountinfo(5)), which the
+        plugin takes over.
+        """
+
+    @pytest.hookspec
     def pytest_isolation_ended(self, item: pytest.Item) -> Finding | None:
         """Called in the pytest process for each isolated case, skipped ones included, when nothing
-        of it runs any more and its last reports are still to be made known.
+        of it runs any more and its last reports are still to be logged.
 
         Return what is wrong with the machine since the case before.
         """
@@ -52,7 +58,7 @@ class Hooks:
 def failure(
     item: pytest.Item, call: CallInfo[None], sections: Sequence[tuple[str, str]] = ()
 ) -> pytest.TestReport:
-    """The report of a failure which is none of Python's; *call* raised it by ``pytest.fail``.
+    """Return the report of a failure which is none of Python's; *call* raised ``pytest.fail``.
 
     :param sections: those that come first.
     """
@@ -63,7 +69,6 @@ def failure(
         crash.path, crash.lineno = os.fspath(path), (line or 0) + 1
         crash.message = str(call.excinfo.value).partition("\n")[0] if call.excinfo else ""
     report.sections = [*sections, *(s for s in report.sections if s not in sections)]
-    merge_sections(report)
     return report
 
 
@@ -74,7 +79,7 @@ def _raised(message: str, when: Any) -> CallInfo[None]:
 def charge(
     item: pytest.Item, report: pytest.TestReport, findings: Sequence[Finding]
 ) -> pytest.TestReport:
-    """*report*, failed because of *findings*."""
+    """Return *report*, failed because of *findings*."""
     if not findings:
         return report
     shown = [(finding.title, finding.text) for finding in findings]

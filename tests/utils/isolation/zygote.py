@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A zygote: forked from pytest once, it makes the cases' surroundings and forks each case.
+
+pytest touches much memory between two cases, and what it touches after a fork is copied page by
+page. A zygote does next to nothing between two forks. It is replaced when the state that cases
+inherit from pytest has changed, and after a case that ended in any other way than clean: it takes
+all that it has started along.
+
+The two talk through a pair of sockets. pytest sends an item's address with the descriptor for its
+events; the answer is the case's PID. It asks for the wait status when the case has ended, and until
+then the case stays a zombie, so that its PID means nothing else.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import struct
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import pytest
+
+from tests.utils import process
+from tests.utils.case_name import case_name, take_name
+from tests.utils.isolation import channel, sandbox, sources
+from tests.utils.isolation.sandbox import Facts
+from tests.utils.process import die_with, ended
+from tests.utils.syscalls import closing_fd, prctl
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+#: How long killed processes may take to be gone, in seconds.
+KILL_TIMEOUT = 10.0
+
+#: Runs an item in the calling process, which it ends, and sends the events to the descriptor.
+Run = Callable[[pytest.Item, int], NoReturn]
+
+_NUMBER = struct.Struct("<q")
+#: The request, instead of the address of an item, to reap the case.
+_REAP = 0
+#: The first message of a zygote, unless it is what went wrong.
+_READY = b"ready"
+
+#: Descriptors of the pytest process that are of no use to a case, or could be harmed by it.
+_private: set[int] = set()
+
+
+def keep_private(fd: int) -> None:
+    """Have *fd* closed in each zygote that is forked from now on."""
+    _private.add(fd)
+
+
+def close_private(fd: int) -> None:
+    """Close *fd*, and forget it."""
+    _private.discard(fd)
+    os.close(fd)
+
+
+class Zygote:
+    """A process that forks cases, as the pytest process sees it."""
+
+    def __init__(self, wanted: Facts, items: dict[int, pytest.Item], run: Run) -> None:
+        """Fork it.
+
+        :param wanted: the isolation its cases get.
+        :param items: by their address, which is the same after a fork.
+        :raises OSError: the machine grants *wanted* no longer.
+        """
+        #: The init of the cases' PID namespace, which takes all of them along.
+        self._init: int | None = None
+        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.pidfd_open(os.getpid())
+        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            if stream is not None and not stream.closed:
+                stream.flush()
+        with other:
+            self._pid = process.fork()
+            if self._pid == 0:
+                self._socket.close()
+                _zygote_main(other, parent, wanted, items, run)
+        os.close(parent)
+        self._pidfd = os.pidfd_open(self._pid)
+        said, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 2)
+        if said != _READY:
+            self.close(0)
+            why = said.decode() or "the process that makes them has died"
+            raise OSError(f"the cases' surroundings cannot be made: {why}")
+        if wanted.pid_namespace:
+            self._init = fds.pop(0)
+        #: The mount table of the cases' own root, where they have one.
+        self.mountinfo = fds.pop() if wanted.own_root else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return ended(self._pidfd, 0)
+
+    def fork(self, item: pytest.Item, events: int) -> int | None:
+        """Run *item* in a child; return its PID, or None when the zygote has ended."""
+        with suppress(ConnectionError):
+            socket.send_fds(self._socket, [_NUMBER.pack(id(item))], [events])
+            return self._answer()
+        return None
+
+    def reap(self) -> int | None:
+        """Return the wait status of the case that has ended; None when the zygote has, too."""
+        with suppress(ConnectionError):
+            self._socket.send(_NUMBER.pack(_REAP))
+            return self._answer()
+        return None
+
+    def _answer(self) -> int | None:
+        data = self._socket.recv(_NUMBER.size)
+        return int(_NUMBER.unpack(data)[0]) if data else None
+
+    def kill_case(self, pidfd: int) -> None:
+        """Kill the case *pidfd* and everything in its PID namespace; wait for none of it."""
+        for one in (pidfd, self._init):
+            if one is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(one, signal.SIGKILL)
+
+    def close(self, timeout: float = KILL_TIMEOUT) -> None:
+        """End the process and all that it has started; wait up to *timeout* seconds."""
+        self._socket.close()
+        if not ended(self._pidfd, timeout):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            ended(self._pidfd, timeout)
+        os.close(self._pidfd)
+        with suppress(ChildProcessError):
+            os.waitpid(self._pid, os.WNOHANG)
+        if self._init is not None:
+            os.close(self._init)
+
+
+def _zygote_main(
+    connection: socket.socket,
+    parent: int,
+    wanted: Facts,
+    items: dict[int, pytest.Item],
+    run: Run,
+) -> NoReturn:
+    """The zygote, from its fork to its end."""
+    init: int | None = None
+    try:
+        # The terminal's Ctrl-C is for the pytest process, and so is any other signal.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while _private:
+            os.close(_private.pop())
+        os.setsid()
+        take_name(case_name(os.getppid()))
+        try:
+            init, mountinfo = sandbox.arrange(wanted)
+        except OSError as error:
+            connection.send(str(error).encode())
+            os._exit(1)
+        # Not before: new credentials, those of a user namespace, undo it.
+        die_with(parent)
+        if init is None:
+            prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        fds = [] if init is None else [os.pidfd_open(init)]
+        fds += [] if mountinfo is None else [mountinfo]
+        socket.send_fds(connection, [_READY], fds)
+        for fd in fds:
+            os.close(fd)
+        # Collecting would copy the memory of all objects there are.
+        gc.disable()
+        gc.freeze()
+        _serve(connection, items, run, reap=_kill_children if init is None else None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        if init is None:
+            _kill_children()
+        else:
+            os.kill(init, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+        os._exit(0)
+
+
+def _serve(
+    connection: socket.socket,
+    items: dict[int, pytest.Item],
+    run: Run,
+    reap: Callable[[], None] | None,
+) -> None:
+    """Fork a case per request until the pytest process is gone.
+
+    Whatever this touches is copied for each case again.
+
+    :param reap: ends what a case has left, where its PID namespace does not.
+    """
+    while True:
+        data, fds, _, _ = socket.recv_fds(connection, _NUMBER.size, 1)
+        if not data:
+            return
+        (events,) = fds
+        try:
+            pid = process.fork()
+        except OSError:
+            channel.send(events, "broken", traceback.format_exc())
+            return
+        if pid == 0:
+            connection.close()
+            run(items[_NUMBER.unpack(data)[0]], events)
+        os.close(events)
+        connection.send(_NUMBER.pack(pid))
+        if not connection.recv(_NUMBER.size):
+            return
+        _, status = os.waitpid(pid, 0)
+        if reap is not None:
+            reap()
+        connection.send(_NUMBER.pack(status))
+
+
+def _kill_children() -> None:
+    """Kill the caller's children until there are none, orphans that come to it included."""
+    while True:
+        with closing_fd(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)) as proc:
+            parents = process.parents(proc)
+        for pid, parent in parents.items():
+            if parent == os.getpid():
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+class Zygotes:
+    """The zygote of each kind of isolation, as long as what it has inherited holds."""
+
+    def __init__(self, run: Run) -> None:
+        """*run* is what a child is to call."""
+        self._run = run
+        self._zygotes: dict[Facts, Zygote] = {}
+        self._items: dict[int, pytest.Item] = {}
+        self._state: object = None
+
+    def get(self, item: pytest.Item, wanted: Facts) -> Zygote:
+        """Return a zygote for *item*, forked from the pytest process as it is now."""
+        config: Any = item.config
+        # What no hook tells of. The filters of warnings are set for each item anew, and usually
+        # the same; -x and --maxfail count failures in a case's subtests too.
+        state = (
+            list(warnings.filters),
+            len(sys.modules),
+            item.session.testsfailed,
+            # The base of all temporary directories, made on demand.
+            getattr(getattr(config, "_tmp_path_factory", None), "_basetemp", None),
+        )
+        if self._items.get(id(item)) is not item:
+            self._items = {id(each): each for each in (*item.session.items, item)}
+            self._state = None
+        if state != self._state:
+            self.close()
+            self._state = state
+        zygote = self._zygotes.get(wanted)
+        if zygote is not None and zygote.has_ended:
+            zygote.close(0)
+            zygote = None
+        if zygote is None:
+            sources.cache_sources(config.rootpath)
+            zygote = self._zygotes[wanted] = Zygote(wanted, self._items, self._run)
+            if zygote.mountinfo is not None:
+                config.hook.pytest_isolation_prepared(config=config, mountinfo=zygote.mountinfo)
+        return zygote
+
+    def close(self, timeout: float = KILL_TIMEOUT) -> None:
+        """End all zygotes: the state that cases inherit has changed, or a case was not clean."""
+        while self._zygotes:
+            self._zygotes.popitem()[1].close(timeout)
