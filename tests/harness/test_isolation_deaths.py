@@ -139,22 +139,6 @@ def test_fixture_too(slow): pass
     assert_complete(run)
 
 
-def test_wider_fixtures_survive_a_death(run_cases: RunCases) -> None:
-    run = run_cases(
-        """
-@pytest.fixture(scope="module")
-def shared(): print("up"); yield []; print("down")
-def test_dies(shared): os._exit(1)
-def test_lives(shared): pass
-"""
-    )
-    assert run.report("test_lives").passed
-    sections = [section for report in run.reports for section in report.sections]
-    assert ("Captured stdout setup", "up\n") in run.report("test_dies", "setup").sections
-    assert ("Captured stdout teardown", "down\n") in run.report("test_lives", "teardown").sections
-    assert sum(text == "down\n" for _, text in sections) == 1
-
-
 def test_output_for_ever_is_cut(run_cases: RunCases) -> None:
     run = run_cases("def test_floods():\n    print('x' * (3 << 20)); os._exit(1)" + NEXT)
     ((_, text),) = run.report("test_floods").sections
@@ -325,8 +309,8 @@ def test_what_cannot_be_killed_is_said_and_left(
 ) -> None:
     pytest.importorskip("pytest_timeout")
     # Stands in for a process stuck in the kernel.
-    for name in ("supervise", "postmortem"):
-        monkeypatch.setattr(f"tests.utils.{name}.ended", lambda pidfd, seconds: False)
+    for name in ("supervisor", "postmortem"):
+        monkeypatch.setattr(f"tests.utils.isolation.{name}.ended", lambda pidfd, seconds: False)
     run = run_cases("@pytest.mark.timeout(1)\ndef test_stuck(): signal.pause()" + NEXT)
     with suppress(ChildProcessError):
         while True:

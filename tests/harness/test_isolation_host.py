@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.conftest import HEADER, PLUGIN, ROOT, RunCases
-from tests.utils.isolation import sandbox
 from tests.utils.constants import CLONE_NEWUSER, MS_BIND, MS_REC
+from tests.utils.isolation import sandbox
 from tests.utils.process import in_child
 from tests.utils.syscalls import mount, unshare
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns, write_maps
@@ -326,5 +326,9 @@ def test_without_namespaces_cases_still_run_apart(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("directory", [Path("/mnt"), Path("/mnt/below")])
-def test_scratch_hides_nothing_that_is_needed(directory: Path) -> None:
-    assert Path("/mnt") not in sandbox._candidates([directory])
+def test_scratch_hides_nothing_that_is_needed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_needed", lambda: [directory])
+    found = sandbox._on_machines_root(sandbox.Facts(mount_namespace=True))
+    assert found.scratch != Path("/mnt")

@@ -68,17 +68,17 @@ def test_debugger_and_forked_are_refused(run_cases: RunCases, pytester: pytest.P
 
 MIXED = """
 import logging
-@pytest.fixture(scope="module")
+@pytest.fixture
 def shared(): print("shared up"); yield 1; print("shared down")
 @pytest.fixture
 def own(shared): print("own up"); yield 2; print("own down")
-@pytest.fixture(scope="module")
+@pytest.fixture
 def broken(): raise OSError(5, "broken")
 @pytest.fixture
 def breaks():
     yield
     raise OSError(5, "breaks")
-@pytest.fixture(scope="class")
+@pytest.fixture
 def per_class(): print("class up"); yield; print("class down")
 def test_pass(own, record_property): print("said"); record_property("key", "value")
 def test_fail(own):

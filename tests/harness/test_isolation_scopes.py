@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Fixtures of a wider scope live in the pytest process, once; those of a case in its child."""
+"""Fixtures of a case live in its child; wider ones are for other items, in the pytest process."""
 
 from __future__ import annotations
 
@@ -30,156 +30,70 @@ def fixture(scope, **options):
 {source}"""
 
 
-def test_each_scope_is_made_once_and_torn_down_in_its_place(
+@pytest.mark.parametrize("scope", ["session", "package", "module", "class"])
+@pytest.mark.parametrize("how", ["used", "autouse", "indirect"])
+def test_a_fixture_of_a_wider_scope_is_refused(run_cases: RunCases, scope: str, how: str) -> None:
+    arguments = {"used": "wide", "autouse": "", "indirect": "own"}[how]
+    run = run_cases(f"""
+@pytest.fixture(scope={scope!r}, autouse={how == "autouse"})
+def wide(): pass
+@pytest.fixture
+def own({"wide" if how == "indirect" else ""}): pass
+def test({arguments}): pass
+""")
+    assert run.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"::test: an isolated case cannot use wide, a fixture of the scope {scope}" in run.text
+    assert "hint: give the fixture the scope" in run.text
+    assert not run.reports
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def setup_module(): pass\ndef test(): pass",
+        "class Test:\n  @classmethod\n  def setup_class(cls): pass\n  def test(self): pass",
+    ],
+)
+def test_set_up_of_a_module_or_class_is_refused(run_cases: RunCases, source: str) -> None:
+    assert run_cases(source).ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_set_up_of_a_function_and_pytests_own_fixtures_work(
     run_cases: RunCases, note: Path
 ) -> None:
+    run = run_cases(
+        noting(
+            note,
+            """
+function = fixture("function")
+class TestOne:
+    def setup_method(self): note("method up"); self.own = 2
+    def teardown_method(self): note("method down")
+    def test(self, function_fixture, tmp_path_factory, pytestconfig): assert self.own == 2
+""",
+        )
+    )
+    assert run.ret == 0, run.text
+    assert note.read_text().splitlines() == [
+        "method up in a child",
+        "function up in a child",
+        "function down in a child",
+        "method down in a child",
+    ]
+
+
+def test_fixtures_of_other_items_outlive_isolated_ones(run_cases: RunCases, note: Path) -> None:
     run = run_cases(
         noting(
             note,
             """
 session = fixture("session"); module = fixture("module")
-per_class = fixture("class"); function = fixture("function")
-class TestOne:
-    def test_a(self, session_fixture, module_fixture, class_fixture, function_fixture): note("a")
-    def test_b(self, session_fixture, class_fixture): note("b")
-def test_c(session_fixture, module_fixture): note("c")
-""",
-        )
-    )
-    assert run.ret == 0, run.text
-    assert note.read_text().splitlines() == [
-        "session up in the parent",
-        "module up in the parent",
-        "class up in the parent",
-        "function up in a child",
-        "a in a child",
-        "function down in a child",
-        "b in a child",
-        "class down in the parent",
-        "c in a child",
-        "module down in the parent",
-        "session down in the parent",
-    ]
-
-
-def test_a_parametrised_module_fixture_is_made_per_parameter(
-    run_cases: RunCases, note: Path
-) -> None:
-    run = run_cases(
-        noting(
-            note,
-            """
-@pytest.fixture(scope="module", params=[1, 2])
-def number(request):
-    note(f"up {request.param}"); yield request.param; note(f"down {request.param}")
-def test_a(number): assert number in (1, 2)
-def test_b(number): assert number in (1, 2)
-""",
-        )
-    )
-    assert run.ret == 0, run.text
-    assert note.read_text().splitlines() == [
-        f"{what} {number} in the parent" for number in (1, 2) for what in ("up", "down")
-    ]
-
-
-def test_a_fixture_asked_for_while_running_ends_with_the_child(
-    run_cases: RunCases, note: Path
-) -> None:
-    run = run_cases(
-        noting(
-            note,
-            """
-session = fixture("session")
-def test_a(request): request.getfixturevalue("session_fixture"); note("a")
-def test_b(session_fixture): note("b")
-""",
-        )
-    )
-    assert run.ret == 0, run.text
-    assert note.read_text().splitlines() == [
-        "session up in a child",
-        "a in a child",
-        "session down in a child",
-        "session up in the parent",
-        "b in a child",
-        "session down in the parent",
-    ]
-
-
-def test_old_style_set_up_works(run_cases: RunCases, note: Path) -> None:
-    run = run_cases(
-        noting(
-            note,
-            """
-def setup_module(): note("module up")
-def teardown_module(): note("module down")
-class TestOne:
-    @classmethod
-    def setup_class(cls): note("class up"); cls.value = 1
-    def setup_method(self): note("method up"); self.own = 2
-    def teardown_method(self): note("method down")
-    def test(self): assert (self.value, self.own) == (1, 2)
-""",
-        )
-    )
-    assert run.ret == 0, run.text
-    assert note.read_text().splitlines() == [
-        "module up in the parent",
-        "class up in the parent",
-        "method up in a child",
-        "method down in a child",
-        "module down in the parent",
-    ]
-
-
-def test_errors_of_wider_scopes_are_those_of_the_item(run_cases: RunCases) -> None:
-    run = run_cases("""
-@pytest.fixture(scope="module")
-def up(): raise OSError(5, "no set-up")
-@pytest.fixture(scope="class")
-def down():
-    yield
-    raise OSError(5, "no tear-down")
-@pytest.fixture
-def own():
-    yield
-    raise ValueError("nor mine")
-def test_a(up): pass
-def test_b(up): pass
-class TestOne:
-    def test_c(self, down): print("said")
-class TestTwo:
-    def test_d(self, down, own): pass
-""")
-    assert [(case, when, outcome) for case, when, outcome in run.outcomes() if when != "call"] == [
-        ("test_a", "setup", "failed"),
-        ("test_a", "teardown", "passed"),
-        ("test_b", "setup", "failed"),
-        ("test_b", "teardown", "passed"),
-        ("TestOne::test_c", "setup", "passed"),
-        ("TestOne::test_c", "teardown", "failed"),
-        ("TestTwo::test_d", "setup", "passed"),
-        ("TestTwo::test_d", "teardown", "failed"),
-    ]
-    assert "no set-up" in run.report("test_b", "setup").longreprtext
-    one, two = run.report("test_c", "teardown"), run.report("test_d", "teardown")
-    assert "no tear-down" in one.longreprtext
-    assert ("Captured stdout call", "said\n") in one.sections
-    assert "nor mine" in two.longreprtext
-    assert "no tear-down" in dict(two.sections)["Error in the tear-down of wider scopes"]
-
-
-def test_isolated_and_other_items_share_fixtures(run_cases: RunCases, note: Path) -> None:
-    run = run_cases(
-        noting(
-            note,
-            """
-session = fixture("session")
-def test_plain(session_fixture): note("plain")
+def test_plain(session_fixture, module_fixture): note("plain")
 @pytest.mark.isolated
-def test_isolated(session_fixture): note("isolated")
-def test_plain_again(session_fixture): note("plain")
+def test_isolated(): note("isolated")
+def test_plain_again(session_fixture, module_fixture): note("plain")
+@pytest.mark.isolated
+def test_last(): note("last")
 """,
         ),
         header="import os, pytest\n",
@@ -187,11 +101,32 @@ def test_plain_again(session_fixture): note("plain")
     assert run.ret == 0, run.text
     assert note.read_text().splitlines() == [
         "session up in the parent",
+        "module up in the parent",
         "plain in the parent",
         "isolated in a child",
         "plain in the parent",
+        "last in a child",
+        "module down in the parent",
         "session down in the parent",
     ]
+
+
+def test_an_error_in_their_tear_down_is_told(run_cases: RunCases) -> None:
+    run = run_cases(
+        """
+@pytest.fixture(scope="module")
+def down():
+    yield
+    raise OSError(5, "no tear-down")
+def test_plain(down): pass
+@pytest.mark.isolated
+def test_last(): print("said")
+""",
+        header="import os, pytest\n",
+    )
+    report = run.report("test_last", "teardown")
+    assert "no tear-down" in report.longreprtext
+    assert ("Captured stdout call", "said\n") in report.sections
 
 
 def test_set_up_alone_calls_nothing(run_cases: RunCases, note: Path) -> None:

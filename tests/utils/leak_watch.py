@@ -242,7 +242,7 @@ class Cases:
             self._namespaces.accept()
         if self._root is not None:
             self._root.close()
-        self._root = MountTable(mountinfo)
+        self._root = MountTable(os.dup(mountinfo))
 
     def pytest_isolation_ended(self) -> Finding | None:
         """Charge a case with what is there now and was not, or the other way round."""

@@ -23,6 +23,7 @@ import pytest
 from _pytest.runner import call_and_report
 
 from tests.utils.isolation import channel, sandbox
+from tests.utils.isolation.prefault import WriteSet
 from tests.utils.process import parents
 from tests.utils.syscalls import prctl
 
@@ -66,14 +67,19 @@ class Child:
         self._warnings: list[warnings.WarningMessage] = []
         self._own_deadline = False
 
-    def run(self) -> NoReturn:
-        """Run the case, report, and end the process."""
+    def run(self, write_set: WriteSet | None) -> NoReturn:
+        """Run the case, report, and end the process.
+
+        :param write_set: where to note which memory the case has written to.
+        """
         status = 70
         try:
             try:
                 self._arrange()
                 _current.append(self)
                 self._phases()
+                if write_set is not None:
+                    write_set.record(self._proc)
                 status = 0
             except BaseException:
                 # Also for the eye: the case may have closed the file.
@@ -107,8 +113,11 @@ class Child:
 
     def _phases(self) -> None:
         item: Any = self._item
-        # What other items have set up is the pytest process's to tear down.
-        item.session._setupstate.stack.clear()
+        # What other items have set up is the pytest process's to tear down. Setting the collectors
+        # up runs no code of a case, but pytest looks for some at length.
+        stack = item.session._setupstate.stack
+        stack.clear()
+        stack.update((node, ([], None)) for node in item.listchain()[:-1])
         if getattr(item, "_request", None) is False:  # the item runs a second time
             item._initrequest()
         # Subtests report through the hook. In the child there is nobody behind it.

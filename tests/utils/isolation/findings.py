@@ -42,8 +42,8 @@ class Hooks:
     def pytest_isolation_prepared(self, config: pytest.Config, mountinfo: int) -> None:
         """Called when the process that forks the cases has made its mount namespace.
 
-        *mountinfo* is a descriptor of that namespace's table (proc_pid_mountinfo(5)), which the
-        plugin takes over.
+        *mountinfo* is a descriptor of that namespace's table (proc_pid_mountinfo(5)), open as long
+        as the process lives.
         """
 
     @pytest.hookspec

@@ -54,7 +54,8 @@ class _Session:
         sources.preload_failure_formatting(config)
 
     def _run_child(self, item: pytest.Item, events: int) -> NoReturn:
-        child.Child(item, self.wanted(item), events, self.stacks, self._mask).run()
+        case = child.Child(item, self.wanted(item), events, self.stacks, self._mask)
+        case.run(self.zygotes.write_set)
 
     def wanted(self, item: pytest.Item) -> sandbox.Facts:
         """Return the isolation that *item* is to have, of what the machine grants."""
@@ -107,7 +108,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         info: Any = getattr(item, "_fixtureinfo", None)
         for name, (*_, fixture) in info.name2fixturedefs.items() if info is not None else ():
             # pytest's own hold nothing that a case could change.
-            own = fixture.func.__module__.startswith(("_pytest.", "xdist."))
+            own = fixture.func.__module__.startswith(("_pytest.", "xdist.")) and not fixture.baseid
             if fixture.scope != "function" and not own:
                 raise pytest.UsageError(
                     f"{item.nodeid}: an isolated case cannot use {name}, a fixture of the scope"

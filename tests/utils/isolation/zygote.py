@@ -29,10 +29,11 @@ import pytest
 
 from tests.utils import process
 from tests.utils.case_name import case_name, take_name
-from tests.utils.isolation import channel, sandbox, sources
+from tests.utils.isolation import channel, prefault, sandbox, sources
+from tests.utils.isolation.prefault import WriteSet
 from tests.utils.isolation.sandbox import Facts
 from tests.utils.process import die_with, ended
-from tests.utils.syscalls import closing_fd, prctl
+from tests.utils.syscalls import prctl
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -66,15 +67,20 @@ def close_private(fd: int) -> None:
 class Zygote:
     """A process that forks cases, as the pytest process sees it."""
 
-    def __init__(self, wanted: Facts, items: dict[int, pytest.Item], run: Run) -> None:
+    def __init__(
+        self, wanted: Facts, items: dict[int, pytest.Item], run: Run, write_set: WriteSet | None
+    ) -> None:
         """Fork it.
 
         :param wanted: the isolation its cases get.
         :param items: by their address, which is the same after a fork.
+        :param write_set: what to copy ahead, where that is worth while.
         :raises OSError: the machine grants *wanted* no longer.
         """
         #: The init of the cases' PID namespace, which takes all of them along.
         self._init: int | None = None
+        #: The mount table of the cases' own root, where they have one.
+        self.mountinfo: int | None = None
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.pidfd_open(os.getpid())
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
@@ -84,7 +90,7 @@ class Zygote:
             self._pid = process.fork()
             if self._pid == 0:
                 self._socket.close()
-                _zygote_main(other, parent, wanted, items, run)
+                _zygote_main(other, parent, wanted, items, run, write_set)
         os.close(parent)
         self._pidfd = os.pidfd_open(self._pid)
         said, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 2)
@@ -94,8 +100,10 @@ class Zygote:
             raise OSError(f"the cases' surroundings cannot be made: {why}")
         if wanted.pid_namespace:
             self._init = fds.pop(0)
-        #: The mount table of the cases' own root, where they have one.
-        self.mountinfo = fds.pop() if wanted.own_root else None
+        if wanted.own_root:
+            self.mountinfo = fds.pop()
+        for fd in filter(None, (self._init, self.mountinfo)):
+            keep_private(fd)
 
     @property
     def has_ended(self) -> bool:
@@ -137,8 +145,8 @@ class Zygote:
         os.close(self._pidfd)
         with suppress(ChildProcessError):
             os.waitpid(self._pid, os.WNOHANG)
-        if self._init is not None:
-            os.close(self._init)
+        for fd in filter(None, (self._init, self.mountinfo)):
+            close_private(fd)
 
 
 def _zygote_main(
@@ -147,9 +155,12 @@ def _zygote_main(
     wanted: Facts,
     items: dict[int, pytest.Item],
     run: Run,
+    write_set: WriteSet | None,
 ) -> NoReturn:
     """The zygote, from its fork to its end."""
     init: int | None = None
+    # Its own may show the processes of the cases alone.
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # The terminal's Ctrl-C is for the pytest process, and so is any other signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -174,12 +185,14 @@ def _zygote_main(
         # Collecting would copy the memory of all objects there are.
         gc.disable()
         gc.freeze()
-        _serve(connection, items, run, reap=_kill_children if init is None else None)
+        if write_set is not None:
+            prefault.unshare_memory(proc)
+        _serve(connection, items, run, proc, write_set, alone=init is not None)
     except BaseException:
         traceback.print_exc()
     finally:
         if init is None:
-            _kill_children()
+            _kill_children(proc)
         else:
             os.kill(init, signal.SIGKILL)
         with suppress(ChildProcessError):
@@ -192,25 +205,33 @@ def _serve(
     connection: socket.socket,
     items: dict[int, pytest.Item],
     run: Run,
-    reap: Callable[[], None] | None,
+    proc: int,
+    write_set: WriteSet | None,
+    *,
+    alone: bool,
 ) -> None:
     """Fork a case per request until the pytest process is gone.
 
     Whatever this touches is copied for each case again.
 
-    :param reap: ends what a case has left, where its PID namespace does not.
+    :param alone: whether a PID namespace takes along what a case leaves.
     """
+    populate = None
     while True:
         data, fds, _, _ = socket.recv_fds(connection, _NUMBER.size, 1)
         if not data:
             return
         (events,) = fds
+        if write_set is not None:
+            populate = write_set.prefault(proc)
         try:
             pid = process.fork()
         except OSError:
             channel.send(events, "broken", traceback.format_exc())
             return
         if pid == 0:
+            if populate is not None:
+                populate()
             connection.close()
             run(items[_NUMBER.unpack(data)[0]], events)
         os.close(events)
@@ -218,17 +239,15 @@ def _serve(
         if not connection.recv(_NUMBER.size):
             return
         _, status = os.waitpid(pid, 0)
-        if reap is not None:
-            reap()
+        if not alone:
+            _kill_children(proc)
         connection.send(_NUMBER.pack(status))
 
 
-def _kill_children() -> None:
+def _kill_children(proc: int) -> None:
     """Kill the caller's children until there are none, orphans that come to it included."""
     while True:
-        with closing_fd(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)) as proc:
-            parents = process.parents(proc)
-        for pid, parent in parents.items():
+        for pid, parent in process.parents(proc).items():
             if parent == os.getpid():
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
@@ -244,6 +263,8 @@ class Zygotes:
     def __init__(self, run: Run) -> None:
         """*run* is what a child is to call."""
         self._run = run
+        #: What cases are known to write to; the child of each adds to it.
+        self.write_set = WriteSet() if prefault.is_user_mode_linux() else None
         self._zygotes: dict[Facts, Zygote] = {}
         self._items: dict[int, pytest.Item] = {}
         self._state: object = None
@@ -272,7 +293,7 @@ class Zygotes:
             zygote = None
         if zygote is None:
             sources.cache_sources(config.rootpath)
-            zygote = self._zygotes[wanted] = Zygote(wanted, self._items, self._run)
+            zygote = self._zygotes[wanted] = Zygote(wanted, self._items, self._run, self.write_set)
             if zygote.mountinfo is not None:
                 config.hook.pytest_isolation_prepared(config=config, mountinfo=zygote.mountinfo)
         return zygote
