@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -82,7 +83,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers, for ``pytest --markers`` and ``--strict-markers``."""
+    """Declare the markers, for ``pytest --markers`` and ``--strict-markers``.
+
+    :raises pytest.UsageError: Python is to leave out the cases' assert statements.
+    """
+    # pytest rewrites those of test modules and plugins, so that they hold under -O as well.
+    if sys.flags.optimize and config.getoption("assertmode") == "plain":
+        raise pytest.UsageError(
+            "--assert=plain under python -O (or PYTHONOPTIMIZE) leaves out every assert: all cases"
+            " would pass\nhint: run without one of the two"
+        )
     for line in MARKERS:
         config.addinivalue_line("markers", line)
 
