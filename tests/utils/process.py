@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
+from warnings import catch_warnings, simplefilter
 
 from tests.utils.constants import CLONE_FS
 from tests.utils.syscalls import prctl, syscall
@@ -36,6 +37,9 @@ _fork = ctypes.PyDLL(None, use_errno=True).fork
 def fork() -> int:
     """fork(2) without what Python does about it, where there is nothing to do.
 
+    With other threads it is os.fork(), less the warning of Python 3.12 and newer that there are
+    some: under xdist one always is (execnet's receiver), and it holds no lock our children take.
+
     os.fork() makes new locks, forgets threads and seeds ``random`` anew: in an emulated machine a
     third of the price of a fork, and of no use to a process without other threads, whose locks are
     free. What was registered with os.register_at_fork() is not called.
@@ -44,7 +48,9 @@ def fork() -> int:
     :raises OSError: fork(2) failed.
     """
     if _thread._count():
-        return os.fork()
+        with catch_warnings():
+            simplefilter("ignore", DeprecationWarning)
+            return os.fork()
     pid = int(_fork())
     if pid < 0:
         number = ctypes.get_errno()
