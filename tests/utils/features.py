@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.utils import seccomp
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -31,7 +32,7 @@ from tests.utils.failnth import faults_possible
 from tests.utils.fanotify import mount_watch
 from tests.utils.fuse import SlowFile
 from tests.utils.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
-from tests.utils.process import ChildError, in_child
+from tests.utils.process import ChildError, ChildKilled, in_child
 from tests.utils.syscalls import (
     fsmount,
     mount,
@@ -68,6 +69,12 @@ def _ask(function: Callable[[], None], what: str, absent: tuple[int, ...]) -> Mi
             f"the probe for {what} gave {name} ({error}), which is not how a kernel without it "
             "answers",
             broken=True,
+        )
+    except ChildKilled as error:
+        # A filter that kills is the machine's; whatever else does may be the kernel's fault.
+        return Missing(
+            f"the probe for {what} ended in {seccomp.why_killed(error)}",
+            broken=not seccomp.killed_by_filter(error),
         )
     except ChildError as error:
         return Missing(f"the probe for {what} failed: {error}", broken=True)

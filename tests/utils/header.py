@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tests.utils import probe
-from tests.utils.caps import CAP_SYS_ADMIN, capget
+from tests.utils.caps import CAP_SYS_ADMIN, effective_in_proc
 
 #: The letter of each bit (Documentation/admin-guide/tainted-kernels.rst). "P" is "G" when clear,
 #: which says nothing.
@@ -42,7 +42,7 @@ def taint(number: int) -> str:
 
 
 def _caller() -> str:
-    effective = capget().effective
+    effective = effective_in_proc()
     last = _read("/proc/sys/kernel/cap_last_cap")
     if last and effective == (2 << int(last)) - 1:
         held = "all"

@@ -80,6 +80,16 @@ class ChildError(AssertionError):
     """A child failed (for an error that is no OSError): what it said, and then its traceback."""
 
 
+class ChildKilled(ChildError):
+    """A child was killed before it had a result."""
+
+    def __init__(self, number: int) -> None:
+        """*number* is the signal's."""
+        #: What killed it.
+        self.signal = signal.Signals(number)
+        super().__init__(f"the child was killed by {self.signal.name} without a result")
+
+
 def _exit_with(fd: int, function: Callable[[], object]) -> NoReturn:
     """Run *function* in a forked child, write how it ended to *fd*, and never return."""
     status = 1
@@ -106,8 +116,9 @@ def _exit_with(fd: int, function: Callable[[], object]) -> NoReturn:
 def _outcome(payload: bytes, status: int) -> object:
     if not payload:
         code = os.waitstatus_to_exitcode(status)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        raise ChildError(f"the child {how} without a result")
+        if code < 0:
+            raise ChildKilled(-code)
+        raise ChildError(f"the child exited with {code} without a result")
     fine, value = pickle.loads(payload)
     if fine:
         return value
@@ -121,7 +132,8 @@ def in_child(function: Callable[[], T]) -> T:
     """Run *function* in a forked child and return its result (a picklable value).
 
     :raises OSError: the child's own, with its errno.
-    :raises ChildError: any other exception, with the child's traceback; or a death without result.
+    :raises ChildError: any other exception, with the child's traceback; or an end without result.
+    :raises ChildKilled: a signal ended the child before it had a result.
     """
     with started(function) as child:
         return child.result()
