@@ -14,7 +14,7 @@ import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -102,6 +102,32 @@ def pytest_configure(config: pytest.Config) -> None:
 def needs_of(item: pytest.Item) -> list[str]:
     """The names of all that *item* needs."""
     return [name for mark in item.iter_markers("needs") for name in mark.args]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Refuse a need that nobody knows, chosen or not: else its case may be skipped for another.
+
+    :raises pytest.UsageError: there is one. A worker of pytest-xdist reports a broken module
+        instead: it has nobody to tell of an error of usage.
+    """
+    report = yield
+    wrong = [
+        f"{item.nodeid} needs {name!r}, which is no name of a need"
+        for item in report.result
+        if isinstance(item, pytest.Item)
+        for name in needs_of(item)
+        if name not in NEEDS
+    ]
+    if wrong:
+        names = ", ".join(map(repr, sorted(NEEDS)))
+        text = "\n".join([*wrong, f"hint: the names are {names}"])
+        if not hasattr(collector.config, "workerinput"):
+            raise pytest.UsageError(text)
+        report.outcome, report.longrepr, report.result = "failed", text, []
+    return report
 
 
 def pytest_isolation_precheck(item: pytest.Item) -> None:
