@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-from tests.utils import header, hints
+from tests.utils import header, hints, room
 from tests.utils import probe as flag
 from tests.utils.caps import CAP_SYS_ADMIN, effective_in_proc
 from tests.utils.features import FEATURES, Missing
@@ -29,6 +29,8 @@ from tests.utils.userns_access import mount_ns_missing, nested_userns_missing, u
 MARKERS = (
     "needs(*names): what the case needs; checked before it runs, and skipped with the reason "
     "when missing (names: NEEDS in tests/utils/requirements.py)",
+    "room(**counts): how many mount_namespaces, mounts in one of them and descriptors the case has "
+    "at once; skipped where the machine's limits leave no room for them",
     "rule(*ids): the rules of tests/open_tree_ns/RULES.md the case checks",
     "upstream(name): the kernel's own selftest (fixture.variant.test) that the case re-expresses",
     "fixed_by(commit, version, subject): the rule holds since this kernel commit; shown when the "
@@ -52,7 +54,8 @@ def _need_root() -> Missing | None:
     return Missing("needs root with CAP_SYS_ADMIN in the initial user namespace")
 
 
-#: The need of a case that brings down a kernel without the fix it checks.
+#: The need of a case that changes what all of a machine shares, or brings down a kernel without the
+#: fix it checks.
 EXPENDABLE = "expendable kernel"
 
 
@@ -95,13 +98,37 @@ def pytest_configure(config: pytest.Config) -> None:
             "--assert=plain under python -O (or PYTHONOPTIMIZE) leaves out every assert: all cases"
             " would pass\nhint: run without one of the two"
         )
+    config.stash[_PID] = os.getpid()
     for line in MARKERS:
         config.addinivalue_line("markers", line)
+
+
+#: The process of pytest, of which an isolated case's is a descendant.
+_PID = pytest.StashKey[int]()
 
 
 def needs_of(item: pytest.Item) -> list[str]:
     """The names of all that *item* needs."""
     return [name for mark in item.iter_markers("needs") for name in mark.args]
+
+
+def room_of(item: pytest.Item) -> dict[str, int]:
+    """What *item* must have room for: the most that one of its markers says of each kind."""
+    wanted: dict[str, int] = {}
+    for mark in item.iter_markers("room"):
+        for kind, count in mark.kwargs.items():
+            wanted[kind] = max(count, wanted.get(kind, 0))
+    return wanted
+
+
+def _unknown(item: pytest.Item) -> Iterator[str]:
+    """What *item* asks for and nobody knows, a sentence each."""
+    for name in needs_of(item):
+        if name not in NEEDS:
+            yield f"{item.nodeid} needs {name!r}, which is no name of a need"
+    for kind in room_of(item):
+        if kind not in room.KINDS:
+            yield f"{item.nodeid} needs room for {kind!r}, which is nothing that is counted"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -114,16 +141,12 @@ def pytest_make_collect_report(
         instead: it has nobody to tell of an error of usage.
     """
     report = yield
-    wrong = [
-        f"{item.nodeid} needs {name!r}, which is no name of a need"
-        for item in report.result
-        if isinstance(item, pytest.Item)
-        for name in needs_of(item)
-        if name not in NEEDS
-    ]
+    items = [node for node in report.result if isinstance(node, pytest.Item)]
+    wrong = [text for item in items for text in _unknown(item)]
     if wrong:
         names = ", ".join(map(repr, sorted(NEEDS)))
-        text = "\n".join([*wrong, f"hint: the names are {names}"])
+        hint = f"hint: the names are {names}; counted are {', '.join(room.KINDS)}"
+        text = "\n".join([*wrong, hint])
         if not hasattr(collector.config, "workerinput"):
             raise pytest.UsageError(text)
         report.outcome, report.longrepr, report.result = "failed", text, []
@@ -140,10 +163,21 @@ def pytest_isolation_precheck(item: pytest.Item) -> None:
         if missing.broken:
             pytest.fail(missing.reason, pytrace=False)
         reason = missing.reason
-        # Whether a kernel may be crashed is the user's decision, and nothing it lacks.
+        # What may be done to a machine is the user's decision, and nothing it lacks.
         if item.config.getoption("require") and name != EXPENDABLE:
             pytest.fail(f"--require: {reason}", pytrace=False)
         pytest.skip(reason)
+    if reason := room.lacking(room_of(item)):
+        if item.config.getoption("require"):
+            pytest.fail(f"--require: {reason}", pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give a case that asks for descriptors as many as it may have, in its own process alone."""
+    if os.getpid() != item.config.stash[_PID] and "descriptors" in room_of(item):
+        room.raise_descriptor_limit()
 
 
 @pytest.hookimpl(hookwrapper=True)
