@@ -28,7 +28,7 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     UNSHARE_EMPTY_MNTNS,
 )
-from tests.utils.failnth import faults_possible
+from tests.utils.failnth import ask_for_faults
 from tests.utils.fanotify import mount_watch
 from tests.utils.fuse import SlowFile
 from tests.utils.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
@@ -135,8 +135,7 @@ def _uts_namespace() -> None:
 
 
 def _inject_faults() -> None:
-    with faults_possible():
-        pass
+    ask_for_faults()
 
 
 def _expendable() -> None:
@@ -216,8 +215,8 @@ FEATURES: dict[str, _Probe] = {
     ),
     "expendable kernel": _probe(
         _expendable,
-        "permission to crash: the case brings down kernels without the fix, and so runs in "
-        "guests of python3 -m vm only",
+        "permission to be crashed or changed as a whole: the case brings down kernels without the "
+        "fix, or changes what the whole machine shares, and runs in guests of python3 -m vm only",
         errno.ENOTSUP,
     ),
     # No device, no file system behind it, or none for this caller.
