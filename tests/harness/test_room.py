@@ -106,6 +106,27 @@ def test_a_case_gets_what_it_asks_for_or_is_skipped(
     assert ("needs room for 100 file descriptors: " in text) == (hard == 64)
 
 
+def test_room_is_asked_for_before_features_whose_probes_take_some(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeconftest(
+        """
+from tests.utils import requirements
+from tests.utils.features import Missing
+requirements.NEEDS["devpts"] = lambda: Missing("refused for want of room", broken=True)
+"""
+    )
+    source = """
+@pytest.mark.needs("devpts")
+@pytest.mark.room(mounts=10**9)
+def test_mounts(): pass
+"""
+    pytester.makepyfile(HEADER + source)
+    done = pytester.runpytest_subprocess(*PLUGINS)
+    assert done.parseoutcomes() == {"skipped": 1}
+
+
 def test_require_makes_a_failure_of_it(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

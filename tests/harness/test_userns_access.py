@@ -118,6 +118,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
             "user.max_user_namespaces (500) is reached",
         ),
         (
+            access._enter_case,
+            errno.ENOSPC,
+            {"max_mnt_namespaces": "1"},
+            "cannot make a mount namespace in a user namespace (No space left on device): "
+            "user.max_mnt_namespaces (1) is reached",
+        ),
+        (
             enter_new_userns,
             errno.EPERM,
             {"max_user_namespaces": "0"},

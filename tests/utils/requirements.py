@@ -78,6 +78,10 @@ NEEDS: dict[str, Callable[[], Missing | None]] = {
 }
 
 
+#: Without these there is nothing to have room for.
+_BEFORE_ROOM = ("OPEN_TREE_NAMESPACE", "mount namespace")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--require``."""
     parser.getgroup("open_tree_ns", "OPEN_TREE_NAMESPACE cases").addoption(
@@ -156,21 +160,30 @@ def pytest_make_collect_report(
 def pytest_isolation_precheck(item: pytest.Item) -> None:
     """Skip, or with ``--require`` fail, a case that cannot run here; fail it where a feature it
     needs is there but broken."""
-    for name in needs_of(item):
-        missing = NEEDS[name]()
-        if missing is None:
-            continue
-        if missing.broken:
-            pytest.fail(missing.reason, pytrace=False)
-        reason = missing.reason
-        # What may be done to a machine is the user's decision, and nothing it lacks.
-        if item.config.getoption("require") and name != EXPENDABLE:
-            pytest.fail(f"--require: {reason}", pytrace=False)
-        pytest.skip(reason)
+    names = needs_of(item)
+    for name in filter(_BEFORE_ROOM.__contains__, names):
+        _check(item, name)
+    # Before the features: their probes take room too, and would be refused for want of it.
     if reason := room.lacking(room_of(item)):
-        if item.config.getoption("require"):
-            pytest.fail(f"--require: {reason}", pytrace=False)
-        pytest.skip(reason)
+        _skip(item, reason)
+    for name in names:
+        _check(item, name)
+
+
+def _check(item: pytest.Item, name: str) -> None:
+    missing = NEEDS[name]()
+    if missing is None:
+        return
+    if missing.broken:
+        pytest.fail(missing.reason, pytrace=False)
+    # What may be done to a machine is the user's decision, and nothing it lacks.
+    _skip(item, missing.reason, required=name != EXPENDABLE)
+
+
+def _skip(item: pytest.Item, reason: str, *, required: bool = True) -> None:
+    if required and item.config.getoption("require"):
+        pytest.fail(f"--require: {reason}", pytrace=False)
+    pytest.skip(reason)
 
 
 @pytest.hookimpl(tryfirst=True)
