@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.utils import room
+
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Every case in this folder makes mount namespaces."""
     item.add_marker(pytest.mark.isolated)
     item.add_marker(pytest.mark.needs("mount namespace"), append=False)
+    item.add_marker(pytest.mark.room(**room.USUAL))

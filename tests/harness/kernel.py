@@ -18,6 +18,8 @@ def say(*lines):
     for line in lines:
         number = os.lseek(LOG, 0, os.SEEK_END)
         os.write(LOG, f"4,{number},1500000,-;{line}\\n SUBSYSTEM=none\\n".encode())
+def say_as_a_program(line):
+    os.write(LOG, f"{1 << 3 | 4},{os.lseek(LOG, 0, os.SEEK_END)},1500000,-;{line}\\n".encode())
 def taint(mask): os.pwrite(TAINT, f"{mask}\\n".encode(), 0)
 def task():
     name = open("/proc/self/comm").read().strip()
@@ -33,7 +35,7 @@ def stand_in(folder: Path) -> None:
     (folder / "conftest.py").write_text(CONFTEST)
 
 
-def add(log: Path, number: int, text: str) -> None:
-    """Add one message to the log."""
+def add(log: Path, number: int, text: str, facility: int = 0) -> None:
+    """Add one message to the log: the kernel's, or a program's (*facility* is not 0)."""
     with log.open("a") as file:
-        file.write(f"4,{number},1000000,-;{text}\n")
+        file.write(f"{facility << 3 | 4},{number},1000000,-;{text}\n")

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import sys
 from collections.abc import Sequence
 
 import pytest
 
-from tests.utils.catalogue import RULES, Case, collect, problems, rendered
+from tests.utils.catalogue import ROOT, RULES, Case, collect, problems, rendered
+from tests.utils.requirements import EXPENDABLE
 
 #: The fixture open_tree_ns of open_tree_ns_test.c: every variant runs every test.
 _VARIANTS = (
@@ -76,6 +80,7 @@ def test_a_rule_without_a_case_is_noticed() -> None:
     assert rendered("| Q2 | It holds. | old |", [case]) == "| Q2 | It holds. | x: y |\n"
 
 
+@pytest.mark.skipif(sys.flags.optimize > 1, reason="python -OO keeps no docstrings")
 def test_every_case_says_what_it_checks(cases: Sequence[Case]) -> None:
     """The docstring is the rule in a sentence."""
     assert [case.nodeid for case in cases if not case.docstring.strip()] == []
@@ -94,3 +99,27 @@ def test_fixes_are_named_in_full(cases: Sequence[Case]) -> None:
         for name, arguments in case.markers:
             if name == "fixed_by":
                 assert len(arguments) == 3, case.nodeid
+
+
+#: What all of a machine shares: not the limits of user namespaces, of which a case has its own.
+_SHARED = re.compile(r"/proc/sys/(?!user/)|/sys/kernel/|/proc/sysrq|\bfaults_possible\(")
+_WRITES = re.compile(r"O_RDWR|O_WRONLY|write|\bfaults_possible\(")
+
+
+def test_what_a_machine_shares_is_changed_on_expendable_kernels_only(cases: Sequence[Case]) -> None:
+    """A case that is killed leaves such a setting as it is, and others live under it meanwhile."""
+    changing = set()
+    for path in (ROOT / "tests/open_tree_ns").glob("test_*.py"):
+        text = path.read_text()
+        for node in ast.parse(text).body:
+            part = ast.get_source_segment(text, node) or ""
+            if isinstance(node, ast.FunctionDef) and _SHARED.search(part) and _WRITES.search(part):
+                # A fixture changes it for every case that may use it.
+                changing.add(f"{path.name}::{node.name if node.name.startswith('test_') else ''}")
+    assert changing == {
+        "test_sources.py::test_mount_max_does_not_count_for_the_copy",
+        "test_stress_faults.py::",
+    }
+    concerned = [case for case in cases if any(part in case.nodeid for part in changing)]
+    assert len(concerned) > 1
+    assert [c.nodeid for c in concerned if EXPENDABLE not in c.arguments("needs")] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shlex
 
 import pytest
@@ -51,6 +52,7 @@ def test_the_head_of_a_run(pytester: pytest.Pytester, monkeypatch: pytest.Monkey
     pytester.makepyfile("def test(): pass")
     done = pytester.runpytest_subprocess(*PLUGINS)
     name = os.uname()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     done.stdout.fnmatch_lines_random(
         [
             f"kernel: Linux {name.release} {name.machine}, {name.version}".replace("[", "[[]"),
@@ -59,6 +61,8 @@ def test_the_head_of_a_run(pytester: pytest.Pytester, monkeypatch: pytest.Monkey
             "security modules: ?*",
             f"caller: uid {os.getuid()}, euid {os.geteuid()}, effective capabilities * (*)",
             "user namespaces: *",
+            "limits: *user.max_mnt_namespaces = *fs.mount-max = *, "
+            f"RLIMIT_NOFILE = {soft}/{hard}, RLIMIT_NPROC = */*",
             "probe: *OPEN_TREE_NAMESPACE*",
             "versions: Python 3.*, pytest *, pytest-xdist *, pytest-timeout *",
         ]

@@ -58,6 +58,22 @@ def test_a_record_is_read_as_the_kernel_writes_it() -> None:
     ]
 
 
+def test_what_programs_write_is_not_the_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd, udev and their like write there, under facilities of their own."""
+    kernel = tmp_path / "kmsg"
+    kernel.touch()
+    monkeypatch.setattr(kernel_log, "LOG", kernel)
+    log = KernelLog()
+    add(kernel, 1, "WARNING: said by a program", facility=1)
+    add(kernel, 2, "WARNING: said by a service", facility=3)
+    add(kernel, 3, "said by the kernel")
+    assert [record.text for record in log.read()] == ["said by the kernel"]
+    assert log.overwritten == 0
+    log.close()
+
+
 def test_the_log_of_this_machine_can_be_read() -> None:
     try:
         log, taint = KernelLog(), Taint()

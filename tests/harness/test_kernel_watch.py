@@ -26,7 +26,7 @@ PLUGINS = tuple(
     for name in ("kernel_watch", "requirements", "waiver_plugin", "ktap_plugin", "junit_plugin")
     for word in ("-p", f"tests.utils.{name}")
 )
-CASES = HEADER + "from conftest import say, taint, task\n"
+CASES = HEADER + "from conftest import say, say_as_a_program, taint, task\n"
 
 
 @pytest.fixture
@@ -62,6 +62,7 @@ def breaks():
     raise OSError(5, "breaks")
 def warn(): say("------------[ cut here ]------------", {WARNING!r}, task(), "Call Trace:")
 def test_quiet(): say("ordinary", "proc: VFS: Mount too revealing")
+def test_quiet_beside_a_program(): say_as_a_program({WARNING!r})
 def test_passes(): print("said by the case"); warn()
 def test_late(warns_late): pass
 def test_fails(): warn(); assert 1 == 2
@@ -82,6 +83,7 @@ def test_last(): pass
 COMPLAINED = f"the kernel complained: {WARNING}"
 EXPECTED = {
     "quiet": ("ok", ""),
+    "quiet_beside_a_program": ("ok", ""),
     "passes": ("not ok", COMPLAINED),
     "late": ("not ok", COMPLAINED),
     "fails": ("not ok", "assert 1 == 2"),

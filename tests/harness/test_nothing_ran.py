@@ -24,9 +24,10 @@ def test_skips_alone_are_not_green(run_cases: RunCases, workers: tuple[str, ...]
     skips = f"{CASE}body(): pytest.skip('no such feature')"
     skips += f"\n@pytest.mark.skip(reason='no such feature'){CASE}mark(): pass"
     others = "\ndef test_other(): pass\ndef test_other_skip(): pytest.skip('another reason')"
-    status, text = run(run_cases, skips + others, *workers)
+    status, text = run(run_cases, skips + others, *workers, "-rs")
     assert status == pytest.ExitCode.NO_TESTS_COLLECTED
     assert text.count(LINE) == 1
+    assert text.splitlines()[-1] == LINE
 
 
 def test_the_commonest_reason_is_named(run_cases: RunCases) -> None:

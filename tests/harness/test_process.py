@@ -7,11 +7,31 @@ import errno
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.harness.conftest import HEADER, PLUGIN, ROOT
+
+#: What is asked of kernel and machine before a case, and what a case itself may do.
+WORKER = f"""{HEADER}
+from tests.utils.process import holding, in_child, started
+from tests.utils.requirements import NEEDS
+
+@pytest.mark.parametrize("number", range(2))
+class Test:
+    def test_needs(self, number):
+        for ask in NEEDS.values():
+            ask()
+    def test_children(self, number):
+        import threading
+        stop = threading.Event()
+        thread = threading.Thread(target=stop.wait)
+        thread.start()
+        with holding(os.getpid), started(os.getpid) as task:
+            assert in_child(os.getppid) == os.getpid() != task.result()
+        stop.set()
+        thread.join()
+""".replace("pytestmark", "unmarked")
 HOOK = """
 import os, resource, sys, threading, warnings
 from tests.utils.process import fork
@@ -38,6 +58,7 @@ def run(program: str) -> str:
         check=False,
     )
     assert not done.returncode, done.stderr
+    assert not done.stderr
     return done.stdout.strip()
 
 
@@ -45,9 +66,9 @@ def test_what_is_registered_is_left_out() -> None:
     assert run("print(forked(), forked())") == "0 0"
 
 
-def test_with_another_thread_it_is_pythons_own() -> None:
+def test_with_another_thread_it_is_pythons_own_without_the_warning() -> None:
     program = """
-warnings.simplefilter("ignore")
+warnings.simplefilter("always")  # Python 3.12 and newer have one for this
 stop = threading.Event()
 thread = threading.Thread(target=stop.wait)
 thread.start()
@@ -57,6 +78,17 @@ thread.join()
 print(forked())
 """
     assert run(program).split() == ["1", "0"]
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_a_worker_that_asks_in_children_gives_no_warning(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makepyfile(WORKER)
+    plugins = (*PLUGIN, "-p", "tests.utils.requirements", "-p", "no:cacheprovider")
+    done = pytester.runpytest_subprocess(*plugins, "-n", "2", "-W", action)
+    assert done.parseoutcomes() == {"passed": 4}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become one who is limited")

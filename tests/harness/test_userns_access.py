@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.utils import seccomp
 from tests.utils import userns_access as access
 from tests.utils.caps import keep_only
 from tests.utils.userns import enter_new_userns
@@ -59,6 +60,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
                 raise OSError(number, os.strerror(number), "/proc/self/uid_map")
 
         monkeypatch.setattr(access, "PROC", tmp_path)
+        monkeypatch.setattr(seccomp, "in_force", lambda: False)
         monkeypatch.setattr(access, "in_child", in_child)
         monkeypatch.setattr(access, "_privileged", lambda: privileged)
 
@@ -116,11 +118,18 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
             "user.max_user_namespaces (500) is reached",
         ),
         (
+            access._enter_case,
+            errno.ENOSPC,
+            {"max_mnt_namespaces": "1"},
+            "cannot make a mount namespace in a user namespace (No space left on device): "
+            "user.max_mnt_namespaces (1) is reached",
+        ),
+        (
             enter_new_userns,
             errno.EPERM,
             {"max_user_namespaces": "0"},
             "cannot make a user namespace (Operation not permitted): "
-            "a seccomp filter, a security module or a chroot may be why",
+            "a security module or a chroot may be why",
         ),
         (
             enter_new_userns,

@@ -7,6 +7,7 @@ import enum
 
 import pytest
 
+from tests.utils import room
 from tests.utils.requirements import EXPENDABLE, needs_of
 from tests.utils.unlocked import leave_locks_behind
 from tests.utils.userns import become_foreign
@@ -17,12 +18,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.isolated)
     # Asked for first: what else a case needs is asked for with their help.
     item.add_marker(pytest.mark.needs("OPEN_TREE_NAMESPACE", "mount namespace"), append=False)
+    item.add_marker(pytest.mark.room(**room.USUAL))
     if "unlocked" in getattr(item, "fixturenames", ()):
         item.add_marker(pytest.mark.needs("unlocked root"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cases that a kernel without their fix does not survive come last: they take nothing along."""
+    """Cases for an expendable kernel come last: one without their fix goes down in them, and takes
+    nothing along."""
     items.sort(key=lambda item: EXPENDABLE in needs_of(item))
 
 

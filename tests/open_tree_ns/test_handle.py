@@ -80,6 +80,10 @@ def test_kind_of_file(caller: Caller, scratch: Path) -> None:
         os.read(fd, 1)
 
 
+#: A high number for a descriptor: exec closes them in ascending order, so that this is the last.
+LAST = 900
+
+
 @contextmanager
 def next_program() -> Iterator[int]:
     """The PID of a child that has just executed a program, with all descriptors that survive it.
@@ -87,8 +91,7 @@ def next_program() -> Iterator[int]:
     The program waits for input until the block ends; it need not have come that far.
     """
     done, running = os.pipe()
-    # A high number: exec closes descriptors in ascending order, so that this one is the last.
-    last = os.dup2(running, 900, inheritable=False)
+    last = os.dup2(running, LAST, inheritable=False)
     os.close(running)
     wait, never = os.pipe()
     pid = os.fork()
@@ -109,6 +112,7 @@ def next_program() -> Iterator[int]:
 
 
 @pytest.mark.rule("R2")
+@pytest.mark.room(descriptors=LAST + 10)
 def test_exec(scratch: Path) -> None:
     """A handle made without OPEN_TREE_CLOEXEC is open in the next program, one made with it is
     closed there, and stays open here."""
@@ -197,6 +201,7 @@ NEIGHBOUR = 500
 
 @pytest.mark.rule("R5")
 @pytest.mark.needs("sight of all namespaces")
+@pytest.mark.room(descriptors=NEIGHBOUR + 10)
 @pytest.mark.isolated(pid_namespace=False)
 def test_neighbours(scratch: Path) -> None:
     """NS_MNT_GET_NEXT from the caller's namespace passes the new ones, in the order of their ids,

@@ -98,6 +98,7 @@ def test_what_else_counts(scratch: Path) -> None:
 
 @pytest.mark.rule("T3")
 @pytest.mark.needs("nested user namespace")
+@pytest.mark.room(mount_namespaces=110, descriptors=140)
 def test_each_ancestor_counts(scratch: Path) -> None:
     """A namespace counts in the user namespace that owns it and in all above, and the lowest of
     the limits decides; what one above uses itself is not there for those below."""

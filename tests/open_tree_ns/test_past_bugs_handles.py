@@ -54,6 +54,7 @@ U64_MAX = 0xFFFFFFFFFFFFFFFF
 )
 @pytest.mark.needs("listns", "user namespace")
 @pytest.mark.parametrize("state", ["foreign", "no_capabilities"])
+@pytest.mark.room(mount_namespaces=60, descriptors=100)
 def test_listns_as_a_non_owner(state: str, scratch: Path) -> None:
     """Without privilege in the initial user namespace listns(2) lists no namespace but one's own,
     and does nothing to those it leaves out: they go when their last handle is closed."""

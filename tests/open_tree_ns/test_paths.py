@@ -154,6 +154,12 @@ def _socket(top: Path) -> int:
     return os.open(top / "socket", os.O_PATH)
 
 
+def _connected_socket(top: Path) -> int:
+    # Both stay open, and so connected; the end of the case closes them.
+    one, _ = [end.detach() for end in socket.socketpair()]
+    return one
+
+
 def _mounted_file(top: Path) -> int:
     return os.open(bind(write(top / "source"), top / "target"), os.O_PATH)
 
@@ -177,7 +183,7 @@ NO_DIRECTORY: dict[str, Callable[[Path], int]] = {
     "pidfd": lambda top: os.pidfd_open(os.getpid()),
     "pipe": lambda top: os.pipe()[0],
     "memfd": lambda top: os.memfd_create("memfd"),
-    "connected_socket": lambda top: socket.socketpair()[0].detach(),
+    "connected_socket": _connected_socket,
 }
 
 

@@ -87,6 +87,7 @@ def bind_if_allowed(source: Path, target: Path, *, recursive: bool = False) -> N
 @pytest.mark.rule("C2", "C6", "C7", "G1", "G2")
 @COVERED_FIX
 @KEPT_UNBINDABLE_FIX
+@pytest.mark.room(mounts=150)
 def test_random_trees(caller: Caller, scratch: Path) -> None:
     """Of every tree the copy is the one the model predicts, the source does not change, and a
     foreign caller reads inside exactly what the path showed."""

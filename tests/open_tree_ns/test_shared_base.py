@@ -210,6 +210,7 @@ def test_foreign_caller_keeps_to_itself() -> None:
 @pytest.mark.fixed_by(
     "a41dbf5e004e", "7.0-rc2", "mount: hold namespace_sem across copy in create_new_namespace()"
 )
+@pytest.mark.room(mount_namespaces=20)
 def test_refused_copies_leave_the_group_sound(scratch: Path) -> None:
     """A copy that is refused takes its base out of the peer group again: after many of every kind
     between copies that succeed, each copy is right, and mounts and unmounts reach exactly them.

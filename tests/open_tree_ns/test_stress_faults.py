@@ -36,7 +36,8 @@ from tests.utils.unlocked import leave_locks_behind
 
 pytestmark = [
     pytest.mark.stress,
-    pytest.mark.needs("root", "user namespace", "fault injection"),
+    # The settings of fault injection are the machine's.
+    pytest.mark.needs("root", "user namespace", "fault injection", "expendable kernel"),
 ]
 
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC

@@ -53,7 +53,8 @@ class _Collector:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         for item in session.items:
-            assert isinstance(item, pytest.Function)
+            if not isinstance(item, pytest.Function):
+                raise TypeError(f"{item} is not a function")
             marks = tuple((m.name, m.args) for m in item.iter_markers() if m.name in _MARKERS)
             self.cases.append(Case(item.nodeid, item.function.__doc__ or "", marks))
 
@@ -64,7 +65,8 @@ def _collect() -> Sequence[Case]:
     with contextlib.redirect_stdout(output):
         arguments = ["--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
         status = pytest.main([*arguments, str(ROOT / "tests/open_tree_ns")], plugins=[collector])
-    assert status == pytest.ExitCode.OK, output.getvalue()
+    if status != pytest.ExitCode.OK:
+        raise RuntimeError(f"the cases cannot be collected:\n{output.getvalue()}")
     return collector.cases
 
 

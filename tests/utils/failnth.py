@@ -29,9 +29,22 @@ def open_fail_nth() -> int:
     return os.open(_FAIL_NTH, os.O_RDWR | os.O_CLOEXEC)
 
 
+def ask_for_faults() -> None:
+    """Ask, and change nothing, whether faults can be injected.
+
+    :raises OSError: the kernel cannot, or the caller may not.
+    """
+    for name in _SETTINGS:
+        os.close(os.open(_FAILSLAB / name, os.O_RDWR | os.O_CLOEXEC))
+    os.close(open_fail_nth())
+
+
 @contextmanager
 def faults_possible() -> Iterator[None]:
     """Faults can be injected during the block.
+
+    The settings are the whole machine's, and stay when the caller is killed: only for a kernel that
+    is expendable (see tests.utils.requirements).
 
     :raises OSError: the kernel cannot, or the caller may not.
     """

@@ -76,7 +76,8 @@ def mount_events(group: int, seconds: float = 0) -> list[tuple[MountEvent, int]]
         while data:
             length, _, _, start, mask, _, _ = _METADATA.unpack_from(data)
             kind, _, _, mnt_id = _INFO.unpack_from(data, start)
-            assert kind == _FAN_EVENT_INFO_TYPE_MNT, f"event with unknown information {kind}"
+            if kind != _FAN_EVENT_INFO_TYPE_MNT:
+                raise AssertionError(f"event with unknown information {kind}")
             events.append((MountEvent(mask), mnt_id))
             data = data[length:]
     return events

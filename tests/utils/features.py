@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.utils import seccomp
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -27,11 +28,11 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     UNSHARE_EMPTY_MNTNS,
 )
-from tests.utils.failnth import faults_possible
+from tests.utils.failnth import ask_for_faults
 from tests.utils.fanotify import mount_watch
 from tests.utils.fuse import SlowFile
 from tests.utils.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
-from tests.utils.process import ChildError, in_child
+from tests.utils.process import ChildError, ChildKilled, in_child
 from tests.utils.syscalls import (
     fsmount,
     mount,
@@ -68,6 +69,12 @@ def _ask(function: Callable[[], None], what: str, absent: tuple[int, ...]) -> Mi
             f"the probe for {what} gave {name} ({error}), which is not how a kernel without it "
             "answers",
             broken=True,
+        )
+    except ChildKilled as error:
+        # A filter that kills is the machine's; whatever else does may be the kernel's fault.
+        return Missing(
+            f"the probe for {what} ended in {seccomp.why_killed(error)}",
+            broken=not seccomp.killed_by_filter(error),
         )
     except ChildError as error:
         return Missing(f"the probe for {what} failed: {error}", broken=True)
@@ -128,8 +135,7 @@ def _uts_namespace() -> None:
 
 
 def _inject_faults() -> None:
-    with faults_possible():
-        pass
+    ask_for_faults()
 
 
 def _expendable() -> None:
@@ -209,8 +215,8 @@ FEATURES: dict[str, _Probe] = {
     ),
     "expendable kernel": _probe(
         _expendable,
-        "permission to crash: the case brings down kernels without the fix, and so runs in "
-        "guests of python3 -m vm only",
+        "permission to be crashed or changed as a whole: the case brings down kernels without the "
+        "fix, or changes what the whole machine shares, and runs in guests of python3 -m vm only",
         errno.ENOTSUP,
     ),
     # No device, no file system behind it, or none for this caller.

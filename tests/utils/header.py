@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from tests.utils import probe
-from tests.utils.caps import CAP_SYS_ADMIN, capget
+from tests.utils.caps import CAP_SYS_ADMIN, effective_in_proc
 
 #: The letter of each bit (Documentation/admin-guide/tainted-kernels.rst). "P" is "G" when clear,
 #: which says nothing.
@@ -21,6 +22,9 @@ _USERNS = (
     "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",
 )
+#: The limits that the cases run under, besides those of _USERNS.
+_LIMITS = ("user/max_mnt_namespaces", "user/max_user_namespaces", "fs/mount-max")
+_RLIMITS = {"RLIMIT_NOFILE": resource.RLIMIT_NOFILE, "RLIMIT_NPROC": resource.RLIMIT_NPROC}
 _PACKAGES = ("pytest", "pytest-xdist", "pytest-timeout")
 
 
@@ -42,7 +46,7 @@ def taint(number: int) -> str:
 
 
 def _caller() -> str:
-    effective = capget().effective
+    effective = effective_in_proc()
     last = _read("/proc/sys/kernel/cap_last_cap")
     if last and effective == (2 << int(last)) - 1:
         held = "all"
@@ -54,10 +58,21 @@ def _caller() -> str:
     return f"uid {os.getuid()}, euid {os.geteuid()}, effective capabilities {effective:x} ({held})"
 
 
-def _userns() -> dict[str, str]:
-    values = {name.replace("/", "."): _read(f"/proc/sys/{name}") for name in _USERNS}
-    # A switch that is not there is not one of this kernel's.
+def _sysctls(*names: str) -> dict[str, str]:
+    values = {name.replace("/", "."): _read(f"/proc/sys/{name}") for name in names}
+    # One that is not there is not one of this kernel's.
     return {name: value for name, value in values.items() if value}
+
+
+def _rlimit(number: int) -> str:
+    """A limit of this process, soft and hard."""
+    parts = resource.getrlimit(number)
+    return "/".join("unlimited" if n == resource.RLIM_INFINITY else str(n) for n in parts)
+
+
+def _limits() -> dict[str, str]:
+    own = {name: _rlimit(number) for name, number in _RLIMITS.items()}
+    return {**_sysctls(*_LIMITS), **own}
 
 
 def _packages() -> dict[str, str]:
@@ -81,6 +96,7 @@ class Facts:
     lsm: str
     caller: str
     userns: dict[str, str]
+    limits: dict[str, str]
     probe: str
     python: str
     packages: dict[str, str]
@@ -98,7 +114,8 @@ def facts() -> Facts:
         taint=int(mask) if mask else None,
         lsm=_read("/sys/kernel/security/lsm"),
         caller=_caller(),
-        userns=_userns(),
+        userns=_sysctls(*_USERNS),
+        limits=_limits(),
         probe=probe.probe().reason,
         python=platform.python_version(),
         packages=_packages(),
@@ -109,6 +126,9 @@ def lines() -> list[str]:
     """The head, one fact a line."""
     known = facts()
     switches = ", ".join(f"{name} = {value}" for name, value in known.userns.items())
+    limits = ", ".join(
+        f"{name} = {value}" for name, value in known.limits.items() if name not in known.userns
+    )
     packages = (
         f"{name} {known.packages[name]}" if name in known.packages else f"no {name}"
         for name in _PACKAGES
@@ -120,6 +140,7 @@ def lines() -> list[str]:
         f"security modules: {known.lsm or 'unreadable'}",
         f"caller: {known.caller}",
         f"user namespaces: {switches or 'no sysctls'}",
+        f"limits: {limits}",
         f"probe: {known.probe}",
         f"versions: {', '.join([f'Python {known.python}', *packages])}",
     ]

@@ -29,6 +29,7 @@ _MAJOR_MEM, _MINOR_KMSG = 1, 11
 _RECORD = 1 << 14
 #: As many as are taken at once: a kernel may write faster than anybody reads.
 _MOST = 20_000
+_LEVEL_BITS = 3
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 #: When a complaint has been seen: how long the log must be quiet, and how long that is waited for,
 #: in seconds. Its trace may still be coming.
@@ -44,6 +45,8 @@ class Record:
     #: Of the kernel's own clock, since the start.
     seconds: float
     text: str
+    #: Who said it: 0 is the kernel. Programs write to /dev/kmsg too, under any other number.
+    facility: int = 0
 
     def __str__(self) -> str:
         return f"[{self.seconds:12.6f}] {self.text}"
@@ -51,15 +54,17 @@ class Record:
 
 def parse(data: bytes) -> Iterator[Record]:
     """The records in *data*: "priority,sequence,microseconds,flags;text", unprintable bytes as
-    \\xNN. Lines that begin with a blank give the record's device."""
+    \\xNN. Lines that begin with a blank give the record's device. A priority is a facility and,
+    in its lowest bits, a level (syslog(3))."""
     for line in data.splitlines():
         head, separator, text = line.partition(b";")
         if line.startswith(b" ") or not separator:
             continue
-        _, sequence, microseconds, *_ = head.split(b",")
+        priority, sequence, microseconds, *_ = head.split(b",")
         whole = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), text)
         for part in whole.decode(errors="replace").splitlines() or [""]:
-            yield Record(int(sequence), int(microseconds) / 1e6, part)
+            seconds, facility = int(microseconds) / 1e6, int(priority) >> _LEVEL_BITS
+            yield Record(int(sequence), seconds, part, facility)
 
 
 class KernelLog:
@@ -85,7 +90,7 @@ class KernelLog:
         self._poller.register(self.fd, select.POLLIN)
 
     def read(self) -> list[Record]:
-        """What was logged since the last call. Of a complaint, all of it."""
+        """What the kernel logged since the last call. Of a complaint, all of it."""
         if not self._poller.poll(0):
             return []
         records = list(self._available())
@@ -114,7 +119,8 @@ class KernelLog:
                 if gap:
                     self.overwritten += record.sequence - (self._next or record.sequence - 1)
                 gap, self._next = False, record.sequence + 1
-                yield record
+                if not record.facility:
+                    yield record
 
     def close(self) -> None:
         """Close the log."""

@@ -146,7 +146,8 @@ class Cases:
 
     def pytest_isolation_ended(self, item: pytest.Item) -> Finding | None:
         """Charge *item* with what the kernel has said, unless it names somebody else."""
-        assert self._log is not None
+        if self._log is None:
+            raise RuntimeError("a case has ended before one began")
         window = self._log.look()
         if count := self._log.overwritten():
             _warn(item, f"kernel log: at least {count} messages were overwritten before being read")
@@ -210,7 +211,8 @@ class Session:
             self._read()
 
     def _read(self) -> None:
-        assert self._log is not None
+        if self._log is None:
+            raise RuntimeError("a case was reported before the session began")
         window = self._log.look()
         self._bits |= window.bits
         self._left = [

@@ -147,10 +147,11 @@ def namespace_tree(ns_fd: int = -1) -> Node:
     table = mount_table(ns_fd=ns_fd)
     if ns_fd >= 0 and mnt_id_of("/") not in {mount.mnt_id for mount in table}:
         counted, points = mnt_get_info(ns_fd).nr_mounts, [mount.mnt_point for mount in table]
-        assert counted == len(table), (
-            f"the namespace counts {counted} mounts (NS_MNT_GET_INFO), but has {len(table)} in its "
-            f"tree (listmount): {points}"
-        )
+        if counted != len(table):
+            raise AssertionError(
+                f"the namespace counts {counted} mounts (NS_MNT_GET_INFO), but has {len(table)} in "
+                f"its tree (listmount): {points}"
+            )
     return tree_of(table, _lowest(table))
 
 
@@ -158,7 +159,8 @@ def _lowest(table: list[Mount]) -> Mount:
     """The mount that lies on none of the others; a younger one may lie below an older."""
     ids = {mount.mnt_id for mount in table}
     lowest = [mount for mount in table if mount.mnt_parent_id not in ids - {mount.mnt_id}]
-    assert len(lowest) == 1, f"expected one mount on the namespace's base, found {lowest}"
+    if len(lowest) != 1:
+        raise AssertionError(f"expected one mount on the namespace's base, found {lowest}")
     return lowest[0]
 
 
@@ -201,7 +203,8 @@ def predict(
         caller gets unbindable mounts too, since leaving one out would reveal what it covers.
     """
     source = next(mount for mount in table if mount.mnt_id == mnt_id)
-    assert source.mnt_point is not None
+    if source.mnt_point is None:
+        raise ValueError(f"{source} is out of the caller's sight, and no path leads to it")
     mounts_on = _by_parent(table)
 
     def copy(mount: Mount) -> Node:

@@ -254,12 +254,22 @@ def _mount(raw: bytes) -> Mount:
     )
 
 
-def mount_table(*, ns_id: int = 0, ns_fd: int = -1) -> list[Mount]:
-    """Every listed mount of a namespace, in the order of listmount(2) (ascending ids)."""
-    return [
-        statmount(mnt_id, ns_id=ns_id, ns_fd=ns_fd)
-        for mnt_id in listmount(ns_id=ns_id, ns_fd=ns_fd)
-    ]
+def mount_table(*, ns_id: int = 0, ns_fd: int = -1, tolerant: bool = False) -> list[Mount]:
+    """Every listed mount of a namespace, in the order of listmount(2) (ascending ids).
+
+    :param tolerant: leave out what is gone before it is described: for a table in which others
+        than the caller mount and unmount, such as the machine's own. In that of a case it is a
+        fault of the kernel that a mount is listed and not there.
+    :raises OSError: ENOENT where a mount is gone, unless *tolerant*.
+    """
+    table = []
+    for mnt_id in listmount(ns_id=ns_id, ns_fd=ns_fd):
+        try:
+            table.append(statmount(mnt_id, ns_id=ns_id, ns_fd=ns_fd))
+        except OSError as error:
+            if not tolerant or error.errno != errno.ENOENT:
+                raise
+    return table
 
 
 _STATX_MNT_ID_UNIQUE = 0x4000

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """pytest plugin: a run that chose kernel cases and skipped all of them is not green.
 
-It ends with the status pytest has for a run that collected nothing, and with the reason in one
-line. A run of other tests alone is none of its business.
+It ends with the status pytest has for a run that collected nothing, and with the reason in its
+last line. A run of other tests alone is none of its business.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Watch:
         if self.nothing and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say so."""
-        if self.nothing:
-            terminalreporter.line(self.nothing, yellow=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """Say so in the last line of all, below the list of skips and pytest's count of them."""
+        reporter: pytest.TerminalReporter | None
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if self.nothing and reporter is not None:
+            reporter.ensure_newline()
+            reporter.line(self.nothing, yellow=True)

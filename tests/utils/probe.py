@@ -6,6 +6,8 @@ the path. With a NULL path the errno therefore tells how far the kernel got: EIN
 flag; EPERM and EFAULT mean that it is known. Nothing is ever created. After a yes, EINVAL from
 any case is a failure and never read as "not supported".
 
+It is asked in a child: a filter of system calls (seccomp) may kill whoever makes the call.
+
 A no is asked for once more, in a child with a mount namespace of its own: a kernel that copies a
 directory has the flag, whatever it makes of NULL.
 """
@@ -17,8 +19,9 @@ import functools
 from dataclasses import dataclass
 from enum import Enum
 
+from tests.utils import seccomp
 from tests.utils.constants import AT_EMPTY_PATH, AT_FDCWD, OPEN_TREE_NAMESPACE
-from tests.utils.process import ChildError, in_child
+from tests.utils.process import ChildError, ChildKilled, in_child
 from tests.utils.syscalls import open_tree
 from tests.utils.trees import fresh_tmpfs
 from tests.utils.userns import in_own_mount_ns
@@ -39,6 +42,8 @@ class Probe:
 
     support: Support
     errno: int
+    #: How the call ended, where the errno does not say it all.
+    how: str = ""
 
     @property
     def errno_name(self) -> str:
@@ -48,7 +53,8 @@ class Probe:
     @property
     def reason(self) -> str:
         """The answer as a sentence, fit for a skip reason or a report header."""
-        what = f"open_tree(OPEN_TREE_NAMESPACE) on a NULL path gave {self.errno_name}"
+        how = self.how or f"gave {self.errno_name}"
+        what = f"open_tree(OPEN_TREE_NAMESPACE) on a NULL path {how}"
         if self.support is Support.PRESENT and self.errno == errno.EINVAL:
             return f"kernel has OPEN_TREE_NAMESPACE (it copies a directory, though {what})"
         if self.support is Support.PRESENT:
@@ -76,6 +82,12 @@ def _errno_of(flags: int) -> int:
     raise AssertionError(f"open_tree(flags {flags:#x}) on a NULL path returned a descriptor")
 
 
+def _errnos() -> tuple[int, int]:
+    """The errno of the flag, and that of a flag no kernel has where it can tell more."""
+    number = _errno_of(OPEN_TREE_NAMESPACE)
+    return number, _errno_of(_UNKNOWN_FLAG) if number == errno.EPERM else 0
+
+
 def _copies_a_directory() -> bool:
     try:
         in_child(in_own_mount_ns(_copy_a_directory))
@@ -91,10 +103,20 @@ def _copy_a_directory() -> None:
 @functools.cache
 def probe() -> Probe:
     """Ask the running kernel, once per process."""
-    number = _errno_of(OPEN_TREE_NAMESPACE)
-    if number == errno.EPERM and _errno_of(_UNKNOWN_FLAG) == errno.EPERM:
-        # Flags are checked before privilege: a filter answered, not the kernel.
-        return Probe(Support.UNCLEAR, number)
+    try:
+        number, of_unknown = in_child(_errnos)
+    except ChildKilled as error:
+        return Probe(Support.UNCLEAR, 0, f"ended in {seccomp.why_killed(error)}")
+    except OSError as error:
+        # No room for a pipe, or for a process: the call has not been made.
+        how = f"was not asked: no child process ({error.strerror})"
+        return Probe(Support.UNCLEAR, error.errno or 0, how)
+    if of_unknown == errno.EPERM or (number == errno.ENOSYS and seccomp.in_force()):
+        # Flags are checked before privilege, and the call is older than the flag by years: a filter
+        # answered, not the kernel.
+        why = seccomp.why_refused()
+        how = f"gave {errno.errorcode[number]}; {why}" if why else ""
+        return Probe(Support.UNCLEAR, number, how)
     if number == errno.EINVAL and _copies_a_directory():
         return Probe(Support.PRESENT, number)
     return Probe(_MEANING.get(number, Support.UNCLEAR), number)

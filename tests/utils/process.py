@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
+from warnings import catch_warnings, simplefilter
 
 from tests.utils.constants import CLONE_FS
 from tests.utils.syscalls import prctl, syscall
@@ -36,6 +37,9 @@ _fork = ctypes.PyDLL(None, use_errno=True).fork
 def fork() -> int:
     """fork(2) without what Python does about it, where there is nothing to do.
 
+    With other threads it is os.fork(), less the warning of Python 3.12 and newer that there are
+    some: under xdist one always is (execnet's receiver), and it holds no lock our children take.
+
     os.fork() makes new locks, forgets threads and seeds ``random`` anew: in an emulated machine a
     third of the price of a fork, and of no use to a process without other threads, whose locks are
     free. What was registered with os.register_at_fork() is not called.
@@ -44,7 +48,9 @@ def fork() -> int:
     :raises OSError: fork(2) failed.
     """
     if _thread._count():
-        return os.fork()
+        with catch_warnings():
+            simplefilter("ignore", DeprecationWarning)
+            return os.fork()
     pid = int(_fork())
     if pid < 0:
         number = ctypes.get_errno()
@@ -87,6 +93,16 @@ class ChildError(AssertionError):
     """A child failed (for an error that is no OSError): what it said, and then its traceback."""
 
 
+class ChildKilled(ChildError):
+    """A child was killed before it had a result."""
+
+    def __init__(self, number: int) -> None:
+        """*number* is the signal's."""
+        #: What killed it.
+        self.signal = signal.Signals(number)
+        super().__init__(f"the child was killed by {self.signal.name} without a result")
+
+
 def _exit_with(fd: int, function: Callable[[], object]) -> NoReturn:
     """Run *function* in a forked child, write how it ended to *fd*, and never return."""
     status = 1
@@ -113,8 +129,9 @@ def _exit_with(fd: int, function: Callable[[], object]) -> NoReturn:
 def _outcome(payload: bytes, status: int) -> object:
     if not payload:
         code = os.waitstatus_to_exitcode(status)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        raise ChildError(f"the child {how} without a result")
+        if code < 0:
+            raise ChildKilled(-code)
+        raise ChildError(f"the child exited with {code} without a result")
     fine, value = pickle.loads(payload)
     if fine:
         return value
@@ -128,7 +145,8 @@ def in_child(function: Callable[[], T]) -> T:
     """Run *function* in a forked child and return its result (a picklable value).
 
     :raises OSError: the child's own, with its errno.
-    :raises ChildError: any other exception, with the child's traceback; or a death without result.
+    :raises ChildError: any other exception, with the child's traceback; or an end without result.
+    :raises ChildKilled: a signal ended the child before it had a result.
     """
     with started(function) as child:
         return child.result()

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.utils.caps import CAP_SYS_ADMIN, capget
+from tests.utils import seccomp
+from tests.utils.caps import CAP_SYS_ADMIN, effective_in_proc
 from tests.utils.features import Missing
-from tests.utils.process import ChildError, in_child
+from tests.utils.process import ChildError, ChildKilled, in_child
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 #: Where the switches are.
@@ -54,8 +55,8 @@ def _value(name: str) -> str:
         return ""
 
 
-def _why(error: OSError | ChildError) -> str:
-    """What forbids it, as far as can be seen."""
+def _why(error: OSError | ChildError, limit: str) -> str:
+    """What forbids it, as far as can be seen; *limit* counts what was to be made."""
     if not (PROC / "self/ns/user").exists():
         return "the kernel has none (CONFIG_USER_NS)"
     number = error.errno if isinstance(error, OSError) else None
@@ -65,15 +66,14 @@ def _why(error: OSError | ChildError) -> str:
                 f"{switch.name} is {switch.forbids}; sysctl {switch.name}={switch.allows} allows it"
             )
     if number == errno.ENOSPC:
-        limit = _value("user.max_user_namespaces") or "its limit"
-        return f"user.max_user_namespaces ({limit}) is reached"
+        return f"{limit} ({_value(limit) or 'its limit'}) is reached"
     if number in (errno.EPERM, errno.EACCES):
-        return "a seccomp filter, a security module or a chroot may be why"
+        return seccomp.why_refused() or "a security module or a chroot may be why"
     return "no known switch is why"
 
 
 def _privileged() -> bool:
-    return capget().has(CAP_SYS_ADMIN)
+    return bool(effective_in_proc() >> CAP_SYS_ADMIN & 1)
 
 
 def _enter_case() -> None:
@@ -103,8 +103,12 @@ def _first_missing(*steps: tuple[Callable[[], None], str]) -> Missing | None:
         try:
             in_child(step)
         except (OSError, ChildError) as error:
+            if isinstance(error, ChildKilled):
+                return Missing(f"cannot {cannot}: it ends in {seccomp.why_killed(error)}")
             said = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
-            return Missing(f"cannot {cannot} ({said}): {_why(error)}")
+            of_mounts = cannot.startswith("make a mount namespace")
+            limit = f"user.max_{'mnt' if of_mounts else 'user'}_namespaces"
+            return Missing(f"cannot {cannot} ({said}): {_why(error, limit)}")
     return None
 
 

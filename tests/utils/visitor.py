@@ -38,8 +38,7 @@ class Visitor:
 
     def __enter__(self) -> Visitor:
         self._thread.start()
-        assert self._thread.native_id is not None
-        self._task = os.pidfd_open(self._thread.native_id, PIDFD_THREAD)
+        self._task = os.pidfd_open(self._thread.native_id or 0, PIDFD_THREAD)
         self.run(lambda: unshare(CLONE_NEWNS))
         self._home = self.run(lambda: self.open_own_proc_file("ns/mnt"))
         return self

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Asking whether faults can be injected changes no setting of the machine's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.utils import failnth, features
+
+
+@pytest.fixture
+def failslab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of a kernel with fault injection, never written so far."""
+    for name, value in (("ignore-gfp-wait", "Y\n"), ("verbose", "2\n"), ("fail-nth", "0\n")):
+        (tmp_path / name).write_text(value)
+        (tmp_path / name).chmod(0o600)
+    monkeypatch.setattr(failnth, "_FAILSLAB", tmp_path)
+    monkeypatch.setattr(failnth, "_FAIL_NTH", str(tmp_path / "fail-nth"))
+    return tmp_path
+
+
+def state(folder: Path) -> dict[str, tuple[str, int]]:
+    """What each file holds, and when it was written last."""
+    return {file.name: (file.read_text(), file.stat().st_mtime_ns) for file in folder.iterdir()}
+
+
+def test_the_question_writes_nothing(failslab: Path) -> None:
+    before = state(failslab)
+    features._inject_faults()
+    assert state(failslab) == before
+
+
+@pytest.mark.parametrize("name", ["verbose", "fail-nth"])
+def test_a_kernel_without_it(failslab: Path, name: str) -> None:
+    (failslab / name).unlink()
+    with pytest.raises(FileNotFoundError):
+        features._inject_faults()
+
+
+def test_the_settings_are_restored(failslab: Path) -> None:
+    with failnth.faults_possible():
+        assert (failslab / "ignore-gfp-wait").read_text() == "N"
+        assert (failslab / "verbose").read_text() == "0"
+    assert (failslab / "ignore-gfp-wait").read_text() == "Y\n"
+    assert (failslab / "verbose").read_text() == "2\n"
