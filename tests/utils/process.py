@@ -8,7 +8,6 @@ that sits in a namespace while the case looks at it from outside.
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import mmap
 import os
@@ -16,6 +15,7 @@ import pickle
 import select
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,32 +30,18 @@ T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-# With the interpreter's lock held: no other thread of Python may run between this and its return.
-_fork = ctypes.PyDLL(None, use_errno=True).fork
-
-
 def fork() -> int:
-    """fork(2) without what Python does about it, where there is nothing to do.
+    """os.fork(), less the warning of Python 3.12 and newer that other threads exist.
 
-    With other threads it is os.fork(), less the warning of Python 3.12 and newer that there are
-    some: under xdist one always is (execnet's receiver), and it holds no lock our children take.
+    Under pytest-xdist one always does (execnet's receiver); it holds no lock our children take.
 
-    os.fork() makes new locks, forgets threads and seeds ``random`` anew: in an emulated machine a
-    third of the price of a fork, and of no use to a process without other threads, whose locks are
-    free. What was registered with os.register_at_fork() is not called.
-
-    :returns: 0 in the child, in the parent the child's PID.
     :raises OSError: fork(2) failed.
     """
-    if _thread._count():
-        with catch_warnings():
-            simplefilter("ignore", DeprecationWarning)
-            return os.fork()
-    pid = int(_fork())
-    if pid < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return pid
+    if not threading.active_count() > 1:
+        return os.fork()
+    with catch_warnings():
+        simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def ended(pidfd: int, seconds: float) -> bool:
