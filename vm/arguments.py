@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from vm import bench
+from vm.guest_disturb import COMMANDS
 
 _RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
 
@@ -18,6 +19,7 @@ _RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
                                                        a packaged kernel of that series
   python3 -m vm run --kernel ./good --kernel ./bad     both, and the cases that differ
   python3 -m vm run -- -k covered -x                   words behind -- go to pytest
+  python3 -m vm run --system debian:trixie --kernel K  in a complete Debian system
 """
 
 _SHELL = """Boot a kernel in a guest and give its shell: pytest, python3, and what there is here of
@@ -51,6 +53,22 @@ Python and pytest in the guest:
   on PATH or in the system's folders is not, that other, which is quicker. The kernel cases run
   without pytest's plugins logging, doctest, pastebin, unittest and legacypath; an option of one of
   them brings it back, and whatever a word behind -- names by its path runs with all.
+
+"""
+
+_SYSTEM = """--system:
+  Validates a kernel with its user space. The system is built from packages once and kept in the
+  cache; nothing is installed here, and no run changes it: systemd, udev, D-Bus, the distribution's
+  own Python and pytest, on ext4. When it is up, plain pytest runs in a login session, of root or
+  with --user user of an ordinary user; --user nobody has no home. With --beside other things go on
+  meanwhile, as on a machine in use:
+
+    login        somebody logs in and out        namespace    a file keeps a mount namespace
+    credentials  a service with credentials      mounts       mount and umount in the system's table
+    tmpfiles     systemd-tmpfiles-clean          bubblewrap   a container without privileges
+    holder       descriptors of new namespaces   suite        pytest once more; its failures count
+
+    python3 -m vm run --system debian:trixie --beside all --repeat 5 -- -n 2
 
 """
 
@@ -90,7 +108,41 @@ def _days(text: str) -> float:
     return value
 
 
-def _guest_options(verb: argparse.ArgumentParser) -> None:
+def _names(text: str) -> tuple[str, ...]:
+    found = tuple(COMMANDS) if text == "all" else tuple(text.split(","))
+    if unknown := [name for name in found if name not in COMMANDS]:
+        known = ", ".join(("all", *COMMANDS))
+        raise argparse.ArgumentTypeError(f"no {unknown[0]!r} is known here: {known}")
+    return found
+
+
+def _system_options(verb: argparse.ArgumentParser) -> None:
+    """The options of a run in a complete system."""
+    group = verb.add_argument_group("in a complete system")
+    group.add_argument(
+        "--system",
+        metavar="S",
+        help="boot a complete system around the kernel, debian[:SUITE], and run pytest there"
+        " (default suite: trixie; see below)",
+    )
+    group.add_argument(
+        "--beside",
+        type=_names,
+        default=(),
+        metavar="NAMES",
+        help="with --system: what else goes on in it meanwhile, names with commas between, or all",
+    )
+    group.add_argument(
+        "--checkout",
+        type=Path,
+        metavar="DIR",
+        help="with --system: the checkout whose cases run (default: the one this program is of)",
+    )
+
+
+def _guest_options(
+    verb: argparse.ArgumentParser, users: tuple[str, ...] = ("root", "nobody")
+) -> None:
     """The options of every verb that boots a kernel."""
     verb.add_argument(
         "--backend",
@@ -101,18 +153,22 @@ def _guest_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--user",
-        choices=("root", "nobody"),
+        choices=users,
         default="root",
-        help="whose rights there are in the guest (default: root)",
+        help="whose rights there are in the guest (default: root)"
+        + ("; `user` is an ordinary account, with --system" if "user" in users else ""),
     )
     verb.add_argument(
         "--memory",
         type=_whole,
         metavar="MIB",
-        help="of each guest (default: 1024; 512 for User-Mode Linux)",
+        help="of each guest (default: 1024; 512 for User-Mode Linux; 2048 with --system)",
     )
     verb.add_argument(
-        "--cpus", type=_whole, default=1, metavar="N", help="of each guest (default: 1)"
+        "--cpus",
+        type=_whole,
+        metavar="N",
+        help="of each guest (default: 1; 2 with --system)",
     )
     verb.add_argument(
         "--append",
@@ -125,9 +181,8 @@ def _guest_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--boot-limit",
         type=_seconds,
-        default=120.0,
         metavar="SECONDS",
-        help="until the guest first answers (default: 120)",
+        help="until the guest first answers (default: 120; 900 with --system)",
     )
 
 
@@ -136,9 +191,8 @@ def _run_limit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--run-limit",
         type=_seconds,
-        default=900.0,
         metavar="SECONDS",
-        help="from then on (default: 900)",
+        help="from then on (default: 900; 7200 with --system)",
     )
 
 
@@ -155,7 +209,7 @@ def parser() -> argparse.ArgumentParser:
         "run",
         help="run the cases on a kernel (the default)",
         description=_RUN,
-        epilog=_BUILD + _EPILOG,
+        epilog=_SYSTEM + _BUILD + _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument(
@@ -208,8 +262,16 @@ def parser() -> argparse.ArgumentParser:
         help="of several kernels run N at the same time (default: what the processors have guests"
         " for)",
     )
-    _guest_options(verb)
+    verb.add_argument(
+        "--repeat",
+        type=_whole,
+        default=1,
+        metavar="N",
+        help="run each kernel's cases N times, each time in a guest of its own (default: 1)",
+    )
+    _guest_options(verb, ("root", "nobody", "user"))
     _run_limit(verb)
+    _system_options(verb)
     verb.add_argument("--dry-run", action="store_true", help="print the command that boots")
     verb.add_argument("-v", "--verbose", action="store_true", help="print how long each phase took")
     verb = verbs.add_parser(

@@ -176,6 +176,12 @@ def pump(channel: Channel, source: int, wake: int, child: int) -> int:
             return result
 
 
+def end(how: str) -> None:
+    """End the guest: *how* is the word `vm.end` of the kernel's command line."""
+    _libc.reboot(_REBOOT[how])
+    signal.pause()
+
+
 def main() -> None:
     """The life of process 1."""
     mount_all()
@@ -221,8 +227,7 @@ def main() -> None:
         channel.send("text", text=f"kmemleak: {found[:_MOST_LEAKS]}\n")
     channel.send("end", drain=True, status=status)
     os.sync()
-    _libc.reboot(_REBOOT[words["vm.end"]])
-    signal.pause()
+    end(words["vm.end"])
 
 
 if __name__ == "__main__":
