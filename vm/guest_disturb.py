@@ -41,16 +41,17 @@ COMMANDS = {
     ),
     # A container without privileges.
     "bubblewrap": (
-        f"su {_VISITOR} --command 'bwrap --ro-bind / / --dev /dev --proc /proc"
-        " --tmpfs /tmp --unshare-pid true'"
+        f"setpriv --reuid={_VISITOR} --regid={_VISITOR} --init-groups"
+        " bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --unshare-pid true"
     ),
     # Descriptors of mount namespaces, four seconds of every six.
     "holder": "",
     # pytest once more.
     "suite": "",
 }
-#: Seconds between two rounds.
-_PAUSES = {"mounts": 0.1, "bubblewrap": 1.0, "holder": 2.0, "tmpfiles": 5.0}
+#: Seconds between two rounds: often enough that no case is spared, and so that an emulated machine
+#: has time for more.
+_PAUSES = {"mounts": 0.3, "login": 10.0, "tmpfiles": 20.0, "bubblewrap": 5.0}
 _PAUSE = 2.0
 #: The holder's: how many, and for how many seconds.
 _HELD, _HOLDING = 4, 4.0

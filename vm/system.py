@@ -50,6 +50,7 @@ for name in user visitor; do
     chroot "$1" useradd --create-home --shell /bin/bash "$name"
 done
 chroot "$1" systemd-machine-id-setup
+echo guest >"$1/etc/hostname"
 """
 _IMAGE = """
 mount --bind "$1" "$TREE" 2>/dev/null || TREE=$1
