@@ -132,6 +132,7 @@ def environment(order: dict[str, Any]) -> dict[str, object]:
         "modules": [line.split()[0] for line in read("/proc/modules").splitlines()],
         "cpus": os.cpu_count(),
         "user": order["user"],
+        "system": order.get("system", ""),
     }
 
 

@@ -122,13 +122,9 @@ def serve(order: dict[str, Any]) -> None:
     try:
         state = _output("systemctl", "is-system-running", "--wait")
         system = platform.freedesktop_os_release().get("PRETTY_NAME", "")
-        environment = guest_init.environment({**order, "packages": _versions()})
-        channel.send(
-            "hello",
-            drain=True,
-            environment={**environment, "system": system},
-            started=guest_init.started_at(),
-        )
+        about = {**order, "packages": _versions(), "system": system}
+        environment, times = guest_init.environment(about), guest_init.started_at()
+        channel.send("hello", drain=True, environment=environment, started=times)
         guest_init.write("/proc/sys/kernel/printk", "8")  # from here the console has every message
         if state != "running":
             failed = _output("systemctl", "--failed", "--no-legend", "--plain")

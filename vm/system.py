@@ -43,6 +43,8 @@ _PACKAGES = (
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 #: Bytes: of the file system, most of it a hole in the file, and what building takes on the disk.
 _SIZE, _ROOM = 4 << 30, 2 << 30
+#: Where programs of root's lie, which an ordinary user's PATH lacks.
+_SBIN = "/usr/sbin:/sbin"
 #: Run by mmdebstrap's shell with the tree as $1. The tree is taken through a mount of its own,
 #: which leaves out /proc and the like where they are mounted on it.
 _ACCOUNTS = """
@@ -112,7 +114,7 @@ def obtain(suite: str) -> Path:
 
 
 def _tool(name: str, package: str) -> str:
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), _SBIN]))
     if found is None:
         raise Problem(f"--system: {name} is missing\nhint: install {package}")
     return found
@@ -175,7 +177,7 @@ def _build(suite: str, draft: Path) -> None:
         _run(
             command,
             {
-                "PATH": os.pathsep.join([str(programs), os.environ["PATH"], "/usr/sbin", "/sbin"]),
+                "PATH": os.pathsep.join([str(programs), os.environ["PATH"], _SBIN]),
                 "TMPDIR": str(work),
                 "TREE": str(tree),
                 "MKE2FS": mke2fs,
