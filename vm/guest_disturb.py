@@ -49,10 +49,10 @@ COMMANDS = {
     # pytest once more.
     "suite": "",
 }
-#: Seconds between two rounds: often enough that no case is spared, and so that an emulated machine
-#: has time for more.
-_PAUSES = {"mounts": 0.3, "login": 10.0, "tmpfiles": 20.0, "bubblewrap": 5.0}
-_PAUSE = 2.0
+#: Seconds between two rounds are so many times what the round took, that machines of any speed have
+#: time for pytest too; at least so many, since systemd starts nothing five times in ten seconds.
+_REST, _LEAST = 5.0, {"login": 3.0, "tmpfiles": 3.0}
+_PAUSES = {"holder": 2.0, "suite": 0.0}
 #: The holder's: how many, and for how many seconds.
 _HELD, _HOLDING = 4, 4.0
 #: <asm/unistd_64.h>, <linux/fcntl.h>, <linux/mount.h>.
@@ -76,11 +76,13 @@ class Disturber:
     def loop(self) -> None:
         """Act and pause until it is to end."""
         while not self.ending.is_set():
+            begin = time.monotonic()
             error = self.act()
             self.rounds += 1
             if error:
                 self.failures.append(error)
-            self.ending.wait(_PAUSES.get(self.name, _PAUSE))
+            rest = max(_LEAST.get(self.name, 0.2), _REST * (time.monotonic() - begin))
+            self.ending.wait(_PAUSES.get(self.name, rest))
 
     @property
     def bad(self) -> bool:

@@ -19,7 +19,8 @@ from vm import apt, packages, places, plan, system
 from vm.arguments import parser
 from vm.backends import Machine, Uml
 from vm.errors import Exit, Problem
-from vm.guest_disturb import COMMANDS, Disturber, command
+from vm.guest_disturb import COMMANDS, Disturber
+from vm.guest_disturb import command as shell
 from vm.image import read
 from vm.kernels import Kernel, Kind
 from vm.system import System
@@ -126,6 +127,7 @@ def test_pytest_is_the_systems_own_and_plain(launcher: Launcher) -> None:
     _, files = members(launcher, *words)
     order = json.loads(files["vm/order.json"])
     assert order["arguments"] == ["--color=no", "-n", "2", "tests/open_tree_ns"]
+    assert order["suite"] == ["-p", "no:cacheprovider", *order["arguments"]]
     assert (order["user"], order["beside"]) == ("user", ["login", "suite"])
     assert not {"PATH", "HOME", "USER", "PYTHONPATH"} & set(order["environment"])
     assert "vm/checkout/tests/open_tree_ns/test_handle.py" in files
@@ -151,7 +153,8 @@ def test_what_runs_in_the_system_needs_nothing_of_the_launchers_more(
         " import vm; assert vm.__file__.startswith(sys.path[0]);"
         " import vm.init, vm.guest_system, vm.guest_disturb, vm.guest_init, vm.guest_channel"
     )
-    done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True)
+    command = [sys.executable, "-IS", "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -313,8 +316,8 @@ def test_a_disturbers_report_has_what_failed() -> None:
 
 
 def test_a_command_says_why_it_failed() -> None:
-    assert command("echo seen") == ""
-    assert command("echo seen; exit 3") == "status 3: seen\n"
+    assert shell("echo seen") == ""
+    assert shell("echo seen; exit 3") == "status 3: seen\n"
 
 
 def test_disturber_goes_on_until_it_is_to_end() -> None:
