@@ -49,10 +49,11 @@ COMMANDS = {
     # pytest once more.
     "suite": "",
 }
-#: Seconds between two rounds are so many times what the round took, that machines of any speed have
-#: time for pytest too; at least so many, since systemd starts nothing five times in ten seconds.
-_REST, _LEAST = 5.0, {"login": 3.0, "tmpfiles": 3.0}
-_PAUSES = {"holder": 2.0, "suite": 0.0}
+#: The pause after a round is so many times what the round took, that machines of any speed have time
+#: for pytest too; at least so many seconds, since systemd starts nothing five times in ten seconds.
+_REST, _LEAST = 4.0, {"login": 3.0, "tmpfiles": 3.0}
+#: Seconds for those that do not follow that.
+_PAUSES = {"mounts": 0.5, "holder": 2.0, "suite": 0.0}
 #: The holder's: how many, and for how many seconds.
 _HELD, _HOLDING = 4, 4.0
 #: <asm/unistd_64.h>, <linux/fcntl.h>, <linux/mount.h>.
@@ -93,9 +94,9 @@ class Disturber:
     def report(self) -> str:
         """What came of it, as a line of JSON for guest_system.py."""
         text = f"beside: {self.name}: {self.rounds} rounds, {len(self.failures)} failed"
-        last = self.failures[-1] if self.failures else ""
-        case = {"id": f"beside/{self.name}", "outcome": "failed", "reason": text, "text": last}
-        shown = f"{text}\n{last}" if last else text
+        shown = "\n".join(self.failures if self.name == "suite" else self.failures[-1:])
+        case = {"id": f"beside/{self.name}", "outcome": "failed", "reason": text, "text": shown}
+        shown = f"{text}\n{shown}" if shown else text
         return json.dumps({"text": shown, "bad": self.bad, "case": case})
 
 
