@@ -6,8 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vm import bench
-from vm.guest_disturb import COMMANDS
+from vm import bench, system_options
 
 _RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
 
@@ -56,22 +55,6 @@ Python and pytest in the guest:
 
 """
 
-_SYSTEM = """--system:
-  Validates a kernel with its user space. The system is built from packages once and kept in the
-  cache; nothing is installed here, and no run changes it: systemd, udev, D-Bus, the distribution's
-  own Python and pytest, on ext4. When it is up, plain pytest runs in a login session, of root or
-  with --user user of an ordinary user; --user nobody has no home. With --beside other things go on
-  meanwhile, as on a machine in use:
-
-    login        somebody logs in and out        namespace    a file keeps a mount namespace
-    credentials  a service with credentials      mounts       mount and umount in the system's table
-    tmpfiles     systemd-tmpfiles-clean          bubblewrap   a container without privileges
-    holder       descriptors of new namespaces   suite        pytest once more; its failures count
-
-    python3 -m vm run --system debian:trixie --beside all --repeat 5 -- -n 2
-
-"""
-
 _EPILOG = """exit status:
   0    every case passed
   1    a case failed, or the kernel crashed or complained on its console
@@ -106,38 +89,6 @@ def _days(text: str) -> float:
     if value < 0:
         raise argparse.ArgumentTypeError(f"not a number of days: {text}")
     return value
-
-
-def _names(text: str) -> tuple[str, ...]:
-    found = tuple(COMMANDS) if text == "all" else tuple(text.split(","))
-    if unknown := [name for name in found if name not in COMMANDS]:
-        known = ", ".join(("all", *COMMANDS))
-        raise argparse.ArgumentTypeError(f"no {unknown[0]!r} is known here: {known}")
-    return found
-
-
-def _system_options(verb: argparse.ArgumentParser) -> None:
-    """The options of a run in a complete system."""
-    group = verb.add_argument_group("in a complete system")
-    group.add_argument(
-        "--system",
-        metavar="S",
-        help="boot a complete system around the kernel, debian[:SUITE], and run pytest there"
-        " (default suite: trixie; see below)",
-    )
-    group.add_argument(
-        "--beside",
-        type=_names,
-        default=(),
-        metavar="NAMES",
-        help="with --system: what else goes on in it meanwhile, names with commas between, or all",
-    )
-    group.add_argument(
-        "--checkout",
-        type=Path,
-        metavar="DIR",
-        help="with --system: the checkout whose cases run (default: the one this program is of)",
-    )
 
 
 def _guest_options(
@@ -209,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
         "run",
         help="run the cases on a kernel (the default)",
         description=_RUN,
-        epilog=_SYSTEM + _BUILD + _EPILOG,
+        epilog=system_options.HELP + _BUILD + _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument(
@@ -271,7 +222,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _guest_options(verb, ("root", "nobody", "user"))
     _run_limit(verb)
-    _system_options(verb)
+    system_options.add(verb)
     verb.add_argument("--dry-run", action="store_true", help="print the command that boots")
     verb.add_argument("-v", "--verbose", action="store_true", help="print how long each phase took")
     verb = verbs.add_parser(

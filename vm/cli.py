@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.utils.waivers import parse as parse_waivers
-from vm import bench, packages, places, plan, shell, stock, system
+from vm import bench, packages, plan, shell, stock, system, system_options
 from vm.arguments import parser
 from vm.backends import Machine
 from vm.check import check
@@ -25,7 +25,6 @@ from vm.launch import Request, launch
 from vm.plan import Options
 from vm.process import signals_raise
 from vm.screen import complain, silence
-from vm.system import System
 
 #: Of guests with a complete system: MiB, processors (users have several), and seconds: systemd
 #: takes its time where it is emulated.
@@ -61,7 +60,7 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
     kernels = tuple(arguments.kernel or [""])
     if len(set(kernels)) < len(kernels):
         raise Problem("--kernel: the same kernel twice", Exit.USAGE)
-    found = _system(arguments)
+    found = system_options.chosen(arguments)
     machine, limits = _machine(arguments), _limits(arguments)
     if found is not None:
         disk = (system.disk if arguments.dry_run else system.obtain)(found.suite)
@@ -102,35 +101,6 @@ def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
         limits=_limits(arguments),
     )
     return shell.run(kernel, backend, options, script)
-
-
-def _system(arguments: argparse.Namespace) -> System | None:
-    """The system of a run, None for none. Raises Problem when the options do not go together."""
-    if arguments.system is None:
-        for name, given in (("--beside", arguments.beside), ("--checkout", arguments.checkout)):
-            if given:
-                raise Problem(f"{name} needs --system\nhint: --system debian:trixie", Exit.USAGE)
-        if arguments.user == "user":
-            raise Problem(
-                "--user user: an initramfs has no such account\n"
-                "hint: --user nobody, or --system debian:trixie",
-                Exit.USAGE,
-            )
-        return None
-    if arguments.backend == "virtme-ng":
-        raise Problem(
-            "--system: virtme-ng gives the host's own files to a guest\n"
-            "hint: leave --backend out, or --backend qemu",
-            Exit.USAGE,
-        )
-    checkout = (arguments.checkout or places.ROOT).expanduser().resolve()
-    if not (checkout / "tests/open_tree_ns").is_dir():
-        raise Problem(
-            f"--checkout {checkout}: no tests/open_tree_ns there\n"
-            "hint: give the top folder of a checkout",
-            Exit.USAGE,
-        )
-    return System(system.parse(arguments.system), checkout, arguments.beside)
 
 
 def _machine(arguments: argparse.Namespace) -> Machine:

@@ -49,8 +49,8 @@ COMMANDS = {
     # pytest once more.
     "suite": "",
 }
-#: The pause after a round is so many times what the round took, that machines of any speed have time
-#: for pytest too; at least so many seconds, since systemd starts nothing five times in ten seconds.
+#: The pause after a round is so many times what the round took, that machines of any speed have
+#: time for pytest; at least so many seconds, as systemd starts nothing five times in ten seconds.
 _REST, _LEAST = 4.0, {"login": 3.0, "tmpfiles": 3.0}
 #: Seconds for those that do not follow that.
 _PAUSES = {"mounts": 0.5, "holder": 2.0, "suite": 0.0}

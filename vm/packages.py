@@ -104,10 +104,7 @@ def _site() -> str:
 
 
 def source(suite: str) -> str:
-    """Return the line of sources.list(5) for *suite* at this machine's mirror.
-
-    Raises Problem when the mirror has no such suite.
-    """
+    """Return the line of sources.list(5) for *suite*. Raises Problem when there is none."""
     site = _site()
     state = apt.Apt(f"debian-{suite}", [(site, suite, "main")])
     try:

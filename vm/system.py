@@ -122,8 +122,7 @@ def _tool(name: str, package: str) -> str:
 
 def _require_privilege() -> None:
     """Raise Problem when this user cannot own the files of a system."""
-    ways = (("newuidmap", "newgidmap"), ("fakeroot", "fakechroot"))
-    if os.getuid() and not any(all(map(shutil.which, way)) for way in ways):
+    if os.getuid() and not all(map(shutil.which, ("newuidmap", "newgidmap"))):
         raise Problem(
             "--system: it is built as root, or with newuidmap(1), which is missing\n"
             "hint: install uidmap and give this user a range in /etc/subuid and /etc/subgid, or"
