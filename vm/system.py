@@ -110,6 +110,9 @@ def obtain(suite: str) -> Path:
     with places.locked("systems"):
         if not path.exists():
             places.entry(path.parent, lambda draft: _build(suite, draft))
+            for old in path.parent.parent.glob(f"debian-{suite}-*"):
+                if old != path.parent:  # by another recipe; a guest that has it open keeps it
+                    shutil.rmtree(old)
     return path
 
 

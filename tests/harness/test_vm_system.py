@@ -225,8 +225,12 @@ def test_a_built_system_is_kept(building: Path) -> None:
     program(
         building, "perl", 'printf found | dd of="$DISK" conv=notrunc 2>/dev/null; echo "$@" >&2'
     )
+    old = [system.disk("trixie").parent.with_name(f"debian-{end}") for end in ("trixie-1", "sid-1")]
+    for folder in old:
+        folder.mkdir(parents=True)
     path = system.obtain("trixie")
     assert path == system.disk("trixie")
+    assert [folder.exists() for folder in old] == [False, True]
     with path.open("rb") as file:
         assert file.read(6) == b"found\0"
     assert path.stat().st_blocks * 512 < path.stat().st_size / 100  # a hole is kept as one
