@@ -123,6 +123,8 @@ class Apt:
         """*name* is the state's folder in the cache, *sources* are (site, suite, component)."""
         self._folder = places.cache() / "apt" / re.sub(r"[^A-Za-z0-9.-]", "_", name)
         self._sources = "".join(f"deb {_keyring()}{a} {b} {c}\n" for a, b, c in sources)
+        #: As sources.list(5) has them.
+        self.source = self._sources.rstrip()
         self._updated = self._folder / "updated"
         self._answers = self._folder / "answers.json"
         settings = {

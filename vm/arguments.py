@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vm import bench
+from vm import bench, system_options
 
 _RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
 
@@ -18,6 +18,7 @@ _RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
                                                        a packaged kernel of that series
   python3 -m vm run --kernel ./good --kernel ./bad     both, and the cases that differ
   python3 -m vm run -- -k covered -x                   words behind -- go to pytest
+  python3 -m vm run --system debian:trixie --kernel K  in a complete Debian system
 """
 
 _SHELL = """Boot a kernel in a guest and give its shell: pytest, python3, and what there is here of
@@ -90,7 +91,9 @@ def _days(text: str) -> float:
     return value
 
 
-def _guest_options(verb: argparse.ArgumentParser) -> None:
+def _guest_options(
+    verb: argparse.ArgumentParser, users: tuple[str, ...] = ("root", "nobody")
+) -> None:
     """The options of every verb that boots a kernel."""
     verb.add_argument(
         "--backend",
@@ -101,18 +104,22 @@ def _guest_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--user",
-        choices=("root", "nobody"),
+        choices=users,
         default="root",
-        help="whose rights there are in the guest (default: root)",
+        help="whose rights there are in the guest (default: root)"
+        + ("; `user` is an ordinary account, with --system" if "user" in users else ""),
     )
     verb.add_argument(
         "--memory",
         type=_whole,
         metavar="MIB",
-        help="of each guest (default: 1024; 512 for User-Mode Linux)",
+        help="of each guest (default: 1024; 512 for User-Mode Linux; 2048 with --system)",
     )
     verb.add_argument(
-        "--cpus", type=_whole, default=1, metavar="N", help="of each guest (default: 1)"
+        "--cpus",
+        type=_whole,
+        metavar="N",
+        help="of each guest (default: 1; 2 with --system)",
     )
     verb.add_argument(
         "--append",
@@ -125,9 +132,8 @@ def _guest_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--boot-limit",
         type=_seconds,
-        default=120.0,
         metavar="SECONDS",
-        help="until the guest first answers (default: 120)",
+        help="until the guest first answers (default: 120; 900 with --system)",
     )
 
 
@@ -136,9 +142,8 @@ def _run_limit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--run-limit",
         type=_seconds,
-        default=900.0,
         metavar="SECONDS",
-        help="from then on (default: 900)",
+        help="from then on (default: 900; 7200 with --system)",
     )
 
 
@@ -155,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
         "run",
         help="run the cases on a kernel (the default)",
         description=_RUN,
-        epilog=_BUILD + _EPILOG,
+        epilog=system_options.HELP + _BUILD + _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument(
@@ -208,8 +213,16 @@ def parser() -> argparse.ArgumentParser:
         help="of several kernels run N at the same time (default: what the processors have guests"
         " for)",
     )
-    _guest_options(verb)
+    verb.add_argument(
+        "--repeat",
+        type=_whole,
+        default=1,
+        metavar="N",
+        help="run each kernel's cases N times, each time in a guest of its own (default: 1)",
+    )
+    _guest_options(verb, ("root", "nobody", "user"))
     _run_limit(verb)
+    system_options.add(verb)
     verb.add_argument("--dry-run", action="store_true", help="print the command that boots")
     verb.add_argument("-v", "--verbose", action="store_true", help="print how long each phase took")
     verb = verbs.add_parser(

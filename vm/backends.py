@@ -55,6 +55,9 @@ class Machine:
     append: tuple[str, ...] = ()
     #: Whether its console is to be typed at: the program's input is then the guest's.
     interactive: bool = False
+    #: An ext4 file system to boot, None for the initramfs alone. It is not changed: what the guest
+    #: writes is gone with it.
+    disk: Path | None = None
     #: Whether the kernel's own speed is to be measured: then nothing is switched off in it.
     measured: bool = False
 
@@ -146,10 +149,20 @@ class Qemu:
                 *("-kernel", str(kernel.path), "-initrd", str(image)),
                 *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
                 *("-monitor", "none", "-serial", "stdio", "-serial", f"file:{report}"),
+                *_qemu_disk(machine),
                 *("-append", machine.qemu_command_line(self.accelerator)),
             ),
-            self.environment,
+            # Where it keeps what the guest writes to a disk.
+            (*self.environment, *((("TMPDIR", str(scratch)),) if machine.disk else ())),
         )
+
+
+def _qemu_disk(machine: Machine) -> tuple[str, ...]:
+    if machine.disk is None:
+        return ()
+    file = str(machine.disk).replace(",", ",,")
+    drive = f"file={file},format=raw,if=none,id=root,snapshot=on"
+    return ("-drive", drive, "-device", "virtio-blk-pci,drive=root")
 
 
 @dataclass(frozen=True)
@@ -174,11 +187,12 @@ class Uml:
     ) -> Command:
         """Boot *kernel* with *image*; *scratch* takes its sockets and pid file."""
         memory = machine.memory or _UML_MEMORY
+        disk = (f"ubd0={scratch / 'written'},{machine.disk}",) if machine.disk else ()
         return Command(
             (
                 *(str(kernel.path), f"mem={memory}M", f"initrd={image}"),
                 *("con=null", f"con0={'fd:0' if machine.interactive else 'null'},fd:1"),
-                f"ssl1=null,{report}",
+                *(f"ssl1=null,{report}", *disk),
                 # With seccomp a system call of the guest costs half of what it does with ptrace.
                 *(f"uml_dir={scratch}", "seccomp=auto"),
                 *machine.command_line("", "vm.end=poweroff").split(),

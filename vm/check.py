@@ -58,7 +58,7 @@ def check(words: Sequence[str]) -> Exit:
     environment = runtime.environment(runtime.requirements("dev"))
     key = hashlib.sha256(str(places.ROOT).encode()).hexdigest()[:16]
     work = places.cache() / "tox" / key
-    for name in ("junit", "vm"):
+    for name in ("junit", "vm", "system"):
         shutil.rmtree(work / name, ignore_errors=True)  # an earlier run's
     command = [
         *(str(environment / "bin/tox"), "run", "--conf", str(places.ROOT / "tox.ini")),
@@ -74,6 +74,7 @@ def check(words: Sequence[str]) -> Exit:
             # tox stops its commands, and they their guests, on the polite signal.
             process.terminate()
             process.wait()
-    counts = tally([*sorted((work / "junit").glob("*.xml")), *(work / "vm").glob("junit.xml")])
+    guests = [*(work / "vm").glob("junit.xml"), *(work / "system").rglob("junit.xml")]
+    counts = tally([*sorted((work / "junit").glob("*.xml")), *guests])
     print(closing_line(counts, time.monotonic() - begin), flush=True)
     return Exit.OK if status == 0 else Exit.FAILED

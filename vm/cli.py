@@ -10,10 +10,11 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 from tests.utils.waivers import parse as parse_waivers
-from vm import bench, packages, plan, shell, stock
+from vm import bench, packages, plan, shell, stock, system, system_options
 from vm.arguments import parser
 from vm.backends import Machine
 from vm.check import check
@@ -24,6 +25,11 @@ from vm.launch import Request, launch
 from vm.plan import Options
 from vm.process import signals_raise
 from vm.screen import complain, silence
+
+#: Of guests with a complete system: MiB, processors (users have several), and seconds: systemd
+#: takes its time where it is emulated.
+_SYSTEM_MEMORY, _SYSTEM_CPUS = 2048, 2
+_SYSTEM_LIMITS = Limits(boot=900.0, run=7200.0)
 
 
 def _kernels(arguments: argparse.Namespace) -> Exit:
@@ -54,22 +60,32 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
     kernels = tuple(arguments.kernel or [""])
     if len(set(kernels)) < len(kernels):
         raise Problem("--kernel: the same kernel twice", Exit.USAGE)
-    guests = arguments.guests or plan.default_guests(pytest, len(kernels))
+    found = system_options.chosen(arguments)
+    machine, limits = _machine(arguments), _limits(arguments)
+    if found is not None:
+        disk = (system.disk if arguments.dry_run else system.obtain)(found.suite)
+        machine = replace(machine, disk=disk, measured=True)
+    guests = arguments.guests or (
+        1 if found is not None else plan.default_guests(pytest, len(kernels))
+    )
     options = Options(
         pytest=(*pytest, *(["--require"] if arguments.require else [])),
         user=arguments.user,
         waivers=_waivers(arguments.waive) if arguments.waive else "",
         output=arguments.output and arguments.output.resolve(),
-        machine=_machine(arguments),
-        limits=Limits(arguments.boot_limit, arguments.run_limit),
+        machine=machine,
+        limits=limits,
+        system=found,
         guests=guests,
-        jobs=arguments.jobs or max(1, plan.processors() // guests),
+        jobs=arguments.jobs or max(1, plan.processors() // (guests * machine.cpus)),
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )
     if arguments.debug_kernel and not arguments.build:
         raise Problem("--debug-kernel needs --build", Exit.USAGE)
-    request = Request(kernels, arguments.backend, arguments.build, arguments.debug_kernel)
+    request = Request(
+        kernels, arguments.backend, arguments.build, arguments.debug_kernel, arguments.repeat
+    )
     return launch(request, options)
 
 
@@ -82,14 +98,22 @@ def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
     options = Options(
         user=arguments.user,
         machine=_machine(arguments),
-        limits=Limits(boot=arguments.boot_limit),
+        limits=_limits(arguments),
     )
     return shell.run(kernel, backend, options, script)
 
 
 def _machine(arguments: argparse.Namespace) -> Machine:
+    whole = getattr(arguments, "system", None) is not None
     append = tuple(" ".join(arguments.append).split())
-    return Machine(arguments.memory, arguments.cpus, append=append)
+    memory = arguments.memory or (_SYSTEM_MEMORY if whole else None)
+    return Machine(memory, arguments.cpus or (_SYSTEM_CPUS if whole else 1), append=append)
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    default = _SYSTEM_LIMITS if getattr(arguments, "system", None) is not None else Limits()
+    run = getattr(arguments, "run_limit", None)  # a shell has none
+    return Limits(arguments.boot_limit or default.boot, run or default.run)
 
 
 def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
@@ -102,7 +126,7 @@ def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
             arguments.user,
             arguments.output and arguments.output.resolve(),
             _machine(arguments),
-            Limits(arguments.boot_limit, arguments.run_limit),
+            _limits(arguments),
         ),
     )
 

@@ -132,6 +132,7 @@ def environment(order: dict[str, Any]) -> dict[str, object]:
         "modules": [line.split()[0] for line in read("/proc/modules").splitlines()],
         "cpus": os.cpu_count(),
         "user": order["user"],
+        "system": order.get("system", ""),
     }
 
 
@@ -174,6 +175,12 @@ def pump(channel: Channel, source: int, wake: int, child: int) -> int:
                     break
         if result is not None and source not in ready:
             return result
+
+
+def end(how: str) -> None:
+    """End the guest: *how* is the word `vm.end` of the kernel's command line."""
+    _libc.reboot(_REBOOT[how])
+    signal.pause()
 
 
 def main() -> None:
@@ -221,8 +228,7 @@ def main() -> None:
         channel.send("text", text=f"kmemleak: {found[:_MOST_LEAKS]}\n")
     channel.send("end", drain=True, status=status)
     os.sync()
-    _libc.reboot(_REBOOT[words["vm.end"]])
-    signal.pause()
+    end(words["vm.end"])
 
 
 if __name__ == "__main__":

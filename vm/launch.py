@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vm import matrix, places, plan, rootfs, runtime
+from vm import matrix, places, runtime
 from vm.backends import Backend, Uml
 from vm.choice import Building, choose
 from vm.crew import Crew
 from vm.errors import Exit, Problem
 from vm.kernels import Kernel
 from vm.plan import Options
-from vm.run import Result, Run, collect_modules
+from vm.run import Result, Run, drivers, write_image
 from vm.screen import Screen, complain
 
 
@@ -28,6 +28,19 @@ class Request:
     #: Build trees first, and with the debugging options.
     build: bool = False
     debug: bool = False
+    #: Runs on each kernel.
+    repeat: int = 1
+
+    @property
+    def runs(self) -> dict[str, str]:
+        """A name for each run, and the kernel it is on."""
+        if self.repeat == 1:
+            return {kernel: kernel for kernel in self.kernels}
+        return {
+            f"{kernel or 'default'} #{number}": kernel
+            for kernel in self.kernels
+            for number in range(1, self.repeat + 1)
+        }
 
 
 def launch(request: Request, options: Options) -> Exit:
@@ -36,7 +49,7 @@ def launch(request: Request, options: Options) -> Exit:
         return _dry_run(request, options)
     folder = options.output or places.new_run_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    if len(request.kernels) == 1:
+    if len(request.runs) == 1:
         return _one(request, options, folder)
     return _several(request, options, folder)
 
@@ -67,12 +80,12 @@ def _one(request: Request, options: Options, folder: Path) -> Exit:
 
 
 def _several(request: Request, options: Options, folder: Path) -> Exit:
-    names = request.kernels
+    names = list(request.runs)
     runs: dict[str, Run] = {}
     columns: dict[str, matrix.Column] = {name: matrix.Column(name) for name in names}
     for name, sub in zip(names, matrix.folder_names(names), strict=True):
         try:
-            runs[name] = _prepare(request, name, options, folder / sub)
+            runs[name] = _prepare(request, request.runs[name], options, folder / sub)
         except Problem as problem:
             columns[name] = _column(name, None, problem)
     screen = Screen()
@@ -115,8 +128,7 @@ def _dry_run(request: Request, options: Options) -> Exit:
         if options.output is not None:
             folder.mkdir(parents=True, exist_ok=True)
             found = runtime.find(options.requirements)
-            order = plan.order(found, options, "dry-run")
-            rootfs.write(image, found, order, collect_modules(kernel))
+            write_image(image, found, options, "dry-run", drivers(kernel, options))
             kernel = backend.prepared(kernel, folder)
         for number in range(1, options.guests + 1):
             print(_command(kernel, backend, image, number, options))

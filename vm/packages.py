@@ -103,6 +103,21 @@ def _site() -> str:
     return next((site for site in sites if "security" not in site), sites[0])
 
 
+def source(suite: str) -> str:
+    """Return the line of sources.list(5) for *suite*. Raises Problem when there is none."""
+    site = _site()
+    state = apt.Apt(f"debian-{suite}", [(site, suite, "main")])
+    try:
+        state.update()
+    except apt.Unreachable:
+        raise
+    except Problem as problem:
+        raise Problem(
+            f"{site} has no suite {suite}: {problem}\nhint: debian:trixie is one", Exit.USAGE
+        ) from None
+    return state.source
+
+
 def _state(suite: str) -> tuple[apt.Apt, str]:
     """apt for *suite*, its index there, and the suite's own name when *suite* is an alias."""
     site = _site()

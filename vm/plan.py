@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vm import places, rootfs, runtime
+from vm import places, rootfs, runtime, system
 from vm.backends import Machine
 from vm.guest import Limits
+from vm.system import System
 
 _DEFAULT_CASES = "tests/open_tree_ns"
 #: Plugins of pytest's that these have no use for, and the word that is in all of their options.
@@ -41,6 +42,8 @@ class Options:
     output: Path | None = None
     machine: Machine = field(default_factory=Machine)
     limits: Limits = field(default_factory=Limits)
+    #: The complete system to boot, None for an initramfs with the cases and no more.
+    system: System | None = None
     guests: int = 1
     #: Kernels whose guests run at the same time.
     jobs: int = 1
@@ -63,15 +66,20 @@ def color() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def pytest_arguments(given: tuple[str, ...], root: Path = places.ROOT) -> list[str]:
-    """pytest's arguments in the guest: *given*, and the kernel cases when no path is among them."""
-    without = ["cacheprovider"]
-    if not has_workers(given):
+def pytest_arguments(
+    given: tuple[str, ...], root: Path = places.ROOT, plain: bool = False
+) -> list[str]:
+    """pytest's arguments in the guest: *given*, and the kernel cases when no path is among them.
+
+    *plain* is pytest as a system has it, with all of its plugins.
+    """
+    without = [] if plain else ["cacheprovider"]
+    if not (plain or has_workers(given)):
         without.append("xdist")
     named = any(
         not word.startswith("-") and (root / word.partition("::")[0]).exists() for word in given
     )
-    if not named:
+    if not (plain or named):
         words = " ".join((*given, os.environ.get("PYTEST_ADDOPTS", "")))
         without += [name for name, word in _UNUSED.items() if word not in words]
     fixed = [f"--color={'yes' if color() else 'no'}", *(f"-pno:{name}" for name in without)]
@@ -101,7 +109,8 @@ def order(
         if name in os.environ:
             environment[name] = os.environ[name]
     waive = (f"--waive={_WAIVERS}",) if options.waivers else ()
-    return {
+    root, plain = (options.system.checkout, True) if options.system else (places.ROOT, False)
+    whole: dict[str, object] = {
         "nonce": nonce,
         "folder": rootfs.PROJECT,
         "user": options.user,
@@ -109,9 +118,10 @@ def order(
         "environment": environment,
         "files": {_WAIVERS: options.waivers} if options.waivers else {},
         "program": "pytest",
-        "arguments": pytest_arguments((*options.pytest, *waive)),
+        "arguments": pytest_arguments((*options.pytest, *waive), root, plain),
         "only": list(only),
     }
+    return whole if options.system is None else system.order(whole, options.system)
 
 
 def default_guests(pytest: Sequence[str], kernels: int = 1) -> int:

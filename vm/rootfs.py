@@ -204,14 +204,19 @@ def _project_key(files: dict[str, Path], runtime: Runtime) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write_project(files: dict[str, Path], runtime: Runtime, draft: Path) -> None:
-    shebang = f"#!{runtime.executable} -IS\n".encode()
-    if len(shebang) > 127 or shebang.count(b" ") > 1:
+def shebang(runtime: Runtime) -> bytes:
+    """Return the first line of /init. Raises Problem when the kernel could not start it."""
+    line = f"#!{runtime.executable} -IS\n".encode()
+    if len(line) > 127 or line.count(b" ") > 1:
         raise Problem(f"the kernel cannot start {runtime.executable}: path too long or with blanks")
+    return line
+
+
+def _write_project(files: dict[str, Path], runtime: Runtime, draft: Path) -> None:
     here = Path(__file__).parent
     with draft.open("wb") as stream:
         archive = Archive(stream, bytecode.MTIME)
-        archive.file("/init", shebang + (here / "guest_init.py").read_bytes(), 0o755)
+        archive.file("/init", shebang(runtime) + (here / "guest_init.py").read_bytes(), 0o755)
         names = ("guest_bench", "guest_channel", "guest_program", "guest_report")
         for name in ("__init__.py", *(f"{name}.py" for name in names)):
             add_python(archive, f"{GUEST}/launcher/vm/{name}", here / name)
@@ -252,8 +257,15 @@ def write(
 ) -> None:
     """Write the image of one run: the base, the checkout's cases, the *order* for init, the
     kernel's *modules* in the order to load them, and the archives *more*."""
+    join(image, (base(runtime), project(runtime), *more), order, modules)
+
+
+def join(
+    image: Path, parts: Iterable[Path], order: dict[str, object], modules: Mapping[str, bytes]
+) -> None:
+    """Write the image of the archives *parts*, the *order* and the kernel's *modules*."""
     try:
-        _join(image, (base(runtime), project(runtime), *more), order, modules)
+        _join(image, parts, order, modules)
     except OSError as error:
         error.filename = error.filename or str(image)
         raise

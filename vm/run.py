@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vm import artefacts, modules, places, plan, report, rootfs, runtime
+from vm import artefacts, modules, places, plan, report, rootfs, runtime, system
 from vm.backends import Backend, Command, Machine
 from vm.console import top_frames
 from vm.errors import Problem
@@ -87,7 +87,7 @@ class Run:
         self._begin = begin
         self._started = datetime.now(UTC)
         self._runtime = runtime.find(options.requirements)
-        self._modules = collect_modules(kernel)
+        self._modules = drivers(kernel, options)
         self._nonce = secrets.token_hex(8)
         self._ready = time.monotonic()
         self.seats: list[Seat] = []
@@ -111,8 +111,7 @@ class Run:
 
     def _image(self, only: Sequence[str] = ()) -> Path:
         image = self._scratch / f"initramfs-{len(self.seats)}.cpio"
-        order = plan.order(self._runtime, self.options, self._nonce, only)
-        rootfs.write(image, self._runtime, order, self._modules)
+        write_image(image, self._runtime, self.options, self._nonce, self._modules, only)
         return image
 
     def _guest(self, image: Path, share: str) -> Guest:
@@ -250,12 +249,33 @@ def _cases(count: int) -> str:
     return "1 case" if count == 1 else f"{count} cases"
 
 
-def collect_modules(kernel: Kernel) -> dict[str, bytes]:
+def write_image(
+    image: Path,
+    found: runtime.Runtime,
+    options: Options,
+    nonce: str,
+    loaded: Mapping[str, bytes],
+    only: Sequence[str] = (),
+) -> None:
+    """Write the initramfs of a run: of the cases *only* these, if any."""
+    order = plan.order(found, options, nonce, only)
+    if options.system is None:
+        rootfs.write(image, found, order, loaded)
+    else:
+        system.write(image, found, order, loaded, options.system)
+
+
+def drivers(kernel: Kernel, options: Options) -> dict[str, bytes]:
+    """Return the modules to load in a run's guest, in the order to load them."""
+    return collect_modules(kernel, modules.NEEDED if options.system is None else system.MODULES)
+
+
+def collect_modules(kernel: Kernel, needed: tuple[str, ...] = modules.NEEDED) -> dict[str, bytes]:
     """The modules to load in the guest; a run can do without them."""
     if kernel.modules is None:
         return {}
     try:
-        return modules.collect(kernel.modules)
+        return modules.collect(kernel.modules, needed)
     except Problem as problem:
         complain(f"no modules for this kernel: {problem}")
         return {}
