@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import pytest
 from _pytest.runner import CallInfo, check_interactive_exception
 
-from tests.utils.isolation import child, findings, sandbox, sources, supervisor
+from tests.utils.isolation import child, findings, prefault, sandbox, sources, supervisor
 from tests.utils.isolation.zygote import Zygotes
 
 #: How long an item may take, in seconds: with the item.
@@ -53,9 +53,15 @@ class _Session:
         self.zygotes = Zygotes(self._run_child)
         sources.preload_failure_formatting(config)
 
-    def _run_child(self, item: pytest.Item, events: int) -> NoReturn:
-        case = child.Child(item, self.wanted(item), events, self.stacks, self._mask)
-        case.run(self.zygotes.write_set)
+    def _run_child(
+        self,
+        item: pytest.Item,
+        granted: sandbox.Facts,
+        events: int,
+        write_set: prefault.WriteSet | None,
+    ) -> NoReturn:
+        case = child.Child(item, granted, events, self.stacks, self._mask)
+        case.run(write_set)
 
     def wanted(self, item: pytest.Item) -> sandbox.Facts:
         """Return the isolation that *item* is to have, of what the machine grants."""

@@ -31,8 +31,9 @@ _PRESENT, _EXCLUSIVE, _FILE = 1 << 63, 1 << 56, 1 << 61
 #: struct iovec, where addresses have 64 bits.
 _RANGE = struct.Struct("<QQ")
 
+_PAGE = mmap.PAGESIZE
 #: Merge runs at most this many bytes apart: one run instead of two.
-_GAP = 4 * mmap.PAGESIZE
+_GAP = 4 * _PAGE
 #: More than there is of free memory in small pieces, in bytes.
 _PIECES = 32 << 20
 #: Do nothing where less memory than this is free, in bytes.
@@ -66,7 +67,7 @@ def unshare_memory(proc: int) -> None:
 
     :param proc: a descriptor of the /proc to look in.
     """
-    if os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE > _ENOUGH:
+    if os.sysconf("SC_AVPHYS_PAGES") * _PAGE > _ENOUGH:
         populate = populating(_writable(proc))
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
         # Small pieces are given out first. With them taken, the copies come from whole stretches.
@@ -75,36 +76,52 @@ def unshare_memory(proc: int) -> None:
 
 
 class WriteSet:
-    """The pages that a case writes to, as the first one found; shared with all processes forked."""
+    """The pages that the first cases of a zygote write to, shared by it with its children."""
 
+    #: Cases to learn from: each touches some pages that the others do not.
+    _SAMPLES = 3
     _SIZE = 1 << 18
 
     def __init__(self) -> None:
         """Begin with none."""
+        #: How many cases have added to it, a zero, and the runs of pages.
         self._shared = mmap.mmap(-1, self._SIZE)
-        self._populate: Callable[[], object] | None = None
+
+    @property
+    def _runs(self) -> list[Range]:
+        return [run for run in _RANGE.iter_unpack(self._shared[_RANGE.size :]) if run[1]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether enough cases have been seen."""
+        return self._shared[0] == self._SAMPLES
 
     def record(self, proc: int) -> None:
-        """At the end of a case: note what the caller has written to, if no case has yet.
+        """At the end of a case: add what the caller has written to, unless enough is known.
 
         :param proc: a descriptor of the /proc to look in.
         """
-        if not any(self._shared[: _RANGE.size]):
-            runs = b"".join(_RANGE.pack(*run) for run in _runs(_written(proc)))
-            self._shared[: min(len(runs), self._SIZE)] = runs[: self._SIZE]
+        if not self.complete:
+            pages = {page for run, size in self._runs for page in range(run, run + size, _PAGE)}
+            pages.update(_written(proc))
+            runs = b"".join(_RANGE.pack(*run) for run in _joined(pages))
+            if len(runs) < self._SIZE - _RANGE.size:
+                self._shared[_RANGE.size : _RANGE.size + len(runs)] = runs
+                self._shared[0] += 1
 
-    def prefault(self, proc: int) -> Callable[[], object] | None:
-        """Return what a child of the caller is to call first; None as long as nothing is known."""
-        if self._populate is None and any(self._shared[: _RANGE.size]):
-            runs = [run for run in _RANGE.iter_unpack(self._shared[:]) if run[1]]
-            # Where there is no memory, which may be a case's own, the copying would end.
-            self._populate = populating(
-                (max(run, begin), min(run + size, begin + length) - max(run, begin))
-                for begin, length in _writable(proc)
-                for run, size in runs
-                if begin < run + size and run < begin + length
-            )
-        return self._populate
+    def populating(self, proc: int) -> Callable[[], object]:
+        """Return what a child of the caller is to call before all else.
+
+        :param proc: a descriptor of the /proc to look in.
+        """
+        runs = self._runs
+        # Where there is no memory, which may be a case's own, the copying would end.
+        return populating(
+            (max(run, begin), min(run + size, begin + length) - max(run, begin))
+            for begin, length in _writable(proc)
+            for run, size in runs
+            if begin < run + size and run < begin + length
+        )
 
 
 def _writable(proc: int) -> Iterator[Range]:
@@ -123,13 +140,13 @@ def _written(proc: int) -> Iterator[int]:
     """Yield the addresses of pages that the caller has for itself."""
     with closing_fd(os.open("self/pagemap", os.O_RDONLY, dir_fd=proc)) as pagemap:
         for start, length in list(_writable(proc)):
-            entries = os.pread(pagemap, length // mmap.PAGESIZE * 8, start // mmap.PAGESIZE * 8)
+            entries = os.pread(pagemap, length // _PAGE * 8, start // _PAGE * 8)
             for number, (entry,) in enumerate(struct.iter_unpack("<Q", entries)):
                 if entry & (_PRESENT | _EXCLUSIVE | _FILE) == _PRESENT | _EXCLUSIVE:
-                    yield start + number * mmap.PAGESIZE
+                    yield start + number * _PAGE
 
 
-def _runs(pages: Iterable[int]) -> Iterator[Range]:
+def _joined(pages: Iterable[int]) -> Iterator[Range]:
     """Yield *pages* as runs of those at most _GAP apart: address and length."""
     start = end = 0
     for page in sorted(pages):
@@ -137,6 +154,6 @@ def _runs(pages: Iterable[int]) -> Iterator[Range]:
             if end:
                 yield start, end - start
             start = page
-        end = page + mmap.PAGESIZE
+        end = page + _PAGE
     if end:
         yield start, end - start

@@ -40,10 +40,12 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 #: How long killed processes may take to be gone, in seconds.
 KILL_TIMEOUT = 10.0
 
-#: Runs an item in the calling process, which it ends, and sends the events to the descriptor.
-Run = Callable[[pytest.Item, int], NoReturn]
+#: Runs an item in the calling process, which it ends; sends the events to the descriptor, and notes
+#: which memory was written to.
+Run = Callable[[pytest.Item, Facts, int, WriteSet | None], NoReturn]
 
-_NUMBER = struct.Struct("<q")
+_NUMBER, _FD = struct.Struct("<q"), struct.Struct("@i")
+_SPACE = socket.CMSG_SPACE(_FD.size)
 #: The request, instead of the address of an item, to reap the case.
 _REAP = 0
 #: The first message of a zygote, unless it is what went wrong.
@@ -67,14 +69,11 @@ def close_private(fd: int) -> None:
 class Zygote:
     """A process that forks cases, as the pytest process sees it."""
 
-    def __init__(
-        self, wanted: Facts, items: dict[int, pytest.Item], run: Run, write_set: WriteSet | None
-    ) -> None:
+    def __init__(self, wanted: Facts, items: dict[int, pytest.Item], run: Run) -> None:
         """Fork it.
 
         :param wanted: the isolation its cases get.
         :param items: by their address, which is the same after a fork.
-        :param write_set: what to copy ahead, where that is worth while.
         :raises OSError: the machine grants *wanted* no longer.
         """
         #: The init of the cases' PID namespace, which takes all of them along.
@@ -90,7 +89,7 @@ class Zygote:
             self._pid = process.fork()
             if self._pid == 0:
                 self._socket.close()
-                _zygote_main(other, parent, wanted, items, run, write_set)
+                _zygote_main(other, parent, wanted, items, run)
         os.close(parent)
         self._pidfd = os.pidfd_open(self._pid)
         said, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 2)
@@ -155,7 +154,6 @@ def _zygote_main(
     wanted: Facts,
     items: dict[int, pytest.Item],
     run: Run,
-    write_set: WriteSet | None,
 ) -> NoReturn:
     """The zygote, from its fork to its end."""
     init: int | None = None
@@ -167,6 +165,12 @@ def _zygote_main(
         while _private:
             os.close(_private.pop())
         os.setsid()
+        # Collecting would copy the memory of all objects there are.
+        gc.disable()
+        gc.freeze()
+        write_set = WriteSet() if prefault.is_user_mode_linux() else None
+        if write_set is not None:
+            prefault.unshare_memory(proc)
         take_name(case_name(os.getppid()))
         try:
             init, mountinfo = sandbox.arrange(wanted)
@@ -182,12 +186,11 @@ def _zygote_main(
         socket.send_fds(connection, [_READY], fds)
         for fd in fds:
             os.close(fd)
-        # Collecting would copy the memory of all objects there are.
-        gc.disable()
-        gc.freeze()
-        if write_set is not None:
-            prefault.unshare_memory(proc)
-        _serve(connection, items, run, proc, write_set, alone=init is not None)
+
+        def start(address: int, events: int) -> NoReturn:
+            run(items[address], wanted, events, write_set)
+
+        _serve(connection, start, proc, write_set, alone=init is not None)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -203,8 +206,7 @@ def _zygote_main(
 
 def _serve(
     connection: socket.socket,
-    items: dict[int, pytest.Item],
-    run: Run,
+    start: Callable[[int, int], NoReturn],
     proc: int,
     write_set: WriteSet | None,
     *,
@@ -214,16 +216,18 @@ def _serve(
 
     Whatever this touches is copied for each case again.
 
+    :param start: runs an item, given by its address, and sends the events to a descriptor.
+    :param proc: a descriptor of the /proc that shows the caller.
     :param alone: whether a PID namespace takes along what a case leaves.
     """
     populate = None
     while True:
-        data, fds, _, _ = socket.recv_fds(connection, _NUMBER.size, 1)
+        data, ancillary, _, _ = connection.recvmsg(_NUMBER.size, _SPACE, socket.MSG_CMSG_CLOEXEC)
         if not data:
             return
-        (events,) = fds
-        if write_set is not None:
-            populate = write_set.prefault(proc)
+        (events,) = _FD.unpack(ancillary[0][2])
+        if populate is None and write_set is not None and write_set.complete:
+            populate = write_set.populating(proc)
         try:
             pid = process.fork()
         except OSError:
@@ -233,7 +237,7 @@ def _serve(
             if populate is not None:
                 populate()
             connection.close()
-            run(items[_NUMBER.unpack(data)[0]], events)
+            start(_NUMBER.unpack(data)[0], events)
         os.close(events)
         connection.send(_NUMBER.pack(pid))
         if not connection.recv(_NUMBER.size):
@@ -263,8 +267,6 @@ class Zygotes:
     def __init__(self, run: Run) -> None:
         """*run* is what a child is to call."""
         self._run = run
-        #: What cases are known to write to; the child of each adds to it.
-        self.write_set = WriteSet() if prefault.is_user_mode_linux() else None
         self._zygotes: dict[Facts, Zygote] = {}
         self._items: dict[int, pytest.Item] = {}
         self._state: object = None
@@ -293,7 +295,7 @@ class Zygotes:
             zygote = None
         if zygote is None:
             sources.cache_sources(config.rootpath)
-            zygote = self._zygotes[wanted] = Zygote(wanted, self._items, self._run, self.write_set)
+            zygote = self._zygotes[wanted] = Zygote(wanted, self._items, self._run)
             if zygote.mountinfo is not None:
                 config.hook.pytest_isolation_prepared(config=config, mountinfo=zygote.mountinfo)
         return zygote
