@@ -7,6 +7,7 @@ import enum
 
 import pytest
 
+from tests.utils.expect import explain
 from tests.utils.requirements import EXPENDABLE, needs_of
 from tests.utils.unlocked import leave_locks_behind
 from tests.utils.userns import become_foreign
@@ -24,6 +25,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Cases that a kernel without their fix does not survive come last: they take nothing along."""
     items.sort(key=lambda item: EXPENDABLE in needs_of(item))
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Name the calls that did not end as expected, where outcomes are compared."""
+    return explain(left, right) if op == "==" else None
 
 
 class Caller(enum.Enum):

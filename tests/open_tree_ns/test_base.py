@@ -52,7 +52,7 @@ def enter_emptied_namespace() -> int:
 
 
 def outcomes(calls: dict[str, Callable[[], object]]) -> dict[str, str]:
-    """How each call ends: the name of its errno, or "allowed"."""
+    """How each call ends: the name of its errno, or "success"."""
     return {name: outcome(call) for name, call in calls.items()}
 
 
