@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from tests.utils.constants import (
     MS_RDONLY,
     MS_SHARED,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.mounts import mount_table
 from tests.utils.syscalls import (
     mount,
@@ -45,8 +44,7 @@ def test_only_the_root_of_what_arrives_is_free(scratch: Path) -> None:
     (source / "place").mkdir()
 
     def take_apart() -> list[str]:
-        with refused(errno.EINVAL):
-            umount2("/place/cover-me", MNT_DETACH)
+        fails(errno.EINVAL, umount2, "/place/cover-me", MNT_DETACH)
         umount2("/place", MNT_DETACH)
         return [str(m.mnt_point) for m in mount_table()]
 
@@ -80,7 +78,7 @@ def test_restrictions_of_what_arrives_are_locked(scratch: Path) -> None:
 
     def lift() -> dict[str, str]:
         return {
-            name: outcome(partial(mount_setattr, AT_FDCWD, "/place", attr_clr=attr))
+            name: outcome(mount_setattr, AT_FDCWD, "/place", attr_clr=attr)
             for name, attr in restrictions.items()
         }
 

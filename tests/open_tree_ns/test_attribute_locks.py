@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,6 @@ from tests.utils.trees import bind, tmpfs
 from tests.utils.userns import become_foreign, enter_new_mount_ns, enter_new_userns
 
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
-FOREIGN = pytest.mark.needs("user namespace")
 
 #: The four that restrict, each by the name of the directory whose mount has it.
 RESTRICTIONS = {
@@ -116,7 +114,7 @@ def test_restrictions_set_before(call: str, caller: Caller, scratch: Path) -> No
             # A mount(2) names all flags the mount shall keep: here none.
             mount(None, path, None, MS_REMOUNT | MS_BIND)
 
-    found = {path: outcome(partial(lift, path, attr)) for path, attr in places.items()}
+    found = {path: outcome(lift, path, attr) for path, attr in places.items()}
 
     assert before == places
     if caller.foreign:
@@ -127,7 +125,7 @@ def test_restrictions_set_before(call: str, caller: Caller, scratch: Path) -> No
         assert {path: attr_of(path) for path in places} == dict.fromkeys(places, MountAttr(0))
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2", "U5")
 def test_remount_of_the_file_system(scratch: Path) -> None:
     """A locked restriction cannot be taken off by the way of remounting the whole file system
@@ -144,7 +142,7 @@ def test_remount_of_the_file_system(scratch: Path) -> None:
         setns(open_tree(AT_FDCWD, scratch / "top", FLAGS), CLONE_NEWNS)
         before = attr_of("/")
         found = {
-            kept: outcome(partial(mount, None, "/", None, MS_REMOUNT | flags))
+            kept: outcome(mount, None, "/", None, MS_REMOUNT | flags)
             for kept, flags in {
                 "none": MS_REMOUNT,
                 "nosuid": MS_NOSUID,
@@ -158,7 +156,7 @@ def test_remount_of_the_file_system(scratch: Path) -> None:
     assert attr_of("/") == before
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2")
 def test_each_restriction_is_locked_alone(scratch: Path) -> None:
     """Of four restrictions on one foreign copy none can be lifted alone, and a recursive change
@@ -168,10 +166,8 @@ def test_each_restriction_is_locked_alone(scratch: Path) -> None:
     before = mount_table()
 
     found = {
-        **{name: outcome(partial(clear_attr, "/", attr)) for name, attr in RESTRICTIONS.items()},
-        "recursive": outcome(
-            lambda: mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, attr_clr=MOUNT_ATTR_NODEV)
-        ),
+        **{name: outcome(clear_attr, "/", attr) for name, attr in RESTRICTIONS.items()},
+        "recursive": outcome(mount_setattr, AT_FDCWD, "/", AT_RECURSIVE, attr_clr=MOUNT_ATTR_NODEV),
     }
 
     assert found == dict.fromkeys([*RESTRICTIONS, "recursive"], "EPERM")
@@ -186,15 +182,13 @@ def test_restrictions_set_after(caller: Caller, scratch: Path) -> None:
         set_attr("/plain", attr)
     assert attr_of("/plain") == ALL
 
-    found = {
-        name: outcome(partial(clear_attr, "/plain", attr)) for name, attr in RESTRICTIONS.items()
-    }
+    found = {name: outcome(clear_attr, "/plain", attr) for name, attr in RESTRICTIONS.items()}
 
     assert found == dict.fromkeys(RESTRICTIONS, "success")
     assert attr_of("/plain") == MountAttr(0)
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2")
 def test_adding_to_a_locked_mount(scratch: Path) -> None:
     """A foreign copy with one locked restriction takes others, and gives those back but not the
@@ -202,9 +196,7 @@ def test_adding_to_a_locked_mount(scratch: Path) -> None:
     enter_copy(restricted_tree(scratch), Caller.FOREIGN)
     set_attr("/nosuid", ALL)
 
-    found = {
-        name: outcome(partial(clear_attr, "/nosuid", attr)) for name, attr in RESTRICTIONS.items()
-    }
+    found = {name: outcome(clear_attr, "/nosuid", attr) for name, attr in RESTRICTIONS.items()}
 
     assert found == {**dict.fromkeys(RESTRICTIONS, "success"), "nosuid": "EPERM"}
     assert attr_of("/nosuid") == MOUNT_ATTR_NOSUID
@@ -222,7 +214,7 @@ def test_access_time_modes(caller: Caller, scratch: Path) -> None:
     found = {}
     for name, mode in ATIMES.items():
         for other, change in ATIMES.items():
-            found[name, other] = outcome(partial(set_atime, f"/{name}", change))
+            found[name, other] = outcome(set_atime, f"/{name}", change)
             if not caller.foreign:
                 assert attr_of(f"/{name}") == change
                 set_atime(f"/{name}", mode)
@@ -236,7 +228,7 @@ def test_access_time_modes(caller: Caller, scratch: Path) -> None:
     assert {name: attr_of(f"/{name}") for name in ATIMES} == ATIMES
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2", "K1")
 def test_locks_go_with_every_copy(scratch: Path) -> None:
     """The locked attributes of a foreign copy are locked in each copy of it: a bind mount, a
@@ -246,9 +238,9 @@ def test_locks_go_with_every_copy(scratch: Path) -> None:
 
     def tried(path: str) -> dict[str, str]:
         return {
-            "locked": outcome(lambda: clear_attr(path, MOUNT_ATTR_RDONLY)),
-            "added": outcome(lambda: clear_attr(path, MOUNT_ATTR_NODEV)),
-            "access time": outcome(lambda: set_atime(path, MOUNT_ATTR_NOATIME)),
+            "locked": outcome(clear_attr, path, MOUNT_ATTR_RDONLY),
+            "added": outcome(clear_attr, path, MOUNT_ATTR_NODEV),
+            "access time": outcome(set_atime, path, MOUNT_ATTR_NOATIME),
         }
 
     copies = {}
@@ -263,19 +255,19 @@ def test_locks_go_with_every_copy(scratch: Path) -> None:
     assert copies == dict.fromkeys(["bind", "detached", "namespace"], rule)
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2")
 def test_detached_clone_of_a_locked_mount(scratch: Path) -> None:
     """Detaching a copy does not free it: a locked attribute is EPERM on the descriptor too."""
     enter_copy(restricted_tree(scratch), Caller.FOREIGN)
     tree = open_tree(AT_FDCWD, "/noexec", OPEN_TREE_CLONE)
-    found = outcome(lambda: mount_setattr(tree, "", AT_EMPTY_PATH, attr_clr=MOUNT_ATTR_NOEXEC))
+    found = outcome(mount_setattr, tree, "", AT_EMPTY_PATH, attr_clr=MOUNT_ATTR_NOEXEC)
     assert found == "EPERM"
     attach(tree, "/place")
     assert attr_of("/place") == MOUNT_ATTR_NOEXEC
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2")
 @pytest.mark.needs("nested user namespace")
 def test_foreign_copy_of_a_copy_locks_what_was_added(scratch: Path) -> None:
@@ -284,8 +276,8 @@ def test_foreign_copy_of_a_copy_locks_what_was_added(scratch: Path) -> None:
     bind(Path("/proc"), top / "proc", recursive=True)  # for the id maps
     enter_copy(top, Caller.FOREIGN)
     set_attr("/plain", MOUNT_ATTR_NODEV)
-    assert outcome(lambda: clear_attr("/plain", MOUNT_ATTR_NODEV)) == "success"
+    assert outcome(clear_attr, "/plain", MOUNT_ATTR_NODEV) == "success"
     set_attr("/plain", MOUNT_ATTR_NODEV)
     become_foreign()
     setns(open_tree(AT_FDCWD, "/", FLAGS), CLONE_NEWNS)
-    assert outcome(lambda: clear_attr("/plain", MOUNT_ATTR_NODEV)) == "EPERM"
+    assert outcome(clear_attr, "/plain", MOUNT_ATTR_NODEV) == "EPERM"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
 
 import pytest
 
@@ -51,11 +50,6 @@ def enter_emptied_namespace() -> int:
     return fd
 
 
-def outcomes(calls: dict[str, Callable[[], object]]) -> dict[str, str]:
-    """How each call ends: the name of its errno, or "success"."""
-    return {name: outcome(call) for name, call in calls.items()}
-
-
 @pytest.mark.rule("Y7")
 @ON_BASE
 def test_base_is_empty_and_takes_nothing() -> None:
@@ -63,18 +57,16 @@ def test_base_is_empty_and_takes_nothing() -> None:
     enter_emptied_namespace()
     before = os.stat("/")
 
-    got = outcomes(
-        {
-            "mkdir": lambda: os.mkdir("/x"),
-            "creat": lambda: os.open("/x", os.O_CREAT | os.O_WRONLY),
-            "symlink": lambda: os.symlink("x", "/y"),
-            "unnamed file": lambda: os.open("/", os.O_TMPFILE | os.O_WRONLY),
-            "chmod": lambda: os.chmod("/", 0o777),
-            "chown": lambda: os.chown("/", 0, 0),
-            "utime": lambda: os.utime("/", (1, 1)),
-            "setxattr": lambda: os.setxattr("/", "user.x", b"x"),
-        }
-    )
+    got = {
+        "mkdir": outcome(os.mkdir, "/x"),
+        "creat": outcome(os.open, "/x", os.O_CREAT | os.O_WRONLY),
+        "symlink": outcome(os.symlink, "x", "/y"),
+        "unnamed file": outcome(os.open, "/", os.O_TMPFILE | os.O_WRONLY),
+        "chmod": outcome(os.chmod, "/", 0o777),
+        "chown": outcome(os.chown, "/", 0, 0),
+        "utime": outcome(os.utime, "/", (1, 1)),
+        "setxattr": outcome(os.setxattr, "/", "user.x", b"x"),
+    }
 
     assert got == {
         "mkdir": "ENOENT",
@@ -102,13 +94,11 @@ def test_base_cannot_be_reconfigured() -> None:
     enter_emptied_namespace()
     before = statmount(mnt_id_of("/"))
 
-    got = outcomes(
-        {
-            "remount": lambda: mount(None, "/", None, MS_REMOUNT | MS_RDONLY),
-            "umount": lambda: umount2("/"),
-            "detach": lambda: umount2("/", MNT_DETACH),
-        }
-    )
+    got = {
+        "remount": outcome(mount, None, "/", None, MS_REMOUNT | MS_RDONLY),
+        "umount": outcome(umount2, "/"),
+        "detach": outcome(umount2, "/", MNT_DETACH),
+    }
 
     after = statmount(mnt_id_of("/"))
     if after.sb_flags != before.sb_flags:  # a kernel without the fix: leave nullfs as it was
@@ -125,12 +115,10 @@ def test_base_takes_no_file_lock() -> None:
     enter_emptied_namespace()
     root = os.open("/", os.O_RDONLY)
 
-    got = outcomes(
-        {
-            "flock": lambda: fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB),
-            "record lock": lambda: fcntl.lockf(root, fcntl.LOCK_SH | fcntl.LOCK_NB),
-        }
-    )
+    got = {
+        "flock": outcome(fcntl.flock, root, fcntl.LOCK_SH | fcntl.LOCK_NB),
+        "record lock": outcome(fcntl.lockf, root, fcntl.LOCK_SH | fcntl.LOCK_NB),
+    }
 
     assert got == {"flock": "ENOLCK", "record lock": "ENOLCK"}
 

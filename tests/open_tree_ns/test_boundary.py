@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mnt_id_of, mount_table, statmount
 from tests.utils.nsfs import current_mnt_ns, ns_inode
@@ -82,25 +81,26 @@ def test_from_outside(way: str, scratch: Path) -> None:
         assert (root / "top.txt").read_text() == "top.txt"
         mount_on = f"{root}/place"
         found = {
-            "attach": outcome(lambda: attach(fresh_tmpfs(), mount_on)),
+            "attach": outcome(attach, fresh_tmpfs(), mount_on),
             "attach beneath": outcome(
-                lambda: move_mount(
-                    fresh_tmpfs(), "", AT_FDCWD, f"{root}/child", FROM_FD | MOVE_MOUNT_BENEATH
-                )
+                move_mount,
+                fresh_tmpfs(),
+                "",
+                AT_FDCWD,
+                f"{root}/child",
+                FROM_FD | MOVE_MOUNT_BENEATH,
             ),
-            "mount": outcome(lambda: mount("tmpfs", mount_on, "tmpfs")),
-            "bind": outcome(lambda: mount(scratch, mount_on, None, MS_BIND)),
-            "move": outcome(lambda: move_mount(AT_FDCWD, f"{root}/child", AT_FDCWD, mount_on, 0)),
-            "move in": outcome(lambda: move_mount(AT_FDCWD, scratch, AT_FDCWD, mount_on, 0)),
-            "move out": outcome(
-                lambda: move_mount(AT_FDCWD, f"{root}/child", AT_FDCWD, scratch, 0)
-            ),
-            "bind out": outcome(lambda: mount(f"{root}/child", scratch, None, MS_BIND)),
-            "clone": outcome(lambda: open_tree(AT_FDCWD, f"{root}/child", CLONE)),
+            "mount": outcome(mount, "tmpfs", mount_on, "tmpfs"),
+            "bind": outcome(mount, scratch, mount_on, None, MS_BIND),
+            "move": outcome(move_mount, AT_FDCWD, f"{root}/child", AT_FDCWD, mount_on, 0),
+            "move in": outcome(move_mount, AT_FDCWD, scratch, AT_FDCWD, mount_on, 0),
+            "move out": outcome(move_mount, AT_FDCWD, f"{root}/child", AT_FDCWD, scratch, 0),
+            "bind out": outcome(mount, f"{root}/child", scratch, None, MS_BIND),
+            "clone": outcome(open_tree, AT_FDCWD, f"{root}/child", CLONE),
             "mount_setattr": outcome(
-                lambda: mount_setattr(AT_FDCWD, f"{root}/child", attr_set=MOUNT_ATTR_RDONLY)
+                mount_setattr, AT_FDCWD, f"{root}/child", attr_set=MOUNT_ATTR_RDONLY
             ),
-            "umount": outcome(lambda: umount2(f"{root}/child", MNT_DETACH)),
+            "umount": outcome(umount2, f"{root}/child", MNT_DETACH),
         }
         assert found == dict.fromkeys(found, "EINVAL")
         assert (namespace_tree(fd).lines(), mount_table()) == before
@@ -115,11 +115,9 @@ def test_onto_the_handle(scratch: Path) -> None:
     to_fd = FROM_FD | MOVE_MOUNT_T_EMPTY_PATH
     tree = open_tree(AT_FDCWD, scratch, CLONE)
     found = {
-        "onto": outcome(lambda: move_mount(fresh_tmpfs(), "", fd, "", to_fd)),
-        "beneath": outcome(lambda: move_mount(tree, "", fd, "", to_fd | MOVE_MOUNT_BENEATH)),
-        "mount_setattr": outcome(
-            lambda: mount_setattr(fd, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_RDONLY)
-        ),
+        "onto": outcome(move_mount, fresh_tmpfs(), "", fd, "", to_fd),
+        "beneath": outcome(move_mount, tree, "", fd, "", to_fd | MOVE_MOUNT_BENEATH),
+        "mount_setattr": outcome(mount_setattr, fd, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_RDONLY),
     }
     assert found == dict.fromkeys(found, "EINVAL")
     assert namespace_tree(fd).lines() == before
@@ -147,7 +145,7 @@ def test_carrying_namespace_files_in(scratch: Path) -> None:
     setns(entered, CLONE_NEWNS)
     before = mount_table()
 
-    found = {name: outcome(partial(attach, tree, "/place")) for name, tree in trees.items()}
+    found = {name: outcome(attach, tree, "/place") for name, tree in trees.items()}
 
     assert found == {"older": "ELOOP", "its own": "ELOOP", "newer": "success"}
     assert mount_table()[: len(before)] == before
@@ -167,7 +165,7 @@ def test_caller_cannot_bind_its_own_namespace_inside(scratch: Path) -> None:
     setns(entered, CLONE_NEWNS)
 
     def bound(fd: int) -> str:
-        return outcome(lambda: mount(f"/proc/self/fd/{fd}", "/file", None, MS_BIND))
+        return outcome(mount, f"/proc/self/fd/{fd}", "/file", None, MS_BIND)
 
     assert {"older": bound(older), "its own": bound(entered), "newer": bound(newer)} == {
         "older": "EINVAL",
@@ -194,7 +192,7 @@ def test_mounting_proc(with_proc: bool, own_pids: bool, result: str, scratch: Pa
         mount("proc", top / "child", "proc")
 
     def mount_proc() -> str:
-        return outcome(lambda: mount("proc", "/place", "proc"))
+        return outcome(mount, "proc", "/place", "proc")
 
     def act() -> str:
         if own_pids:
@@ -218,8 +216,7 @@ def test_mounting_proc_that_is_partly_covered(scratch: Path) -> None:
         setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
 
         def mount_proc() -> None:
-            with refused(errno.EPERM):
-                mount("proc", "/place", "proc")
+            fails(errno.EPERM, mount, "proc", "/place", "proc")
 
         in_child(mount_proc)
 
@@ -254,7 +251,7 @@ def test_the_steps_of_a_container_runtime(caller: Caller, scratch: Path) -> None
     os.close(rootfs)
 
     setns(fd, CLONE_NEWNS)
-    assert outcome(lambda: os.stat(device)) == outcome(lambda: os.stat(volume)) == "ENOENT"
+    assert outcome(os.stat, device) == outcome(os.stat, volume) == "ENOENT"
     for tree, target in zip(prepared, ("/dev/null", "/data"), strict=True):
         mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_NOSUID)
         attach(tree, target)

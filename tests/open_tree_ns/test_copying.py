@@ -21,7 +21,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import Outcome, outcome, refused
+from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
 from tests.utils.nsfs import mnt_get_info, ns_inode
@@ -63,8 +63,7 @@ def test_fails_on_unbindable(caller: Caller, recursive: bool, scratch: Path) -> 
     before = mount_table()
     caller.act()
 
-    with refused(errno.EINVAL):
-        open_tree(AT_FDCWD, top, FLAGS | (AT_RECURSIVE if recursive else 0))
+    fails(errno.EINVAL, open_tree, AT_FDCWD, top, FLAGS | (AT_RECURSIVE if recursive else 0))
 
     assert mount_table() == before
 
@@ -123,8 +122,7 @@ class TestCovered:
         top = self.tree(scratch, kind)
 
         def foreign_copy() -> None:
-            with refused(errno.EINVAL):
-                open_tree(AT_FDCWD, top, FLAGS)
+            fails(errno.EINVAL, open_tree, AT_FDCWD, top, FLAGS)
 
         in_child(as_foreign(foreign_copy))
 
@@ -256,10 +254,10 @@ def test_foreign_copy_of_an_unbindable_child_stays_unbindable(scratch: Path) -> 
         lines = namespace_tree(fd).lines()
         setns(fd, CLONE_NEWNS)
         calls = [
-            outcome(lambda: mount("/unbindable", "/place", None, MS_BIND)),
-            outcome(lambda: open_tree(AT_FDCWD, "/unbindable", FLAGS)),
-            outcome(lambda: open_tree(AT_FDCWD, "/unbindable", FLAGS | AT_RECURSIVE)),
-            outcome(lambda: open_tree(AT_FDCWD, "/unbindable/below", FLAGS)),
+            outcome(mount, "/unbindable", "/place", None, MS_BIND),
+            outcome(open_tree, AT_FDCWD, "/unbindable", FLAGS),
+            outcome(open_tree, AT_FDCWD, "/unbindable", FLAGS | AT_RECURSIVE),
+            outcome(open_tree, AT_FDCWD, "/unbindable/below", FLAGS),
         ]
         return lines, readable("/"), calls
 

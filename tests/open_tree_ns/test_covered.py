@@ -28,7 +28,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.syscalls import open_tree, setns
 from tests.utils.trees import bind, propagation, readable, tmpfs, write
@@ -119,19 +119,14 @@ def test_single_copy_uncovers_nothing(scratch: Path) -> None:
     before = {name: readable(top / name) for name in DIRECTORIES}
     become_foreign()
 
-    copies: dict[str, int] = {}
-    refusals = []
-    for name in DIRECTORIES:
-        try:
-            copies[name] = open_tree(AT_FDCWD, top / name, FLAGS)
-        except OSError as error:
-            refusals.append((name, errno.errorcode[error.errno or 0]))
+    ends = {name: outcome(open_tree, AT_FDCWD, top / name, FLAGS) for name in DIRECTORIES}
     inside = {}
-    for name, fd in copies.items():
-        setns(fd, CLONE_NEWNS)
-        inside[name] = readable("/")
+    for name, end in ends.items():
+        if isinstance(end.result, int):
+            setns(end.result, CLONE_NEWNS)
+            inside[name] = readable("/")
 
-    assert refusals == [(name, "EINVAL") for name, below in DIRECTORIES.items() if below]
+    assert ends == {name: "EINVAL" if below else "success" for name, below in DIRECTORIES.items()}
     assert inside == {name: before[name] for name, below in DIRECTORIES.items() if not below}
 
 
@@ -149,8 +144,7 @@ def test_covers_over_an_open_directory(scratch: Path) -> None:
     expected = predict_copy(root, recursive=True, foreign=True)
     become_foreign()
 
-    with refused(errno.EINVAL):
-        open_tree(root, "", FLAGS | AT_EMPTY_PATH)
+    fails(errno.EINVAL, open_tree, root, "", FLAGS | AT_EMPTY_PATH)
     both = open_tree(root, "", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE)
     beside = open_tree(sub, "", FLAGS | AT_EMPTY_PATH)
 
@@ -173,8 +167,7 @@ def test_copy_of_a_copy_uncovers_nothing(scratch: Path) -> None:
     assert readable("/") == files
 
     for path in ("/", "/one", "/one/two"):
-        with refused(errno.EINVAL):
-            open_tree(AT_FDCWD, path, FLAGS)
+        fails(errno.EINVAL, open_tree, AT_FDCWD, path, FLAGS)
     fd = open_tree(AT_FDCWD, "/", FLAGS | AT_RECURSIVE)
     leaf = open_tree(AT_FDCWD, "/one", FLAGS | AT_RECURSIVE)
 

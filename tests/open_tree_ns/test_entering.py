@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.mounts import listmount, mnt_id_of
 from tests.utils.nsfs import current_mnt_ns, ns_id, ns_inode
 from tests.utils.process import holding, sharing_fs
@@ -127,7 +126,7 @@ def test_old_directories_outlive_their_namespace(caller: Caller, scratch: Path) 
     os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
     assert sorted(os.listdir("/dir")) == ["file.txt", "new.txt"]
     assert [ns_inode_at("/".join([".."] * up), outside) for up in (1, 2, 3)] == [above] * 3
-    assert outcome(lambda: open_tree(outside, "", SINGLE | AT_EMPTY_PATH)) == "EINVAL"
+    assert outcome(open_tree, outside, "", SINGLE | AT_EMPTY_PATH) == "EINVAL"
 
 
 @pytest.mark.rule("N1", "C2")
@@ -139,9 +138,7 @@ def test_host_paths_are_gone(caller: Caller, scratch: Path) -> None:
     caller.act()
     enter(open_tree(AT_FDCWD, top, FLAGS))
     paths = [str(scratch), "/proc/self", "/etc", "/../../.." + str(scratch), "../../secret"]
-    assert {path: outcome(partial(os.stat, path)) for path in paths} == dict.fromkeys(
-        paths, "ENOENT"
-    )
+    assert {path: outcome(os.stat, path) for path in paths} == dict.fromkeys(paths, "ENOENT")
     assert sorted(os.listdir("/")) == ["child", "dir", "top.txt"]
 
 
@@ -155,8 +152,7 @@ def test_thread_refuses_entry(scratch: Path) -> None:
     other = threading.Thread(target=done.wait)
     other.start()
     try:
-        with refused(errno.EINVAL):
-            setns(fd, CLONE_NEWNS)
+        fails(errno.EINVAL, setns, fd, CLONE_NEWNS)
         assert place() == before
         unshare(CLONE_FS)
         top = enter(fd)
@@ -173,8 +169,7 @@ def test_process_with_the_same_root_refuses_entry(scratch: Path) -> None:
     fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
     before = place()
     with sharing_fs():
-        with refused(errno.EINVAL):
-            setns(fd, CLONE_NEWNS)
+        fails(errno.EINVAL, setns, fd, CLONE_NEWNS)
         assert place() == before
     top = enter(fd)
     assert {mnt for mnt, _ in place().values()} == {top}
@@ -213,8 +208,7 @@ def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
         other.start()
         try:
             for kinds in (CLONE_NEWNS, CLONE_NEWNS | CLONE_NEWUTS):
-                with refused(errno.EINVAL):
-                    setns(pidfd, kinds)
+                fails(errno.EINVAL, setns, pidfd, kinds)
                 assert (place(), ns_id(current_mnt_ns()), ns_inode("/proc/self/ns/uts")) == before
         finally:
             done.set()

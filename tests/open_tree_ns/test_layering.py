@@ -32,7 +32,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mountinfo import line_of, mountinfo, open_proc
 from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
@@ -145,10 +145,8 @@ def test_base_is_denied_to_the_unprivileged(scratch: Path) -> None:
 
     unshare(CLONE_NEWUSER)
 
-    with refused(errno.EPERM):
-        statmount(base)
-    with refused(errno.EPERM):
-        listmount(base)
+    fails(errno.EPERM, statmount, base)
+    fails(errno.EPERM, listmount, base)
     assert mount_table() == before
 
 

@@ -31,6 +31,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
 )
+from tests.utils.expect import outcome
 from tests.utils.limits import (
     allow_mnt_namespaces,
     descriptor_table_full,
@@ -128,13 +129,10 @@ def assert_no_leaks(refusals: dict[str, Refusal], leaf: Path, used: int, limit_f
         allow_mnt_namespaces(used + 1, limit_fd)
         ends: Counter[str] = Counter()
         for _ in range(MANY):
-            try:
-                fd = call()
-            except OSError as error:
-                ends[errno.errorcode[error.errno or 0]] += 1
-            else:
-                ends["success"] += 1
-                os.close(fd)
+            end = outcome(call)
+            ends[end] += 1
+            if isinstance(end.result, int):
+                os.close(end.result)
         allow_mnt_namespaces(used + 1, limit_fd)
         found[name] = dict(ends), until_refused(leaf)
         rule[name] = {errno.errorcode[number]: MANY}, 1

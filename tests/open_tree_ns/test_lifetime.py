@@ -25,7 +25,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.fanotify import mount_watch
 from tests.utils.holders import FOR_ALL, FOR_OWNERS, Holds, Kind, neighbour
 from tests.utils.limits import allow_mnt_namespaces
@@ -153,15 +153,12 @@ def test_gone_with_the_last_descriptor(caller: Caller, scratch: Path) -> None:
         number, (top,) = ns_id(fd), listmount(ns_fd=fd)
         assert listmount(ns_id=number) == [top]
         assert statmount(top, ns_id=number).mnt_ns_id == number
-        with refused(errno.ENOSPC):
-            open_tree(AT_FDCWD, leaf, FLAGS)
+        fails(errno.ENOSPC, open_tree, AT_FDCWD, leaf, FLAGS)
 
         os.close(fd)
 
-        with refused(errno.ENOENT):
-            listmount(ns_id=number)
-        with refused(errno.ENOENT):
-            statmount(top, ns_id=number)
+        fails(errno.ENOENT, listmount, ns_id=number)
+        fails(errno.ENOENT, statmount, top, ns_id=number)
 
 
 @pytest.mark.rule("T2")
@@ -190,8 +187,7 @@ def test_not_held_by_what_is_in_it(caller: Caller, scratch: Path) -> None:
         assert os.fstat(owner).st_ino == os.stat("/proc/self/ns/user").st_ino
         for source in (directory, path_only, AT_FDCWD):
             for flags in (FLAGS, FLAGS | AT_RECURSIVE):
-                with refused(errno.EINVAL):
-                    open_tree(source, "", flags | AT_EMPTY_PATH)
+                fails(errno.EINVAL, open_tree, source, "", flags | AT_EMPTY_PATH)
 
 
 @pytest.mark.rule("T2", "R8")

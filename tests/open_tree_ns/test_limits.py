@@ -24,7 +24,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.limits import (
     allow_mnt_namespaces,
     start_counting,
@@ -63,8 +63,7 @@ def test_limit(caller: Caller, scratch: Path) -> None:
     allow_mnt_namespaces(used)
     assert [exists(ns_id(fd)) for fd in fds] == [True] * 5
     for fd in fds:
-        with refused(errno.ENOSPC):
-            open_tree(AT_FDCWD, leaf, FLAGS)
+        fails(errno.ENOSPC, open_tree, AT_FDCWD, leaf, FLAGS)
         os.close(fd)
     allow_mnt_namespaces(used + 1)
     assert until_refused(leaf) == 1
@@ -87,10 +86,8 @@ def test_what_else_counts(scratch: Path) -> None:
     for first in makers:
         fd = first()
         for second in makers:
-            with refused(errno.ENOSPC):
-                second()
-        with refused(errno.ENOSPC):
-            unshare(CLONE_NEWNS)
+            fails(errno.ENOSPC, second)
+        fails(errno.ENOSPC, unshare, CLONE_NEWNS)
         os.close(fd)
     unshare(CLONE_NEWNS)  # the one that is left is still needed: the new one takes the place
     assert until_refused(leaf) == 1
@@ -142,14 +139,12 @@ def test_limit_is_for_each_uid(scratch: Path) -> None:
     everything = capget().permitted
 
     fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(2)]
-    with refused(errno.ENOSPC):
-        open_tree(AT_FDCWD, leaf, FLAGS)
+    fails(errno.ENOSPC, open_tree, AT_FDCWD, leaf, FLAGS)
     os.seteuid(1)
     with effective(everything):
         assert until_refused(leaf) == 2
     os.seteuid(0)
-    with refused(errno.ENOSPC):
-        open_tree(AT_FDCWD, leaf, FLAGS)
+    fails(errno.ENOSPC, open_tree, AT_FDCWD, leaf, FLAGS)
     for fd in fds:
         os.close(fd)
     assert until_refused(leaf) == 2

@@ -19,7 +19,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import is_mnt_ns_file, namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
 from tests.utils.process import in_child
@@ -114,10 +114,8 @@ def test_locked_mount_namespace_file(caller: Caller, scratch: Path) -> None:
     assert [m.mnt_point for m in before if is_mnt_ns_file(m)] == [f"{place}/mnt"]
     caller.act()
 
-    with refused(errno.EPERM):
-        open_tree(AT_FDCWD, place, FLAGS | AT_RECURSIVE)
-    with refused(errno.EINVAL):
-        open_tree(AT_FDCWD, place, FLAGS)
+    fails(errno.EPERM, open_tree, AT_FDCWD, place, FLAGS | AT_RECURSIVE)
+    fails(errno.EINVAL, open_tree, AT_FDCWD, place, FLAGS)
 
     assert mount_table() == before
 

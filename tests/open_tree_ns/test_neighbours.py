@@ -62,16 +62,16 @@ def test_fsmount_namespace_refusals() -> None:
     fsmount(used, MAKE)
     before = mount_table()
     found = {
-        "unknown flag": outcome(lambda: fsmount(-1, MAKE | 4)),
-        "unknown attribute": outcome(lambda: fsmount(-1, MAKE, 1 << 30)),
-        "no descriptor": outcome(lambda: fsmount(-1, MAKE)),
-        "another descriptor": outcome(lambda: fsmount(file, MAKE)),
-        "not created": outcome(lambda: fsmount(fsopen("tmpfs"), MAKE)),
-        "in use": outcome(lambda: fsmount(used, MAKE)),
+        "unknown flag": outcome(fsmount, -1, MAKE | 4),
+        "unknown attribute": outcome(fsmount, -1, MAKE, 1 << 30),
+        "no descriptor": outcome(fsmount, -1, MAKE),
+        "another descriptor": outcome(fsmount, file, MAKE),
+        "not created": outcome(fsmount, fsopen("tmpfs"), MAKE),
+        "in use": outcome(fsmount, used, MAKE),
     }
     drop(CAP_SYS_ADMIN)
-    found["unprivileged"] = outcome(lambda: fsmount(fs, MAKE))
-    found["unprivileged, unknown flag"] = outcome(lambda: fsmount(fs, MAKE | 4))
+    found["unprivileged"] = outcome(fsmount, fs, MAKE)
+    found["unprivileged, unknown flag"] = outcome(fsmount, fs, MAKE | 4)
     assert found == {
         "unknown flag": "EINVAL",
         "unknown attribute": "EINVAL",
@@ -99,8 +99,8 @@ def test_fsmount_namespace_locks(caller: Caller) -> None:
     setns(fd, CLONE_NEWNS)
 
     assert [(mount.fs_type, mount.mnt_attr) for mount in mount_table()] == [("tmpfs", attr)]
-    lift = outcome(lambda: mount_setattr(AT_FDCWD, "/", attr_clr=MOUNT_ATTR_NOSUID))
-    unmount = outcome(lambda: umount2("/", MNT_DETACH))
+    lift = outcome(mount_setattr, AT_FDCWD, "/", attr_clr=MOUNT_ATTR_NOSUID)
+    unmount = outcome(umount2, "/", MNT_DETACH)
 
     assert (lift, unmount) == (("EPERM", "EINVAL") if caller.foreign else ("success", "success"))
 
@@ -118,7 +118,7 @@ def test_flag_and_fsmount_namespace(scratch: Path) -> None:
     setns(here, CLONE_NEWNS)
     assert namespace_tree(copy).mount_points() == ["/"]
     assert ns_id(copy) > ns_id(fd)
-    assert outcome(lambda: open_tree(root, "", SINGLE | AT_EMPTY_PATH)) == "EINVAL"
+    assert outcome(open_tree, root, "", SINGLE | AT_EMPTY_PATH) == "EINVAL"
 
 
 @pytest.mark.needs("UNSHARE_EMPTY_MNTNS")

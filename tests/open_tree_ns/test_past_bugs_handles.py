@@ -26,7 +26,7 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     Statmount,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
 from tests.utils.limits import allow_mnt_namespaces
 from tests.utils.model import base_of
@@ -182,8 +182,7 @@ def test_unshare_that_fails_half_way(scratch: Path) -> None:
 
     for _ in range(200):
         for kinds in (CLONE_NEWNS | CLONE_NEWUTS, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS):
-            with refused(errno.ENOSPC):
-                unshare(kinds)
+            fails(errno.ENOSPC, unshare, kinds)
     assert os.stat("/proc/self/ns/mnt").st_ino == os.fstat(fd).st_ino
     assert listmount() == ids
 

@@ -74,14 +74,14 @@ def test_recursive_bind_cannot_pin_its_own_namespace(outside: Path, scratch: Pat
         setns(fd, CLONE_NEWNS)
         source = f"/proc/self/fd/{below}"
         return {
-            "rbind": outcome(lambda: mount(source, "/file", None, MS_BIND | MS_REC)),
-            "bind": outcome(lambda: mount(source, "/file", None, MS_BIND)),
+            "rbind": outcome(mount, source, "/file", None, MS_BIND | MS_REC),
+            "bind": outcome(mount, source, "/file", None, MS_BIND),
         }
 
     assert in_child(inside) == {"rbind": "EINVAL", "bind": "success"}
     umount2(target, MNT_DETACH)
     os.close(fd)
-    assert outcome(lambda: listmount(ns_id=mnt_ns_id)) == "ENOENT"
+    assert outcome(listmount, ns_id=mnt_ns_id) == "ENOENT"
 
 
 @pytest.mark.rule("BK4", "P12")
@@ -101,11 +101,11 @@ def test_unmounted_trees_are_not_walked(outside: Path) -> None:
         fd, source = held[name], f"/proc/self/fd/{held[name]}"
         empty = AT_EMPTY_PATH
         return {
-            "namespace": outcome(lambda: open_tree(fd, "", SINGLE | empty)),
-            "recursive namespace": outcome(lambda: open_tree(fd, "", FLAGS | empty)),
-            "recursive clone": outcome(lambda: open_tree(fd, "", CLONE | AT_RECURSIVE | empty)),
-            "clone": outcome(lambda: open_tree(fd, "", CLONE | empty)),
-            "rbind": outcome(lambda: mount(source, "/file", None, MS_BIND | MS_REC)),
+            "namespace": outcome(open_tree, fd, "", SINGLE | empty),
+            "recursive namespace": outcome(open_tree, fd, "", FLAGS | empty),
+            "recursive clone": outcome(open_tree, fd, "", CLONE | AT_RECURSIVE | empty),
+            "clone": outcome(open_tree, fd, "", CLONE | empty),
+            "rbind": outcome(mount, source, "/file", None, MS_BIND | MS_REC),
         }
 
     dead = dict.fromkeys(
@@ -139,7 +139,7 @@ def test_copy_of_an_unmounted_file_is_an_ordinary_mount(outside: Path) -> None:
 
     setns(fd, CLONE_NEWNS)
     assert listmount() == before
-    change = outcome(lambda: mount_setattr(again, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_NOSUID))
+    change = outcome(mount_setattr, again, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_NOSUID)
     assert change == "EINVAL"
 
 
@@ -174,9 +174,9 @@ def test_mount_that_others_slid_off_is_no_source(scratch: Path) -> None:
     place and is unmounted later. The dead mount, held by a descriptor, cannot be copied."""
     held = left_behind(scratch)
     assert {
-        "single": outcome(lambda: open_tree(held, "", SINGLE | AT_EMPTY_PATH)),
-        "recursive": outcome(lambda: open_tree(held, "", FLAGS | AT_EMPTY_PATH)),
-        "clone": outcome(lambda: open_tree(held, "", CLONE | AT_EMPTY_PATH)),
+        "single": outcome(open_tree, held, "", SINGLE | AT_EMPTY_PATH),
+        "recursive": outcome(open_tree, held, "", FLAGS | AT_EMPTY_PATH),
+        "clone": outcome(open_tree, held, "", CLONE | AT_EMPTY_PATH),
     } == dict.fromkeys(["single", "recursive", "clone"], "EINVAL")
     assert len(mount_table()) == 1
 
@@ -188,5 +188,5 @@ def test_what_slid_off_a_dead_mount_is_forgotten(scratch: Path) -> None:
     """Nothing can be moved beneath what once lay on the dead mount: ENOENT."""
     held = left_behind(scratch)
     beneath = FROM_FD | MOVE_MOUNT_T_EMPTY_PATH | MOVE_MOUNT_BENEATH
-    assert outcome(lambda: move_mount(fresh_tmpfs(), "", held, "", beneath)) == "ENOENT"
+    assert outcome(move_mount, fresh_tmpfs(), "", held, "", beneath) == "ENOENT"
     assert len(mount_table()) == 1

@@ -26,7 +26,7 @@ from tests.utils.constants import (
     UNSHARE_EMPTY_MNTNS,
     OpenTree,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
 from tests.utils.nsfs import ns_inode
@@ -57,8 +57,7 @@ DIRECTORY_FIX = pytest.mark.fixed_by(
 def refuse(number: int, dirfd: int, path: PathLike, flags: int = FLAGS) -> None:
     """The call must end in this errno and leave the caller's mounts and descriptors alone."""
     before = mount_table(), os.listdir("/proc/self/fd")
-    with refused(number):
-        open_tree(dirfd, path, flags)
+    fails(number, open_tree, dirfd, path, flags)
     assert (mount_table(), os.listdir("/proc/self/fd")) == before
 
 

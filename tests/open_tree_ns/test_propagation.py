@@ -27,7 +27,7 @@ from tests.utils.constants import (
     MountFlags,
 )
 from tests.utils.copies import Copy, made_in_child
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
 from tests.utils.syscalls import (
@@ -317,11 +317,9 @@ def test_pivot_root_needs_a_private_root(scratch: Path) -> None:
     here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
     setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
 
-    with refused(errno.EINVAL):
-        pivot_root("/new", "/new/old")
+    fails(errno.EINVAL, pivot_root, "/new", "/new/old")
     mount(None, "/", None, MS_PRIVATE)
-    with refused(errno.EINVAL):  # the place for the old root is on a shared mount still
-        pivot_root("/new", "/new/old")
+    fails(errno.EINVAL, pivot_root, "/new", "/new/old")
     mount(None, "/new", None, MS_PRIVATE)
     pivot_root("/new", "/new/old")
 

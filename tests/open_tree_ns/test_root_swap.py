@@ -25,9 +25,9 @@ from tests.utils.constants import (
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
-from tests.utils.locks import detaching, ends, locks
+from tests.utils.locks import locks
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
 from tests.utils.nsfs import ns_inode
@@ -120,7 +120,7 @@ def test_swap(caller: Caller, scratch: Path) -> None:
     setns(fd, CLONE_NEWNS)
     assert mnt_id_of("/") == new
 
-    assert detaching("/") == ends("EINVAL" if caller.foreign else "success")
+    assert outcome(umount2, "/", MNT_DETACH) == ("EINVAL" if caller.foreign else "success")
 
     setns(fd, CLONE_NEWNS)
     assert mnt_id_of("/") == (new if caller.foreign else base.mnt_id)
@@ -143,7 +143,7 @@ def test_swap_twice(caller: Caller, scratch: Path) -> None:
     assert namespace_tree(fd).mount_points() == ["/", "/child", "/child/deep"]
     assert base_of(fd) == base
     assert locks() == {"/child": False, "/child/deep": False}
-    assert detaching("/") == ends("EINVAL" if caller.foreign else "success")
+    assert outcome(umount2, "/", MNT_DETACH) == ("EINVAL" if caller.foreign else "success")
     assert len(listmount()) == (3 if caller.foreign else 0)
 
 
@@ -196,8 +196,7 @@ def test_swap_leaves_others_where_they_are(scratch: Path) -> None:
 
     assert old not in listmount()
     assert (mnt_id_of(held), sorted(os.listdir(held))) == (old, ["bare.txt", "build"])
-    with refused(errno.EINVAL):
-        open_tree(held, "", SINGLE | AT_EMPTY_PATH)
+    fails(errno.EINVAL, open_tree, held, "", SINGLE | AT_EMPTY_PATH)
 
 
 @pytest.mark.rule("N6")
@@ -212,19 +211,19 @@ def test_refusals(scratch: Path) -> None:
     before = mount_table()
 
     found = {
-        "a covered tree": outcome(lambda: slide_beneath(covered)),
-        "a directory": outcome(lambda: slide_beneath(fresh_tmpfs(), "/build")),
-        "itself": outcome(lambda: move_mount(AT_FDCWD, "/", AT_FDCWD, "/", MOVE_MOUNT_BENEATH)),
+        "a covered tree": outcome(slide_beneath, covered),
+        "a directory": outcome(slide_beneath, fresh_tmpfs(), "/build"),
+        "itself": outcome(move_mount, AT_FDCWD, "/", AT_FDCWD, "/", MOVE_MOUNT_BENEATH),
     }
     assert mount_table() == before
     os.chroot("/build")
     os.chdir("/")
-    found["a chroot"] = outcome(lambda: slide_beneath(fresh_tmpfs()))
+    found["a chroot"] = outcome(slide_beneath, fresh_tmpfs())
     setns(fd, CLONE_NEWNS)
     assert mount_table() == before
     umount2("/", MNT_DETACH)
     setns(fd, CLONE_NEWNS)
-    found["the base"] = outcome(lambda: slide_beneath(fresh_tmpfs()))
+    found["the base"] = outcome(slide_beneath, fresh_tmpfs())
 
     assert found == dict.fromkeys(
         ["a covered tree", "a directory", "itself", "a chroot", "the base"], "EINVAL"
@@ -296,8 +295,8 @@ def test_pivot_root_from_a_dead_root(scratch: Path) -> None:
     before = listmount(mnt_id_of(tree))
 
     found = {
-        "itself": outcome(lambda: pivot_root(".", ".")),
-        "a child": outcome(lambda: pivot_root("child", "child/old")),
+        "itself": outcome(pivot_root, ".", "."),
+        "a child": outcome(pivot_root, "child", "child/old"),
     }
 
     assert found == {"itself": "EINVAL", "a child": "EINVAL"}

@@ -20,7 +20,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mountinfo import line_of, mountinfo, open_proc
 from tests.utils.mounts import listmount, mount_table
@@ -201,8 +201,7 @@ def test_roots_that_are_deleted(caller: Caller, scratch: Path) -> None:
     assert copy.lines() == expected.lines()
     setns(fd, CLONE_NEWNS)
     assert readable("/") == {"link": "single"}
-    with refused(errno.ENOENT):
-        write(Path("/bound/new"))
+    fails(errno.ENOENT, write, Path("/bound/new"))
 
 
 @pytest.mark.rule("C4")
@@ -218,8 +217,7 @@ def test_mount_point_unlinked_outside(caller: Caller, scratch: Path) -> None:
     caller.act()
     fd = open_tree(AT_FDCWD, top, FLAGS)
     assert sorted(str(m.mnt_point) for m in mount_table(ns_fd=fd)) == tree
-    with refused(errno.EBUSY):
-        os.rmdir("gone", dir_fd=here)
+    fails(errno.EBUSY, os.rmdir, "gone", dir_fd=here)
 
     # In a third namespace, in which only the directory is there.
     setns(open_tree(AT_FDCWD, top / "kept", FLAGS), CLONE_NEWNS)
@@ -249,7 +247,7 @@ def test_automounts_are_copied_as_mounts(caller: Caller, scratch: Path) -> None:
     assert copy.lines() == expected.lines()
     assert copy.mount_points() == ["/", "/tracing"]
     setns(fd, CLONE_NEWNS)
-    detached = outcome(lambda: umount2("/tracing", MNT_DETACH))
+    detached = outcome(umount2, "/tracing", MNT_DETACH)
     assert detached == ("EINVAL" if caller.foreign else "success")
 
 
@@ -268,9 +266,9 @@ def test_mount_max_does_not_count_for_the_copy(scratch: Path) -> None:
         os.pwrite(sysctl, str(limit).encode(), 0)
         fd = open_tree(AT_FDCWD, top, FLAGS)
         setns(fd, CLONE_NEWNS)
-        full = outcome(lambda: mount("/0", "/1", None, MS_BIND))
+        full = outcome(mount, "/0", "/1", None, MS_BIND)
         umount2("/9", MNT_DETACH)
-        room = outcome(lambda: mount("/0", "/1", None, MS_BIND))
+        room = outcome(mount, "/0", "/1", None, MS_BIND)
     finally:
         os.pwrite(sysctl, usual, 0)
 

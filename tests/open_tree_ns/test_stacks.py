@@ -20,7 +20,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
 from tests.utils.syscalls import open_tree, setns, umount2
@@ -103,8 +103,7 @@ def test_foreign_caller_may_not_leave_out_what_lies_on_top(scratch: Path) -> Non
     Caller.FOREIGN.act()
 
     for root in roots[:2]:
-        with refused(errno.EINVAL):
-            open_tree(root, "", FLAGS | AT_EMPTY_PATH)
+        fails(errno.EINVAL, open_tree, root, "", FLAGS | AT_EMPTY_PATH)
 
     fd = open_tree(roots[2], "", FLAGS | AT_EMPTY_PATH)
     assert namespace_tree(fd).lines() == expected.lines()

@@ -23,6 +23,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
+from tests.utils.expect import SUCCESS
 from tests.utils.failnth import each_fault, faults_possible, open_fail_nth
 from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
 from tests.utils.model import namespace_tree, predict_copy
@@ -41,7 +42,7 @@ pytestmark = [
 
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: What a failing allocation makes of a call: no memory, or no way to count the namespace.
-ALLOWED = {"", "ENOMEM", "ENOSPC"}
+ALLOWED = {SUCCESS, "ENOMEM", "ENOSPC"}
 MOUNTS = 50
 LIMIT = 8
 
@@ -69,7 +70,7 @@ def copies_under_faults(call: Callable[[], int], expected: list[str]) -> Counter
     """Let each allocation of *call*, which makes a copy, fail; how often it ended how."""
     before, ends = mount_table(), Counter[str]()
     for attempt in each_fault(open_fail_nth(), call):
-        ends[attempt.error] += 1
+        ends[attempt.end] += 1
         if attempt.result is not None:
             lines = namespace_tree(attempt.result).lines()
             os.close(attempt.result)
@@ -123,7 +124,7 @@ def test_creation_on_a_shared_base(search: Search, scratch: Path) -> None:
         mount(None, "/", None, MS_SHARED)
         ends = Counter[str]()
         for attempt in each_fault(fail_nth, lambda: open_tree(tree, "", FLAGS | AT_EMPTY_PATH)):
-            ends[attempt.error] += 1
+            ends[attempt.end] += 1
             if attempt.result is not None:
                 assert namespace_tree(attempt.result).mount_points() == ["/"]
                 os.close(attempt.result)
@@ -145,9 +146,9 @@ def test_entry(search: Search, scratch: Path) -> None:
         fd = open_tree(AT_FDCWD, leaf, FLAGS)
         ends = Counter[str]()
         for attempt in each_fault(open_fail_nth(), lambda: setns(fd, CLONE_NEWNS)):
-            ends[attempt.error] += 1
+            ends[attempt.end] += 1
             inside = Path("/file").exists()
-            assert inside == (not attempt.error), f"with fault {attempt.fault}: {attempt.error}"
+            assert inside == (attempt.end == SUCCESS), f"with fault {attempt.fault}: {attempt.end}"
             if inside:
                 setns(home, CLONE_NEWNS)
             assert os.path.samestat(os.stat("/"), root)

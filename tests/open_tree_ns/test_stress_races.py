@@ -34,7 +34,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
 from tests.utils.model import Node, namespace_tree
 from tests.utils.mounts import listmount
@@ -204,6 +204,16 @@ def close_all(fds: list[int]) -> None:
         os.close(fd)
 
 
+def copy_until_unmounted(directory: int) -> None:
+    """Copy the whole tree at *directory* again and again, to be refused when it is unmounted.
+
+    :raises OSError: EINVAL once it is.
+    """
+    for _ in range(10 * ROUND):
+        points = copy_tree("", directory).mount_points()
+        assert points == ["/", "/child"], f"of an unmounted tree: {points}"
+
+
 @pytest.mark.rule("P12")
 def test_copies_against_lazy_umount(search: Search, scratch: Path) -> None:
     """While a tree is attached and lazily unmounted again, a directory on it gives whole copies
@@ -224,10 +234,7 @@ def test_copies_against_lazy_umount(search: Search, scratch: Path) -> None:
                 if os.fstat(directory).st_dev == below:
                     assert copy_tree("", directory).mount_points() in (["/"], ["/", "/", "/child"])
                 else:
-                    with refused(errno.EINVAL):
-                        for _ in range(10 * ROUND):
-                            points = copy_tree("", directory).mount_points()
-                            assert points == ["/", "/child"], f"of an unmounted tree: {points}"
+                    fails(errno.EINVAL, copy_until_unmounted, directory)
                 os.close(directory)
             search.done += ROUND
 
@@ -247,17 +254,13 @@ def test_listmount_against_close(search: Search, scratch: Path) -> None:
         os.close(fd)
         assert not exists(number), f"mount namespace {number} is there after its last close(2)"
 
-    def look() -> tuple[str, int]:
-        mounts: list[int] = []
-        end = outcome(lambda: mounts.extend(listmount(ns_id=newest[0])))
-        return end, len(mounts)
-
     with rivals(make, make):
         for _ in search.seeds():
             for _ in range(ROUND):
-                end, mounts = look()
+                end = outcome(listmount, ns_id=newest[0])
+                mounts = len(end.result) if isinstance(end.result, list) else 0
                 assert (end, mounts) in (("success", 3), ("ENOENT", 0)), (
-                    f"listmount(2) of a namespace of 3 mounts: {end}, {mounts} mounts"
+                    f"{end!r}, of a namespace of 3 mounts: {mounts} mounts"
                 )
             search.done += ROUND
 

@@ -20,7 +20,7 @@ from tests.utils.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import answer, refused
+from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.handover import fds_from_child
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mount_table, statmount
@@ -74,17 +74,12 @@ def test_inherited_by_the_unprivileged(lower: Callable[[], None], scratch: Path)
     assert namespace_tree(fd).lines() == lines
     assert (mnt_get_info(fd).mnt_ns_id, mnt_get_info(fd).nr_mounts) == (mnt_id, len(ids))
     assert ns_inode(ns_get_userns(fd)) == ns_inode("/proc/self/ns/user")
-    with refused(errno.ENOENT):
-        listmount(ns_id=mnt_id)
-    for call in (
-        lambda: statmount(ids[0], ns_id=mnt_id),
-        lambda: statmount(base, ns_fd=fd),
-        lambda: listmount(base, ns_fd=fd),
-        lambda: setns(fd, CLONE_NEWNS),
-        lambda: mount(f"/proc/self/fd/{fd}", target, None, MS_BIND),
-    ):
-        with refused(errno.EPERM):
-            call()
+    fails(errno.ENOENT, listmount, ns_id=mnt_id)
+    fails(errno.EPERM, statmount, ids[0], ns_id=mnt_id)
+    fails(errno.EPERM, statmount, base, ns_fd=fd)
+    fails(errno.EPERM, listmount, base, ns_fd=fd)
+    fails(errno.EPERM, setns, fd, CLONE_NEWNS)
+    fails(errno.EPERM, mount, f"/proc/self/fd/{fd}", target, None, MS_BIND)
 
 
 @pytest.mark.rule("U4", "U7")
@@ -103,8 +98,7 @@ def test_creator_of_the_owner(scratch: Path) -> None:
 
     assert listmount(ns_id=ns_id(fd)) == listmount(ns_fd=fd)
     assert mount_table(ns_id=ns_id(fd)) == mount_table(ns_fd=fd)
-    with refused(errno.EPERM):
-        setns(fd, CLONE_NEWNS)
+    fails(errno.EPERM, setns, fd, CLONE_NEWNS)
 
 
 @pytest.mark.rule("U9")
@@ -122,9 +116,9 @@ def test_neighbours_are_for_the_privileged(state: str, scratch: Path) -> None:
     elif state == "new_pid_namespace":
         unshare(CLONE_NEWPID)
 
-    def ask() -> list[object]:
+    def ask() -> list[Outcome]:
         return [
-            answer(lambda request=request: mnt_get_neighbour(fds[1], request))  # type: ignore[misc]
+            outcome(mnt_get_neighbour, fds[1], request)
             for request in (NS_MNT_GET_NEXT, NS_MNT_GET_PREV)
         ]
 

@@ -24,7 +24,7 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     OpenTree,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
 from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_get_nstype, ns_get_userns, ns_id
@@ -180,8 +180,7 @@ def test_verify_mount_properties(variant: Variant, scratch: Path) -> None:
 
 def ask_for_recursion_alone() -> None:
     """open_tree() with AT_RECURSIVE that is told neither to clone nor to make a namespace."""
-    with refused(errno.EINVAL):
-        open_tree(AT_FDCWD, "/", AT_RECURSIVE | OPEN_TREE_CLOEXEC)
+    fails(errno.EINVAL, open_tree, AT_FDCWD, "/", AT_RECURSIVE | OPEN_TREE_CLOEXEC)
 
 
 @pytest.mark.rule("F4")

@@ -12,7 +12,6 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntFlag
 from functools import partial
@@ -152,20 +151,6 @@ def fails(number: int, call: Callable[P, object], *args: P.args, **kwargs: P.kwa
     end = outcome(call, *args, **kwargs)
     if end != errno.errorcode[number]:
         pytest.fail(end.against(errno.errorcode[number]))
-
-
-@contextmanager
-def refused(number: int) -> Iterator[None]:
-    """The block makes one call, which the kernel must refuse with exactly this errno."""
-    __tracebackhide__ = True
-    wanted = errno.errorcode[number]
-    try:
-        yield
-    except OSError as error:
-        if error.errno != number:
-            pytest.fail(f"must be refused with {wanted}, the kernel said {errno_name(error)}")
-    else:
-        pytest.fail(f"must be refused with {wanted}, but the call succeeded")
 
 
 def answer(call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> object:
