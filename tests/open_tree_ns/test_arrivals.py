@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import mount_points
 from tests.open_tree_ns.conftest import Caller
 from tests.open_tree_ns.test_propagation import copy_of
 from tests.utils.constants import (
@@ -46,14 +47,14 @@ def test_only_the_root_of_what_arrives_is_free(scratch: Path) -> None:
     def take_apart() -> list[str]:
         fails(errno.EINVAL, umount2, "/place/cover-me", MNT_DETACH)
         umount2("/place", MNT_DETACH)
-        return [str(m.mnt_point) for m in mount_table()]
+        return mount_points()
 
-    copy = copy_of(source, Caller.FOREIGN)
+    copied = copy_of(source, Caller.FOREIGN)
     bind(tree, source / "place", recursive=True)
-    points = [m.mnt_point for m in mount_table(ns_fd=copy.ns_fd)]
+    points = mount_points(copied.ns_fd)
     assert points == ["/", "/place", "/place/cover-me"]
 
-    left = copy.inside(take_apart)
+    left = copied.inside(take_apart)
 
     assert left == ["/"]
     assert {m.mnt_point for m in mount_table()} >= {
@@ -82,15 +83,15 @@ def test_restrictions_of_what_arrives_are_locked(scratch: Path) -> None:
             for name, attr in restrictions.items()
         }
 
-    copy = copy_of(source, Caller.FOREIGN)
+    copied = copy_of(source, Caller.FOREIGN)
     mount("tmpfs", source / "place", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    arrived = mount_table(ns_fd=copy.ns_fd)
+    arrived = mount_table(ns_fd=copied.ns_fd)
     assert [m.mnt_point for m in arrived] == ["/", "/place"]
 
-    found = copy.inside(lift)
+    found = copied.inside(lift)
 
     assert found == dict.fromkeys(restrictions, "EPERM")
-    assert mount_table(ns_fd=copy.ns_fd) == arrived
+    assert mount_table(ns_fd=copied.ns_fd) == arrived
 
 
 @pytest.mark.rule("G1", "G3")
@@ -101,10 +102,10 @@ def test_unmounting_what_was_copied(caller: Caller, scratch: Path) -> None:
     propagation(tmpfs(top / "shared"), MS_SHARED)
     tmpfs(top / "shared/child")
     tmpfs(top / "private/child")
-    copy = copy_of(top, caller)
+    copied = copy_of(top, caller)
 
     umount2(top / "shared/child")
     umount2(top / "private/child")
 
-    points = sorted(str(m.mnt_point) for m in mount_table(ns_fd=copy.ns_fd))
+    points = sorted(mount_points(copied.ns_fd))
     assert points == ["/", "/private/child", "/shared"]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
-    CLONE_NEWNS,
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_NODEV,
@@ -26,19 +26,14 @@ from tests.utils.constants import (
     MS_NODEV,
     MS_NOSUID,
     MS_REMOUNT,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
     MountAttr,
 )
 from tests.utils.expect import outcome
 from tests.utils.mounts import mnt_id_of, mount_table, statmount
 from tests.utils.process import holding
-from tests.utils.syscalls import attach, mount, mount_setattr, open_tree, setns
+from tests.utils.syscalls import attach, mount, mount_setattr
 from tests.utils.trees import bind, tmpfs
 from tests.utils.userns import become_foreign, enter_new_mount_ns, enter_new_userns
-
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
 
 #: The four that restrict, each by the name of the directory whose mount has it.
 RESTRICTIONS = {
@@ -95,7 +90,7 @@ def restricted_tree(scratch: Path) -> Path:
 def enter_copy(top: Path, caller: Caller) -> None:
     """Stand in a recursive copy of *top*, as the one who made it."""
     caller.act()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
 
 
 @pytest.mark.rule("K2")
@@ -138,8 +133,8 @@ def test_remount_of_the_file_system(scratch: Path) -> None:
         tmpfs(scratch / "top", flags=MS_NOSUID | MS_NODEV)
 
     with holding(below) as other:
-        setns(os.open(other.proc("ns/mnt"), os.O_RDONLY), CLONE_NEWNS)
-        setns(open_tree(AT_FDCWD, scratch / "top", FLAGS), CLONE_NEWNS)
+        enter(os.open(other.proc("ns/mnt"), os.O_RDONLY))
+        enter(copy(scratch / "top", recursive=True))
         before = attr_of("/")
         found = {
             kept: outcome(mount, None, "/", None, MS_REMOUNT | flags)
@@ -246,9 +241,9 @@ def test_locks_go_with_every_copy(scratch: Path) -> None:
     copies = {}
     bind(Path("/rdonly"), Path("/place"))
     copies["bind"] = tried("/place")
-    attach(open_tree(AT_FDCWD, "/rdonly", OPEN_TREE_CLONE), "/place")
+    attach(clone("/rdonly"), "/place")
     copies["detached"] = tried("/place")
-    setns(open_tree(AT_FDCWD, "/rdonly", FLAGS), CLONE_NEWNS)
+    enter(copy("/rdonly", recursive=True))
     copies["namespace"] = tried("/")
 
     rule = {"locked": "EPERM", "added": "success", "access time": "EPERM"}
@@ -260,7 +255,7 @@ def test_locks_go_with_every_copy(scratch: Path) -> None:
 def test_detached_clone_of_a_locked_mount(scratch: Path) -> None:
     """Detaching a copy does not free it: a locked attribute is EPERM on the descriptor too."""
     enter_copy(restricted_tree(scratch), Caller.FOREIGN)
-    tree = open_tree(AT_FDCWD, "/noexec", OPEN_TREE_CLONE)
+    tree = clone("/noexec")
     found = outcome(mount_setattr, tree, "", AT_EMPTY_PATH, attr_clr=MOUNT_ATTR_NOEXEC)
     assert found == "EPERM"
     attach(tree, "/place")
@@ -279,5 +274,5 @@ def test_foreign_copy_of_a_copy_locks_what_was_added(scratch: Path) -> None:
     assert outcome(clear_attr, "/plain", MOUNT_ATTR_NODEV) == "success"
     set_attr("/plain", MOUNT_ATTR_NODEV)
     become_foreign()
-    setns(open_tree(AT_FDCWD, "/", FLAGS), CLONE_NEWNS)
+    enter(copy("/", recursive=True))
     assert outcome(clear_attr, "/plain", MOUNT_ATTR_NODEV) == "EPERM"

@@ -8,23 +8,19 @@ import os
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    CLONE_NEWNS,
     MNT_DETACH,
     MS_BIND,
     MS_RDONLY,
     MS_REMOUNT,
     MS_STRICTATIME,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import outcome
 from tests.utils.model import base_of
 from tests.utils.mounts import mnt_id_of, statmount
 from tests.utils.syscalls import (
     mount,
-    open_tree,
-    setns,
     umount2,
 )
 from tests.utils.trees import fresh_tmpfs
@@ -40,11 +36,11 @@ ATIME_FIX = pytest.mark.fixed_by("caf16f9b4aa6", "7.2.11", "nullfs atime")
 
 def enter_emptied_namespace() -> int:
     """Become a task in a namespace made by the flag whose top is detached: on its base."""
-    fd = open_tree(fresh_tmpfs(), "", OPEN_TREE_NAMESPACE | AT_EMPTY_PATH)
+    fd = copy("", dirfd=fresh_tmpfs())
     base = base_of(fd).mnt_id
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     umount2("/", MNT_DETACH)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     here = statmount(mnt_id_of("/"))
     assert (here.mnt_id, here.fs_type) == (base, "nullfs")
     return fd

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import clone, copy, enter, mount_points
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     CLONE_NEWPID,
     MNT_DETACH,
     MOUNT_ATTR_NOSUID,
@@ -25,9 +24,6 @@ from tests.utils.constants import (
     MOVE_MOUNT_T_EMPTY_PATH,
     MS_BIND,
     MS_PRIVATE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
@@ -39,17 +35,12 @@ from tests.utils.syscalls import (
     mount,
     mount_setattr,
     move_mount,
-    open_tree,
-    setns,
     umount2,
     unshare,
 )
 from tests.utils.trees import bind, fresh_tmpfs, tmpfs, write
 from tests.utils.userns import as_foreign
 
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
-CLONE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
 FROM_FD = MOVE_MOUNT_F_EMPTY_PATH
 
 
@@ -67,16 +58,16 @@ def test_from_outside(way: str, scratch: Path) -> None:
     """From outside nothing is mounted into the namespace, moved, changed, unmounted or taken out,
     whether it is reached by a directory descriptor or by /proc/PID/root: EINVAL, for its owner
     too."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    fd = copy(small_tree(scratch), recursive=True)
     here = current_mnt_ns()
     before = namespace_tree(fd).lines(), mount_table()
-    with holding(lambda: setns(fd, CLONE_NEWNS)) as inside:
+    with holding(lambda: enter(fd)) as inside:
         if way == "proc":
             root = Path(inside.proc("root"))
         else:
-            setns(fd, CLONE_NEWNS)
+            enter(fd)
             directory = os.open("/", os.O_PATH | os.O_DIRECTORY)
-            setns(here, CLONE_NEWNS)
+            enter(here)
             root = Path(f"/proc/self/fd/{directory}")
         assert (root / "top.txt").read_text() == "top.txt"
         mount_on = f"{root}/place"
@@ -96,7 +87,7 @@ def test_from_outside(way: str, scratch: Path) -> None:
             "move in": outcome(move_mount, AT_FDCWD, scratch, AT_FDCWD, mount_on, 0),
             "move out": outcome(move_mount, AT_FDCWD, f"{root}/child", AT_FDCWD, scratch, 0),
             "bind out": outcome(mount, f"{root}/child", scratch, None, MS_BIND),
-            "clone": outcome(open_tree, AT_FDCWD, f"{root}/child", CLONE),
+            "clone": outcome(clone, f"{root}/child"),
             "mount_setattr": outcome(
                 mount_setattr, AT_FDCWD, f"{root}/child", attr_set=MOUNT_ATTR_RDONLY
             ),
@@ -110,10 +101,10 @@ def test_from_outside(way: str, scratch: Path) -> None:
 def test_onto_the_handle(scratch: Path) -> None:
     """The handle is no place to mount on: move_mount(2) onto it is EINVAL, and so is
     mount_setattr(2) of it."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    fd = copy(small_tree(scratch), recursive=True)
     before = namespace_tree(fd).lines()
     to_fd = FROM_FD | MOVE_MOUNT_T_EMPTY_PATH
-    tree = open_tree(AT_FDCWD, scratch, CLONE)
+    tree = clone(scratch)
     found = {
         "onto": outcome(move_mount, fresh_tmpfs(), "", fd, "", to_fd),
         "beneath": outcome(move_mount, tree, "", fd, "", to_fd | MOVE_MOUNT_BENEATH),
@@ -131,18 +122,18 @@ def test_carrying_namespace_files_in(scratch: Path) -> None:
 
     def tree_with(ns_fd: int, name: str) -> int:
         holder = tmpfs(scratch / name)
-        attach(open_tree(ns_fd, "", CLONE | AT_EMPTY_PATH), write(holder / "ns"))
-        return open_tree(AT_FDCWD, holder, CLONE | AT_RECURSIVE)
+        attach(clone("", dirfd=ns_fd), write(holder / "ns"))
+        return clone(holder, recursive=True)
 
-    older = open_tree(AT_FDCWD, top, FLAGS)
-    entered = open_tree(AT_FDCWD, top, FLAGS)
-    newer = open_tree(AT_FDCWD, top, FLAGS)
+    older = copy(top, recursive=True)
+    entered = copy(top, recursive=True)
+    newer = copy(top, recursive=True)
     trees = {
         "older": tree_with(older, "a"),
         "its own": tree_with(entered, "b"),
         "newer": tree_with(newer, "c"),
     }
-    setns(entered, CLONE_NEWNS)
+    enter(entered)
     before = mount_table()
 
     found = {name: outcome(attach, tree, "/place") for name, tree in trees.items()}
@@ -160,9 +151,9 @@ def test_caller_cannot_bind_its_own_namespace_inside(scratch: Path) -> None:
     top = small_tree(scratch)
     bind(Path("/proc"), top / "proc", recursive=True)
     write(top / "file")
-    older, entered = current_mnt_ns(), open_tree(AT_FDCWD, top, FLAGS)
-    newer = open_tree(AT_FDCWD, top, FLAGS)
-    setns(entered, CLONE_NEWNS)
+    older, entered = current_mnt_ns(), copy(top, recursive=True)
+    newer = copy(top, recursive=True)
+    enter(entered)
 
     def bound(fd: int) -> str:
         return outcome(mount, f"/proc/self/fd/{fd}", "/file", None, MS_BIND)
@@ -197,7 +188,7 @@ def test_mounting_proc(with_proc: bool, own_pids: bool, result: str, scratch: Pa
     def act() -> str:
         if own_pids:
             unshare(CLONE_NEWPID)
-        setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+        enter(copy(top, recursive=True))
         return in_child(mount_proc)
 
     assert in_child(as_foreign(act)) == result
@@ -213,7 +204,7 @@ def test_mounting_proc_that_is_partly_covered(scratch: Path) -> None:
 
     def act() -> None:
         unshare(CLONE_NEWPID)
-        setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+        enter(copy(top, recursive=True))
 
         def mount_proc() -> None:
             fails(errno.EPERM, mount, "proc", "/place", "proc")
@@ -234,29 +225,27 @@ def test_the_steps_of_a_container_runtime(caller: Caller, scratch: Path) -> None
     device = write(scratch / "device", "a device of the host")
     write(image / "dev" / "null")
     volume = tmpfs(scratch / "volume", "volume.txt")
-    rootfs = open_tree(AT_FDCWD, image, CLONE | AT_RECURSIVE)
+    rootfs = clone(image, recursive=True)
     expected = predict_copy(image, recursive=True)
     if caller.foreign:
         # It may not clone (the mount namespace is not its own), so it inherits the clones.
-        prepared = open_tree(AT_FDCWD, device, CLONE), open_tree(AT_FDCWD, volume, CLONE)
+        prepared = clone(device), clone(volume)
         caller.act()
-        source, path, flags = AT_FDCWD, str(image), FLAGS
         expected = predict_copy(image, recursive=True, foreign=True)
+        fd = copy(image, recursive=True)
     else:
-        source, path, flags = rootfs, "", FLAGS | AT_EMPTY_PATH
-    fd = open_tree(source, path, flags)
-    if not caller.foreign:
-        prepared = open_tree(AT_FDCWD, device, CLONE), open_tree(AT_FDCWD, volume, CLONE)
+        fd = copy("", dirfd=rootfs, recursive=True)
+        prepared = clone(device), clone(volume)
     assert namespace_tree(fd).lines() == expected.lines()
     os.close(rootfs)
 
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert outcome(os.stat, device) == outcome(os.stat, volume) == "ENOENT"
     for tree, target in zip(prepared, ("/dev/null", "/data"), strict=True):
         mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_NOSUID)
         attach(tree, target)
 
-    assert sorted(str(m.mnt_point) for m in mount_table()) == ["/", "/data", "/dev/null", "/usr"]
+    assert sorted(mount_points()) == ["/", "/data", "/dev/null", "/usr"]
     assert Path("/dev/null").read_text() == "a device of the host"
     assert Path("/data/volume.txt").read_text() == "volume.txt"
     assert Path("/usr/bin/sh").read_text() == "sh"

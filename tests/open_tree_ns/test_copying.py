@@ -9,28 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter, mount_points
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MS_BIND,
     MS_PRIVATE,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
-from tests.utils.nsfs import mnt_get_info, ns_inode
+from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_inode
 from tests.utils.process import in_child
-from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.syscalls import mount, umount2
 from tests.utils.trees import bind, propagation, readable, tmpfs, write
 from tests.utils.userns import as_foreign
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 COVERED_FIX = pytest.mark.fixed_by(
     "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
 )
@@ -49,7 +44,7 @@ def test_recursive_in_userns(scratch: Path) -> None:
     expected = predict_copy(top, recursive=True, foreign=True)
 
     def foreign_copy() -> list[str]:
-        return namespace_tree(open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)).lines()
+        return namespace_tree(copy(top, recursive=True)).lines()
 
     assert in_child(as_foreign(foreign_copy)) == expected.lines()
 
@@ -63,7 +58,7 @@ def test_fails_on_unbindable(caller: Caller, recursive: bool, scratch: Path) -> 
     before = mount_table()
     caller.act()
 
-    fails(errno.EINVAL, open_tree, AT_FDCWD, top, FLAGS | (AT_RECURSIVE if recursive else 0))
+    fails(errno.EINVAL, copy, top, recursive=recursive)
 
     assert mount_table() == before
 
@@ -80,11 +75,11 @@ def test_recursive_skips_on_unbindable(scratch: Path) -> None:
     propagation(top / "unbindable", MS_UNBINDABLE)
     expected = predict_copy(top, recursive=True)
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
-    copy = namespace_tree(fd)
-    assert copy.mount_points() == ["/", "/before", "/zafter"]
-    assert copy.lines() == expected.lines()
+    copied = namespace_tree(fd)
+    assert copied.mount_points() == ["/", "/before", "/zafter"]
+    assert copied.lines() == expected.lines()
 
 
 @COVERED_FIX
@@ -122,7 +117,7 @@ class TestCovered:
         top = self.tree(scratch, kind)
 
         def foreign_copy() -> None:
-            fails(errno.EINVAL, open_tree, AT_FDCWD, top, FLAGS)
+            fails(errno.EINVAL, copy, top)
 
         in_child(as_foreign(foreign_copy))
 
@@ -132,9 +127,9 @@ class TestCovered:
         expected = predict_copy(top, recursive=True, foreign=True)
 
         def foreign_copy() -> tuple[list[str], list[str]]:
-            fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+            fd = copy(top, recursive=True)
             lines = namespace_tree(fd).lines()
-            setns(fd, CLONE_NEWNS)
+            enter(fd)
             return lines, [path.name for path in Path("/covered").iterdir()]
 
         lines, names = in_child(as_foreign(foreign_copy))
@@ -146,7 +141,7 @@ class TestCovered:
         top = self.tree(scratch, kind)
         expected = predict_copy(top, recursive=False)
 
-        fd = open_tree(AT_FDCWD, top, FLAGS)
+        fd = copy(top)
 
         assert namespace_tree(fd).lines() == expected.lines()
 
@@ -161,11 +156,11 @@ def test_single_copy_is_one_mount(scratch: Path) -> None:
     tmpfs(top / "b")
     expected = predict_copy(top, recursive=False)
 
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top)
 
     assert namespace_tree(fd).lines() == expected.lines()
     assert mnt_get_info(fd).nr_mounts == 1
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert readable("/") == {"top.txt": "top.txt", "a/under.txt": "under.txt"}
 
 
@@ -180,12 +175,12 @@ def test_recursion_is_by_directory(caller: Caller, scratch: Path) -> None:
     expected = predict_copy(top / "dir", recursive=True, foreign=caller.foreign)
     caller.act()
 
-    fd = open_tree(AT_FDCWD, top / "dir", FLAGS | AT_RECURSIVE)
+    fd = copy(top / "dir", recursive=True)
 
-    copy = namespace_tree(fd)
-    assert copy.mount_points() == ["/", "/a", "/a/b", "/sub/c"]
-    assert copy.mnt_root == "/dir"
-    assert copy.lines() == expected.lines()
+    copied = namespace_tree(fd)
+    assert copied.mount_points() == ["/", "/a", "/a/b", "/sub/c"]
+    assert copied.mnt_root == "/dir"
+    assert copied.lines() == expected.lines()
 
 
 @pytest.mark.rule("C3")
@@ -196,7 +191,7 @@ def test_no_way_up_from_the_top(caller: Caller, scratch: Path) -> None:
     directory = ns_inode(str(top / "one/two"))
     caller.act()
 
-    setns(open_tree(AT_FDCWD, top / "one/two", FLAGS), CLONE_NEWNS)
+    enter(copy(top / "one/two"))
 
     places = ["/", ".", "/..", "..", "/../..", "../../.."]
     assert {place: ns_inode(place) for place in places} == dict.fromkeys(places, directory)
@@ -213,25 +208,25 @@ def test_copy_shares_files_and_not_mounts(scratch: Path) -> None:
     tmpfs(top / "b", "b.txt")
     (top / "empty").mkdir()
     before = mount_table()
-    here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    here = current_mnt_ns()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
     copied = mount_table(ns_fd=fd)
     assert {m.mnt_id for m in copied} & {m.mnt_id for m in before} == set()
     assert max(m.mnt_id for m in before) < min(m.mnt_id for m in copied)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     write(Path("/file"), "from inside")
     umount2("/a", MNT_DETACH)
     mount("tmpfs", "/empty", "tmpfs")
-    setns(here, CLONE_NEWNS)
+    enter(here)
     assert (top / "file").read_text() == "from inside"
     assert mount_table() == before
     write(top / "file", "from outside")
     umount2(top / "b", MNT_DETACH)
     bind(top / "a", top / "again")
-    assert [m.mnt_point for m in mount_table(ns_fd=fd)] == ["/", "/b", "/empty"]
-    setns(fd, CLONE_NEWNS)
+    assert mount_points(fd) == ["/", "/b", "/empty"]
+    enter(fd)
     assert Path("/file").read_text() == "from outside"
 
 
@@ -250,14 +245,14 @@ def test_foreign_copy_of_an_unbindable_child_stays_unbindable(scratch: Path) -> 
     expected = predict_copy(top, recursive=True, foreign=True)
 
     def foreign_copy() -> tuple[list[str], dict[str, str], list[Outcome]]:
-        fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+        fd = copy(top, recursive=True)
         lines = namespace_tree(fd).lines()
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         calls = [
             outcome(mount, "/unbindable", "/place", None, MS_BIND),
-            outcome(open_tree, AT_FDCWD, "/unbindable", FLAGS),
-            outcome(open_tree, AT_FDCWD, "/unbindable", FLAGS | AT_RECURSIVE),
-            outcome(open_tree, AT_FDCWD, "/unbindable/below", FLAGS),
+            outcome(copy, "/unbindable"),
+            outcome(copy, "/unbindable", recursive=True),
+            outcome(copy, "/unbindable/below"),
         ]
         return lines, readable("/"), calls
 

@@ -15,26 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.test_copying import COVERED_FIX, KEPT_UNBINDABLE_FIX
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.syscalls import open_tree, setns
 from tests.utils.trees import bind, propagation, readable, tmpfs, write
 from tests.utils.userns import become_foreign
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 pytestmark = [pytest.mark.needs("user namespace"), COVERED_FIX]
 
 
@@ -84,10 +77,10 @@ def test_recursive_copy_shows_what_the_path_shows(scratch: Path) -> None:
     expected = predict_copy(top, recursive=True, foreign=True)
     become_foreign()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
     assert namespace_tree(fd).lines() == expected.lines()
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert readable("/") == files
 
 
@@ -119,11 +112,11 @@ def test_single_copy_uncovers_nothing(scratch: Path) -> None:
     before = {name: readable(top / name) for name in DIRECTORIES}
     become_foreign()
 
-    ends = {name: outcome(open_tree, AT_FDCWD, top / name, FLAGS) for name in DIRECTORIES}
+    ends = {name: outcome(copy, top / name) for name in DIRECTORIES}
     inside = {}
     for name, end in ends.items():
         if isinstance(end.result, int):
-            setns(end.result, CLONE_NEWNS)
+            enter(end.result)
             inside[name] = readable("/")
 
     assert ends == {name: "EINVAL" if below else "success" for name, below in DIRECTORIES.items()}
@@ -144,14 +137,14 @@ def test_covers_over_an_open_directory(scratch: Path) -> None:
     expected = predict_copy(root, recursive=True, foreign=True)
     become_foreign()
 
-    fails(errno.EINVAL, open_tree, root, "", FLAGS | AT_EMPTY_PATH)
-    both = open_tree(root, "", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE)
-    beside = open_tree(sub, "", FLAGS | AT_EMPTY_PATH)
+    fails(errno.EINVAL, copy, "", dirfd=root)
+    both = copy("", dirfd=root, recursive=True)
+    beside = copy("", dirfd=sub)
 
     assert namespace_tree(both).lines() == expected.lines()
-    setns(both, CLONE_NEWNS)
+    enter(both)
     assert readable("/") == through_path == {"seen": "seen", "cover.txt": "cover.txt"}
-    setns(beside, CLONE_NEWNS)
+    enter(beside)
     assert readable("/") == through_fd == {"seen": "seen", "inner/seen": "seen"}
 
 
@@ -162,16 +155,16 @@ def test_copy_of_a_copy_uncovers_nothing(scratch: Path) -> None:
     top = covered_tree(scratch)
     files = readable(top)
     become_foreign()
-    setns(open_tree(AT_FDCWD, top / "level", FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+    enter(copy(top / "level", recursive=True))
     files = {path[6:]: text for path, text in files.items() if path.startswith("level/")}
     assert readable("/") == files
 
     for path in ("/", "/one", "/one/two"):
-        fails(errno.EINVAL, open_tree, AT_FDCWD, path, FLAGS)
-    fd = open_tree(AT_FDCWD, "/", FLAGS | AT_RECURSIVE)
-    leaf = open_tree(AT_FDCWD, "/one", FLAGS | AT_RECURSIVE)
+        fails(errno.EINVAL, copy, path)
+    fd = copy("/", recursive=True)
+    leaf = copy("/one", recursive=True)
 
-    setns(leaf, CLONE_NEWNS)
+    enter(leaf)
     assert readable("/") == {p[4:]: text for p, text in files.items() if p.startswith("one/")}
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert readable("/") == files

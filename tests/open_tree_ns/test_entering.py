@@ -10,27 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
     CLONE_FS,
     CLONE_NEWNS,
     CLONE_NEWUTS,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import fails, outcome
 from tests.utils.mounts import listmount, mnt_id_of
 from tests.utils.nsfs import current_mnt_ns, ns_id, ns_inode
 from tests.utils.process import holding, sharing_fs
-from tests.utils.syscalls import open_tree, setns, unshare
+from tests.utils.syscalls import setns, unshare
 from tests.utils.trees import tmpfs
 from tests.utils.userns import enter_new_mount_ns
-
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
 
 
 def place() -> dict[str, tuple[int, tuple[int, int]]]:
@@ -38,10 +31,10 @@ def place() -> dict[str, tuple[int, tuple[int, int]]]:
     return {path: (mnt_id_of(path), ns_inode(path)) for path in ("/", ".", "..", "/..")}
 
 
-def enter(fd: int) -> int:
+def enter_top(fd: int) -> int:
     """Enter the namespace *fd*, and make sure of it first; return the mount one stands on then."""
     top = listmount(ns_fd=fd)[0]
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     where = {path: mnt_id_of(path) for path in ("/", ".")}
     assert where == {"/": top, ".": top}, "setns(2) did not lead to the top of the namespace"
     return top
@@ -63,10 +56,10 @@ def test_entering_moves_root_and_directory(caller: Caller, scratch: Path) -> Non
     os.chdir(top / "dir" / "deep")
     directory = ns_inode(str(top / "dir"))
     caller.act()
-    fd = open_tree(AT_FDCWD, top / "dir", FLAGS)
+    fd = copy(top / "dir", recursive=True)
     copied = listmount(ns_fd=fd)[0]
 
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
 
     assert place() == dict.fromkeys(["/", ".", "..", "/.."], (copied, directory))
     assert os.getcwd() == "/"
@@ -77,10 +70,10 @@ def test_entering_moves_root_and_directory(caller: Caller, scratch: Path) -> Non
 def test_entering_leaves_a_chroot(scratch: Path) -> None:
     """A chrooted caller that enters is out of its chroot: its root is the top of the copy."""
     top = small_tree(scratch)
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top, recursive=True)
     os.chroot(top / "dir")
     os.chdir("/")
-    top_id = enter(fd)
+    top_id = enter_top(fd)
     assert {mnt for mnt, _ in place().values()} == {top_id}
     assert Path("/child/child.txt").read_text() == "child.txt"
 
@@ -94,7 +87,7 @@ def test_old_directories_stay_valid(caller: Caller, scratch: Path) -> None:
     above, mnt_id = ns_inode(str(scratch)), mnt_id_of(outside)
     _stay = current_mnt_ns()  # without it the old namespace would end when the caller leaves
     caller.act()
-    enter(open_tree(AT_FDCWD, top, FLAGS))
+    enter_top(copy(top, recursive=True))
 
     os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
 
@@ -121,12 +114,12 @@ def test_old_directories_outlive_their_namespace(caller: Caller, scratch: Path) 
     above = ns_inode(str(top))
     caller.act()
 
-    enter(open_tree(AT_FDCWD, top, FLAGS))
+    enter_top(copy(top, recursive=True))
 
     os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
     assert sorted(os.listdir("/dir")) == ["file.txt", "new.txt"]
     assert [ns_inode_at("/".join([".."] * up), outside) for up in (1, 2, 3)] == [above] * 3
-    assert outcome(open_tree, outside, "", SINGLE | AT_EMPTY_PATH) == "EINVAL"
+    assert outcome(copy, "", dirfd=outside) == "EINVAL"
 
 
 @pytest.mark.rule("N1", "C2")
@@ -136,7 +129,7 @@ def test_host_paths_are_gone(caller: Caller, scratch: Path) -> None:
     top = small_tree(scratch)
     tmpfs(scratch / "secret", "secret.txt")
     caller.act()
-    enter(open_tree(AT_FDCWD, top, FLAGS))
+    enter_top(copy(top, recursive=True))
     paths = [str(scratch), "/proc/self", "/etc", "/../../.." + str(scratch), "../../secret"]
     assert {path: outcome(os.stat, path) for path in paths} == dict.fromkeys(paths, "ENOENT")
     assert sorted(os.listdir("/")) == ["child", "dir", "top.txt"]
@@ -146,16 +139,16 @@ def test_host_paths_are_gone(caller: Caller, scratch: Path) -> None:
 def test_thread_refuses_entry(scratch: Path) -> None:
     """A process with a second thread shares its root and directory: EINVAL, nothing moves. With an
     fs_struct of its own the thread that asks may enter, alone."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    fd = copy(small_tree(scratch), recursive=True)
     before = place()
     done = threading.Event()
     other = threading.Thread(target=done.wait)
     other.start()
     try:
-        fails(errno.EINVAL, setns, fd, CLONE_NEWNS)
+        fails(errno.EINVAL, enter, fd)
         assert place() == before
         unshare(CLONE_FS)
-        top = enter(fd)
+        top = enter_top(fd)
     finally:
         done.set()
         other.join()
@@ -166,19 +159,19 @@ def test_thread_refuses_entry(scratch: Path) -> None:
 def test_process_with_the_same_root_refuses_entry(scratch: Path) -> None:
     """A process made with CLONE_FS shares root and directory as a thread does: EINVAL while it
     lives."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    fd = copy(small_tree(scratch), recursive=True)
     before = place()
     with sharing_fs():
-        fails(errno.EINVAL, setns, fd, CLONE_NEWNS)
+        fails(errno.EINVAL, enter, fd)
         assert place() == before
-    top = enter(fd)
+    top = enter_top(fd)
     assert {mnt for mnt, _ in place().values()} == {top}
 
 
 @pytest.mark.rule("N2")
 def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
     """Once the other thread is gone, nothing is shared, and entering works."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    fd = copy(small_tree(scratch), recursive=True)
     other = threading.Thread(target=lambda: None)
     other.start()
     other.join()
@@ -186,7 +179,7 @@ def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
     for _ in range(1 << 20):  # join() waits for the thread's end in Python, not in the kernel
         if not task.exists():
             break
-    top = enter(fd)
+    top = enter_top(fd)
     assert {mnt for mnt, _ in place().values()} == {top}
 
 
@@ -198,7 +191,7 @@ def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
 
     def live_inside() -> None:
         unshare(CLONE_NEWUTS)
-        enter(open_tree(AT_FDCWD, top, FLAGS))
+        enter_top(copy(top, recursive=True))
 
     with holding(live_inside) as inside:
         pidfd = os.pidfd_open(inside.pid)
@@ -223,7 +216,7 @@ def test_entry_by_pidfd(scratch: Path) -> None:
 
     def live_inside() -> tuple[int, int]:
         unshare(CLONE_NEWUTS)
-        enter(open_tree(AT_FDCWD, top, FLAGS))
+        enter_top(copy(top, recursive=True))
         os.chroot("/dir")
         os.chdir("/")
         return 0, 0

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_FDCWD,
-    AT_RECURSIVE,
     CLONE_FS,
     CLONE_NEWNET,
     CLONE_NEWNS,
@@ -27,8 +27,6 @@ from tests.utils.constants import (
     CLONE_NEWUTS,
     MNT_DETACH,
     MS_BIND,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
     Clone,
     FsMagic,
@@ -53,13 +51,6 @@ from tests.utils.trees import tmpfs, write
 from tests.utils.userns import enter_new_mount_ns
 from tests.utils.visitor import Visitor
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-
-
-def new_ns(path: Path, flags: int = 0) -> int:
-    """A new namespace with a copy of *path*."""
-    return open_tree(AT_FDCWD, path, FLAGS | flags)
-
 
 @pytest.mark.rule("R1")
 def test_kind_of_file(caller: Caller, scratch: Path) -> None:
@@ -67,7 +58,7 @@ def test_kind_of_file(caller: Caller, scratch: Path) -> None:
     and not O_PATH, named mnt:[inode]; there is nothing to read in it."""
     leaf = tmpfs(scratch / "leaf")
     caller.act()
-    fd = new_ns(leaf)
+    fd = copy(leaf)
 
     status = os.fstat(fd)
     assert status.st_mode == stat.S_IFREG | 0o444
@@ -113,7 +104,7 @@ def test_exec(scratch: Path) -> None:
     closed there, and stays open here."""
     leaf = tmpfs(scratch / "leaf")
     kept = open_tree(AT_FDCWD, leaf, OPEN_TREE_NAMESPACE)
-    closed = open_tree(AT_FDCWD, leaf, OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC)
+    closed = copy(leaf)
 
     with next_program() as pid:
         found = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
@@ -131,13 +122,13 @@ def test_ids(caller: Caller, scratch: Path) -> None:
     caller.act()
     ids = [ns_id(current_mnt_ns())]
     for _ in range(3):
-        fd = new_ns(leaf)
+        fd = copy(leaf)
         assert ns_get_nstype(fd) == CLONE_NEWNS
         ids.append(ns_id(fd))
         assert ns_id(fd, NS_GET_ID) == mnt_get_info(fd).mnt_ns_id == ids[-1]
         assert [mount.mnt_ns_id for mount in mount_table(ns_fd=fd)] == [ids[-1]]
         os.close(fd)
-        fails(errno.ENOENT, open_tree, AT_FDCWD, leaf / "missing", FLAGS)
+        fails(errno.ENOENT, copy, leaf / "missing")
     assert ids == sorted(set(ids))
 
 
@@ -148,7 +139,7 @@ def test_number_of_mounts(caller: Caller, scratch: Path) -> None:
     top = tmpfs(scratch / "top")
     tmpfs(top / "child")
     caller.act()
-    fd = new_ns(top, AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
     def counts() -> tuple[int, int, int]:
         info = mnt_get_info(fd)
@@ -202,7 +193,7 @@ def test_neighbours(scratch: Path) -> None:
     exec, and holds nothing once it is closed."""
     leaf = tmpfs(scratch / "leaf")
     here = current_mnt_ns()
-    fds = [new_ns(leaf) for _ in range(3)]
+    fds = [copy(leaf) for _ in range(3)]
     gone = ns_id(fds[1])
     os.close(fds.pop(1))
     ids = [ns_id(fd) for fd in fds]
@@ -226,7 +217,7 @@ def test_listed_while_held(scratch: Path) -> None:
     """listns(2) lists the namespace from the call on until its last holder, a descriptor or a
     task, is gone."""
     leaf = tmpfs(scratch / "leaf")
-    fds = [new_ns(leaf) for _ in range(2)]
+    fds = [copy(leaf) for _ in range(2)]
     ids = [ns_id(fd) for fd in fds]
 
     def listed() -> list[int]:
@@ -251,7 +242,7 @@ def test_kinds_for_setns(caller: Caller, scratch: Path) -> None:
     EINVAL, and moves nobody."""
     leaf = tmpfs(scratch / "leaf")
     caller.act()
-    fd = new_ns(leaf)
+    fd = copy(leaf)
     here = mnt_id_of("/")
     others = (CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUTS, CLONE_FS, Clone(1))
     for kinds in (*others, *(CLONE_NEWNS | other for other in others)):
@@ -270,18 +261,18 @@ def test_other_descriptors_for_setns(scratch: Path) -> None:
     """What open_tree(2) returns without OPEN_TREE_NAMESPACE, and a handle reopened with O_PATH,
     is EBADF for setns(2); a handle reopened for reading is as good as the first."""
     leaf = tmpfs(scratch / "leaf")
-    fd = new_ns(leaf)
+    fd = copy(leaf)
     link = f"/proc/self/fd/{fd}"
     for other in (
         open_tree(AT_FDCWD, leaf, 0),
-        open_tree(AT_FDCWD, leaf, OPEN_TREE_CLONE),
+        clone(leaf),
         open_tree(AT_FDCWD, link, 0),
         os.open(link, os.O_PATH),
     ):
-        fails(errno.EBADF, setns, other, CLONE_NEWNS)
+        fails(errno.EBADF, enter, other)
     again = os.open(link, os.O_RDONLY)
     assert ns_inode(again) == ns_inode(fd)
-    setns(again, CLONE_NEWNS)
+    enter(again)
     assert mnt_id_of("/") == listmount(ns_fd=fd)[0]
 
 
@@ -299,7 +290,7 @@ def test_bind_mount_of_the_handle(scratch: Path) -> None:
     own = current_mnt_ns()
     with holding(enter_new_mount_ns) as other:
         newer = os.open(other.proc("ns/mnt"), os.O_RDONLY)
-        fd = new_ns(leaf)
+        fd = copy(leaf)
         for wanted in (fd, newer):
             bind(wanted)
             (bound,) = (mounted for mounted in mount_table() if mounted.mnt_point == str(target))
@@ -311,7 +302,7 @@ def test_bind_mount_of_the_handle(scratch: Path) -> None:
         unshare(CLONE_NEWNS)
         for older in (own, newer, fd, current_mnt_ns()):
             fails(errno.EINVAL, bind, older)
-    setns(own, CLONE_NEWNS)
+    enter(own)
     assert mount_table() == before
 
 
@@ -323,9 +314,9 @@ def test_bind_mount_from_inside(scratch: Path) -> None:
     (top / "proc").mkdir()
     mount("/proc", top / "proc", None, MS_BIND)
     maker = current_mnt_ns()
-    older, fd, newer = (new_ns(top, AT_RECURSIVE) for _ in range(3))
-    setns(fd, CLONE_NEWNS)
-    inside = new_ns(Path("/"))
+    older, fd, newer = (copy(top, recursive=True) for _ in range(3))
+    enter(fd)
+    inside = copy("/")
     for wanted in (maker, older, fd):
         fails(errno.EINVAL, mount, f"/proc/self/fd/{wanted}", "/target", None, MS_BIND)
     for wanted in (newer, inside):

@@ -17,19 +17,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import NAMESPACE, copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.caps import CAP_SYS_ADMIN, capget, effective
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MOUNT_ATTR_RDONLY,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import outcome
 from tests.utils.limits import (
@@ -43,17 +39,14 @@ from tests.utils.mounts import mount_table
 from tests.utils.nsfs import current_mnt_ns, exists, ns_id
 from tests.utils.syscalls import (
     MountAttrStruct,
-    PathLike,
     open_tree,
     open_tree_attr,
-    setns,
     umount2,
 )
 from tests.utils.trees import bind, propagation, tmpfs
 from tests.utils.userns import enter_new_mount_ns
 from tests.utils.visitor import Visitor
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: Calls of each kind: far more than any count that could hide a leak.
 MANY = 200
 pytestmark = pytest.mark.needs("user namespace")
@@ -77,10 +70,8 @@ def without_privilege(call: Callable[[], int]) -> int:
 
 def refusals(top: Path, beside: int, limit_fd: int) -> dict[str, Refusal]:
     """What is refused to any caller, each once. *beside* is in another mount namespace."""
-    good = partial(open_tree, AT_FDCWD, top / "leaf", FLAGS)
-
-    def call(path: PathLike, flags: int = FLAGS, dirfd: int = AT_FDCWD) -> Callable[[], int]:
-        return partial(open_tree, dirfd, path, flags)
+    good = partial(copy, top / "leaf")
+    with_flags = partial(open_tree, AT_FDCWD, top / "leaf")
 
     def at_the_limit() -> int:
         allow_mnt_namespaces(0, limit_fd)
@@ -90,21 +81,21 @@ def refusals(top: Path, beside: int, limit_fd: int) -> dict[str, Refusal]:
     size = ctypes.sizeof(attr)
     return {
         "table": (partial(with_full_table, good), errno.EMFILE),
-        "flag": (call(top / "leaf", FLAGS | 1 << 30), errno.EINVAL),
-        "both": (call(top / "leaf", FLAGS | OPEN_TREE_CLONE), errno.EINVAL),
+        "flag": (partial(with_flags, NAMESPACE | 1 << 30), errno.EINVAL),
+        "both": (partial(with_flags, NAMESPACE | OPEN_TREE_CLONE), errno.EINVAL),
         "privilege": (partial(without_privilege, good), errno.EPERM),
-        "NULL": (call(None), errno.EFAULT),
-        "empty": (call(""), errno.ENOENT),
-        "missing": (call(top / "missing"), errno.ENOENT),
-        "dirfd": (call("x", dirfd=1 << 20), errno.EBADF),
-        "below a file": (call(top / "file/x"), errno.ENOTDIR),
-        "file": (call(top / "file"), errno.ENOTDIR),
-        "unbindable": (call(top / "unbindable"), errno.EINVAL),
-        "unbindable, all": (call(top / "unbindable", FLAGS | AT_RECURSIVE), errno.EINVAL),
-        "elsewhere": (call("", FLAGS | AT_EMPTY_PATH, beside), errno.EINVAL),
-        "elsewhere, all": (call("", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE, beside), errno.EINVAL),
+        "NULL": (partial(copy, None), errno.EFAULT),
+        "empty": (partial(open_tree, AT_FDCWD, "", NAMESPACE), errno.ENOENT),
+        "missing": (partial(copy, top / "missing"), errno.ENOENT),
+        "dirfd": (partial(copy, "x", dirfd=1 << 20), errno.EBADF),
+        "below a file": (partial(copy, top / "file/x"), errno.ENOTDIR),
+        "file": (partial(copy, top / "file"), errno.ENOTDIR),
+        "unbindable": (partial(copy, top / "unbindable"), errno.EINVAL),
+        "unbindable, all": (partial(copy, top / "unbindable", recursive=True), errno.EINVAL),
+        "elsewhere": (partial(copy, "", dirfd=beside), errno.EINVAL),
+        "elsewhere, all": (partial(copy, "", dirfd=beside, recursive=True), errno.EINVAL),
         "attribute": (
-            partial(open_tree_attr, AT_FDCWD, top / "leaf", FLAGS, attr, size),
+            partial(open_tree_attr, AT_FDCWD, top / "leaf", NAMESPACE, attr, size),
             errno.EINVAL,
         ),
         "limit": (at_the_limit, errno.ENOSPC),
@@ -170,8 +161,8 @@ def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
     if caller.foreign:
         # Changing attributes takes privilege over the mount namespace one is in.
         kinds["attribute"] = kinds["attribute"][0], errno.EPERM
-    for name, flags in (("unmounted", FLAGS), ("unmounted, all", FLAGS | AT_RECURSIVE)):
-        kinds[name] = partial(open_tree, detached, "", flags | AT_EMPTY_PATH), errno.EINVAL
+    for name, recursive in (("unmounted", False), ("unmounted, all", True)):
+        kinds[name] = partial(copy, "", dirfd=detached, recursive=recursive), errno.EINVAL
     assert_no_leaks(kinds, top / "leaf", used, limit_fd)
 
 
@@ -186,7 +177,7 @@ def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
     top = shelf(scratch)
     Caller.FOREIGN.act()
     limit_fd = open_limit()
-    kinds: dict[str, Refusal] = {"child": (partial(open_tree, AT_FDCWD, top, FLAGS), errno.EINVAL)}
+    kinds: dict[str, Refusal] = {"child": (partial(copy, top), errno.EINVAL)}
     assert_no_leaks(kinds, top / "leaf", 0, limit_fd)
 
 
@@ -201,10 +192,10 @@ def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
     bind(Path("/proc"), top / "proc", recursive=True)
     Caller.FOREIGN.act()
     limit_fd = open_limit()
-    setns(open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
     kinds: dict[str, Refusal] = {
-        "single": (partial(open_tree, AT_FDCWD, "/", FLAGS), errno.EINVAL),
-        "all": (partial(open_tree, AT_FDCWD, "/", FLAGS | AT_RECURSIVE), errno.EPERM),
+        "single": (partial(copy, "/"), errno.EINVAL),
+        "all": (partial(copy, "/", recursive=True), errno.EPERM),
     }
     # The namespace it is in counts.
     assert_no_leaks(kinds, Path("/leaf"), 1, limit_fd)
@@ -223,7 +214,7 @@ def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
         used += 1
         allow_mnt_namespaces(used + 1)
         for count in range(MANY):
-            fd = open_tree(AT_FDCWD, leaf, FLAGS)
+            fd = copy(leaf)
             if count % 2:
                 visitor.enter(fd)
                 os.close(fd)

@@ -14,16 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MS_BIND,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import fails
 from tests.utils.fanotify import mount_watch
@@ -39,12 +35,10 @@ from tests.utils.nsfs import (
     ns_id,
 )
 from tests.utils.process import holding
-from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.syscalls import mount, umount2
 from tests.utils.trees import bind, tmpfs
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.visitor import Visitor
-
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 
 
 def orders(kinds: tuple[Kind, ...]) -> Iterator[tuple[Kind, ...]]:
@@ -62,7 +56,7 @@ def life(holds: Holds, leaf: Path, order: tuple[Kind, ...]) -> list[str]:
 
     Return what was wrong: gone while held, or there when all have let go.
     """
-    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    fd = copy(leaf)
     number = ns_id(fd)
     releases = [kind(holds, fd) for kind in order]
     os.close(fd)
@@ -121,7 +115,7 @@ def test_held_but_not_listed(scratch: Path) -> None:
     leaf, targets = tmpfs(scratch / "leaf"), tmpfs(scratch / "targets")
     with Visitor() as visitor:
         holds = Holds(visitor, targets)
-        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        fd = copy(leaf)
         number, ids = ns_id(fd), listmount(ns_fd=fd)
         close_mountinfo = holds.mountinfo(fd)
         assert number in listns()
@@ -149,11 +143,11 @@ def test_gone_with_the_last_descriptor(caller: Caller, scratch: Path) -> None:
     allow_mnt_namespaces(1 if caller.foreign else 2)
 
     for _ in range(20):
-        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        fd = copy(leaf)
         number, (top,) = ns_id(fd), listmount(ns_fd=fd)
         assert listmount(ns_id=number) == [top]
         assert statmount(top, ns_id=number).mnt_ns_id == number
-        fails(errno.ENOSPC, open_tree, AT_FDCWD, leaf, FLAGS)
+        fails(errno.ENOSPC, copy, leaf)
 
         os.close(fd)
 
@@ -169,7 +163,7 @@ def test_not_held_by_what_is_in_it(caller: Caller, scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf", "file.txt")
     caller.act()
     with Visitor() as visitor:
-        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        fd = copy(leaf)
         number = ns_id(fd)
         owner = ns_get_userns(fd)
         directory = visitor.bring(fd, lambda: os.open("/", os.O_RDONLY))
@@ -186,8 +180,8 @@ def test_not_held_by_what_is_in_it(caller: Caller, scratch: Path) -> None:
         assert mapped[:8] == os.pread(file, 8, 0) == b"file.txt"
         assert os.fstat(owner).st_ino == os.stat("/proc/self/ns/user").st_ino
         for source in (directory, path_only, AT_FDCWD):
-            for flags in (FLAGS, FLAGS | AT_RECURSIVE):
-                fails(errno.EINVAL, open_tree, source, "", flags | AT_EMPTY_PATH)
+            for recursive in (False, True):
+                fails(errno.EINVAL, copy, "", dirfd=source, recursive=recursive)
 
 
 @pytest.mark.rule("T2", "R8")
@@ -199,7 +193,7 @@ def test_not_held_by_a_mark(caller: Caller, scratch: Path) -> None:
     caller.act()
     with Visitor() as visitor:
         for events in (False, True):
-            fd = open_tree(AT_FDCWD, leaf, FLAGS)
+            fd = copy(leaf)
             number = ns_id(fd)
             watch = mount_watch(fd)
             if events:
@@ -214,14 +208,14 @@ def test_not_held_by_the_dead(caller: Caller, scratch: Path) -> None:
     """A process inside holds it until it dies; as a zombie, not yet waited for, it does not."""
     leaf = tmpfs(scratch / "leaf")
     caller.act()
-    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    fd = copy(leaf)
     number = ns_id(fd)
 
-    def enter() -> None:
-        setns(fd, CLONE_NEWNS)
+    def move_in() -> None:
+        enter(fd)
         os.close(fd)
 
-    with holding(enter) as inside:
+    with holding(move_in) as inside:
         os.close(fd)
         assert exists(number)
         os.kill(inside.pid, signal.SIGKILL)
@@ -237,7 +231,7 @@ def test_chain_of_binds(detach: bool, scratch: Path) -> None:
     top = tmpfs(scratch / "top", "target")
     bind(Path("/proc"), top / "proc")
     with Visitor() as visitor:
-        chain = [open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE) for _ in range(4)]
+        chain = [copy(top, recursive=True) for _ in range(4)]
         numbers = [ns_id(fd) for fd in chain]
         for older, newer in itertools.pairwise(chain):
             visitor.bring(

@@ -9,32 +9,27 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import clone, copy, enter, mount_points
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
     MS_PRIVATE,
     MS_SHARED,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import fails, outcome
 from tests.utils.locks import is_locked, locks
 from tests.utils.model import namespace_tree
 from tests.utils.mounts import mnt_id_of, mount_table
-from tests.utils.syscalls import mount, move_mount, open_tree, pivot_root, setns, umount2
+from tests.utils.syscalls import mount, move_mount, pivot_root, umount2
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.userns import become_foreign
 
 BENEATH_FIX = pytest.mark.fixed_by(
     "c62a4766937e, ccfac16e0be5", "7.1", "MOVE_MOUNT_BENEATH on the rootfs, with its lock"
 )
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
 
 
 def enter_copy(scratch: Path, caller: Caller) -> int:
@@ -43,8 +38,8 @@ def enter_copy(scratch: Path, caller: Caller) -> int:
     tmpfs(top / "child", "child.txt")
     (top / "new").mkdir()
     caller.act()
-    fd = open_tree(AT_FDCWD, top, FLAGS)
-    setns(fd, CLONE_NEWNS)
+    fd = copy(top, recursive=True)
+    enter(fd)
     return fd
 
 
@@ -64,7 +59,7 @@ def test_pivot_root(caller: Caller, scratch: Path) -> None:
     assert Path("/new.txt").read_text() == "new.txt"
     assert locks() == {"/old": False, "/old/child": caller.foreign}
     umount2("/old", MNT_DETACH)
-    assert [mount.mnt_point for mount in mount_table()] == ["/"]
+    assert mount_points() == ["/"]
     assert outcome(umount2, "/", MNT_DETACH) == ("EINVAL" if caller.foreign else "success")
 
 
@@ -111,7 +106,7 @@ def test_pivot_root_of_a_shared_root(scratch: Path) -> None:
     works once it is private."""
     top = propagation(tmpfs(scratch / "top"), MS_SHARED)
     (top / "new").mkdir()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
     tmpfs(Path("/new"), "new.txt")
     os.chdir("/new")
 
@@ -168,10 +163,10 @@ def test_namespace_file_beneath_a_lock(scratch: Path) -> None:
     bind(top / "file", top / "file")
     bind(Path("/proc"), top / "proc", recursive=True)
     become_foreign()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
     bind(Path("/free"), Path("/free"))
-    handle = open_tree(AT_FDCWD, "/proc", FLAGS)
-    files = [open_tree(AT_FDCWD, f"/proc/self/fd/{handle}", OPEN_TREE_CLONE) for _ in range(2)]
+    handle = copy("/proc", recursive=True)
+    files = [clone(f"/proc/self/fd/{handle}") for _ in range(2)]
     before = mount_table()
     assert (is_locked("/file"), is_locked("/free")) == (True, False)
     flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH

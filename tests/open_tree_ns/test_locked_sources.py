@@ -9,21 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.open_tree_ns.test_locks import enter_foreign_copy, nested_tree
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
     MS_BIND,
     MS_REC,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import fails, outcome
 from tests.utils.locks import is_locked, locks
@@ -33,16 +28,11 @@ from tests.utils.syscalls import (
     attach,
     mount,
     move_mount,
-    open_tree,
-    setns,
     umount2,
 )
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
 from tests.utils.unlocked import leave_locks_behind
 from tests.utils.userns import become_foreign
-
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
 
 
 @pytest.mark.needs("user namespace")
@@ -68,12 +58,12 @@ def test_copy_below_a_locked_root(over: int, beneath: int, scratch: Path) -> Non
         move_mount(fresh_tmpfs(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
 
     copies = [
-        open_tree(AT_FDCWD, "/b", SINGLE),
-        open_tree(fresh_tmpfs(), "", SINGLE | AT_EMPTY_PATH),
+        copy("/b"),
+        copy("", dirfd=fresh_tmpfs()),
     ]
 
     for fd in copies:
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         fails(errno.EINVAL, umount2, "/", MNT_DETACH)
         assert len(mount_table()) == 1
 
@@ -86,7 +76,7 @@ def test_copy_below_an_unlocked_stack(scratch: Path) -> None:
     top = tmpfs(scratch / "top")
     for _ in range(3):
         attach(fresh_tmpfs(), "/")
-    setns(open_tree(AT_FDCWD, top, SINGLE), CLONE_NEWNS)
+    enter(copy(top))
 
     umount2("/", MNT_DETACH)
 
@@ -104,7 +94,7 @@ def test_lock_of_the_source_stays_behind(scratch: Path) -> None:
     enter_foreign_copy(top)
     leave_locks_behind()
     assert is_locked("/b")
-    setns(open_tree(AT_FDCWD, "/b", SINGLE), CLONE_NEWNS)
+    enter(copy("/b"))
 
     end = outcome(umount2, "/", MNT_DETACH)
 
@@ -124,7 +114,7 @@ def test_recursive_copy_keeps_each_lock(scratch: Path) -> None:
     assert found == {"/a": True, "/a/inner": True, "/b": True, "/own": False, "/a/own": False}
 
     for _ in range(2):
-        setns(open_tree(AT_FDCWD, "/", FLAGS), CLONE_NEWNS)
+        enter(copy("/", recursive=True))
         assert locks() == found
 
 
@@ -161,7 +151,7 @@ def test_single_copy_with_a_locked_child(scratch: Path) -> None:
     tmpfs(Path("/elsewhere/mine"))
     directories = ["/", "/a", "/dir", "/dir/sub", "/dir/empty", "/b", "/own", "/elsewhere"]
 
-    found = {path: outcome(open_tree, AT_FDCWD, path, SINGLE) for path in directories}
+    found = {path: outcome(copy, path) for path in directories}
 
     covered = ["/", "/a", "/dir", "/dir/sub"]
     assert found == {path: "EINVAL" if path in covered else "success" for path in directories}
@@ -187,8 +177,8 @@ def test_foreign_single_copy(scratch: Path) -> None:
     covered = ["", "a", "dir", "dir/sub"]
     leaves = ["a/inner", "b", "dir/empty", "own", "stack"]
 
-    found = {path: outcome(open_tree, AT_FDCWD, top / path, SINGLE) for path in [*covered, *leaves]}
-    found["buried"] = outcome(open_tree, buried, "", SINGLE | AT_EMPTY_PATH)
+    found = {path: outcome(copy, top / path) for path in [*covered, *leaves]}
+    found["buried"] = outcome(copy, "", dirfd=buried)
 
     assert found == {
         **dict.fromkeys([*covered, "buried"], "EINVAL"),
@@ -207,15 +197,14 @@ def test_locked_and_unbindable(scratch: Path) -> None:
     propagation(top / "a" / "inner", MS_UNBINDABLE)
     enter_foreign_copy(top)
     before = mount_table()
-    clone, namespace = OPEN_TREE_CLONE | AT_RECURSIVE, FLAGS
 
     found = {
-        "namespace": outcome(open_tree, AT_FDCWD, "/", namespace),
-        "namespace of /a": outcome(open_tree, AT_FDCWD, "/a", namespace),
-        "clone": outcome(open_tree, AT_FDCWD, "/a", clone),
+        "namespace": outcome(copy, "/", recursive=True),
+        "namespace of /a": outcome(copy, "/a", recursive=True),
+        "clone": outcome(clone, "/a", recursive=True),
         "rbind": outcome(mount, "/a", "/own", None, MS_BIND | MS_REC),
-        "itself": outcome(open_tree, AT_FDCWD, "/a/inner", namespace),
-        "/b": outcome(open_tree, AT_FDCWD, "/b", namespace),
+        "itself": outcome(copy, "/a/inner", recursive=True),
+        "/b": outcome(copy, "/b", recursive=True),
     }
 
     assert found == {
@@ -233,7 +222,7 @@ def test_unbindable_below_a_lock_of_ones_own(scratch: Path) -> None:
     enter_foreign_copy(nested_tree(scratch))
     propagation(tmpfs(Path("/own")), MS_UNBINDABLE)
     expected = predict_copy("/", recursive=True)
-    fd = open_tree(AT_FDCWD, "/", FLAGS)
+    fd = copy("/", recursive=True)
     assert namespace_tree(fd).mount_points() == ["/", "/a", "/a/inner", "/b"]
     assert namespace_tree(fd).lines() == expected.lines()
 
@@ -249,7 +238,7 @@ def test_stack_that_is_gone_does_not_count(scratch: Path) -> None:
         attach(tree, "/")
         os.fchdir(tree)
         umount2(".", MNT_DETACH)
-    setns(open_tree(AT_FDCWD, top, SINGLE), CLONE_NEWNS)
+    enter(copy(top))
     assert [mount.fs_type for mount in mount_table()] == ["tmpfs"]
     umount2("/", MNT_DETACH)
     assert mount_table() == []

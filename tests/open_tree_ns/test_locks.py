@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.constants import (
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MOUNT_ATTR_NOSUID,
     MOVE_MOUNT_BENEATH,
@@ -21,29 +20,21 @@ from tests.utils.constants import (
     MS_NOSUID,
     MS_REC,
     MS_SLAVE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.locks import locks
 from tests.utils.mounts import listmount, mount_table, statmount
-from tests.utils.nsfs import ns_id
+from tests.utils.nsfs import current_mnt_ns, ns_id
 from tests.utils.process import in_child
 from tests.utils.syscalls import (
     attach,
     mount,
     mount_setattr,
     move_mount,
-    open_tree,
-    setns,
     umount2,
 )
 from tests.utils.trees import bind, tmpfs
 from tests.utils.userns import become_foreign
-
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
 
 
 def nested_tree(scratch: Path) -> Path:
@@ -60,7 +51,7 @@ def nested_tree(scratch: Path) -> Path:
 def enter_foreign_copy(top: Path) -> None:
     """Be the owner of a namespace whose mounts are all locked: a foreign caller's copy."""
     become_foreign()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
 
 
 @pytest.mark.needs("user namespace")
@@ -87,10 +78,10 @@ def test_umount_succeeds(scratch: Path) -> None:
     and the source keeps all its mounts."""
     top = nested_tree(scratch)
     source = mount_table()
-    here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    here = current_mnt_ns()
+    fd = copy(top, recursive=True)
     base = statmount(listmount(ns_fd=fd)[0], ns_fd=fd).mnt_parent_id
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     mount(None, "/", None, MS_SLAVE | MS_REC)
 
     mounted = mount_table()
@@ -100,11 +91,11 @@ def test_umount_succeeds(scratch: Path) -> None:
         if gone.mnt_point != "/":
             assert mount_table() == mounted
 
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     remains = statmount(base)
     assert [mount.mnt_id for mount in mount_table()] == [base]
     assert (remains.fs_type, os.listdir("/")) == ("nullfs", [])
-    setns(here, CLONE_NEWNS)
+    enter(here)
     assert mount_table() == source
 
 
@@ -136,8 +127,8 @@ def test_single_foreign_copy_is_locked(scratch: Path) -> None:
     and its restrictions cannot be taken off."""
     leaf = tmpfs(scratch / "leaf", flags=MS_NOSUID)
     become_foreign()
-    fd = open_tree(AT_FDCWD, leaf, SINGLE)
-    setns(fd, CLONE_NEWNS)
+    fd = copy(leaf)
+    enter(fd)
     before = mount_table(ns_fd=fd)
 
     found = {
@@ -154,7 +145,7 @@ def test_single_foreign_copy_is_locked(scratch: Path) -> None:
 def test_unlocked_mounts_can_be_moved(scratch: Path) -> None:
     """In an owner's copy each child can be moved, also beneath another; the root is refused only
     because it cannot go into itself: ELOOP."""
-    setns(open_tree(AT_FDCWD, nested_tree(scratch), FLAGS), CLONE_NEWNS)
+    enter(copy(nested_tree(scratch), recursive=True))
     assert moves() == {
         "the root": "ELOOP",
         **dict.fromkeys(["a child", "MS_MOVE", "beneath"], "success"),
@@ -190,13 +181,13 @@ def test_copies_of_locked_mounts(scratch: Path) -> None:
     before = mount_table()
     assert {
         "bind": outcome(mount, "/", "/own", None, MS_BIND),
-        "clone": outcome(open_tree, AT_FDCWD, "/", OPEN_TREE_CLONE),
+        "clone": outcome(clone, "/"),
         "bind of /a": outcome(mount, "/a", "/own", None, MS_BIND),
     } == {"bind": "EINVAL", "clone": "EINVAL", "bind of /a": "EINVAL"}
     assert mount_table() == before
 
     bind(Path("/b"), Path("/own"))
-    attach(open_tree(AT_FDCWD, "/a", OPEN_TREE_CLONE | AT_RECURSIVE), "/elsewhere")
+    attach(clone("/a", recursive=True), "/elsewhere")
 
     assert locks() == {
         "/a": True,
@@ -222,12 +213,12 @@ def test_detached_locked_trees_hide_and_end(scratch: Path) -> None:
 
     def inside() -> tuple[int, dict[str, Outcome]]:
         become_foreign()
-        fd = open_tree(AT_FDCWD, top, FLAGS)
+        fd = copy(top, recursive=True)
         mnt_ns_id = ns_id(fd)
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         before = mount_table()
         bind(Path("/covered"), Path("/one"), recursive=True)
-        attach(open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | AT_RECURSIVE), "/two")
+        attach(clone("/", recursive=True), "/two")
         paths = ("/one", "/one/deep", "/two", "/two/covered", "/two/covered/deep", "/two/one")
         held = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in paths}
         umount2("/two", MNT_DETACH)

@@ -7,24 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
-    AT_FDCWD,
     MNT_DETACH,
     MS_SHARED,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
 from tests.utils.mounts import listmount
 from tests.utils.nsfs import (
     current_mnt_ns,
 )
-from tests.utils.syscalls import mount, open_tree, umount2
+from tests.utils.syscalls import mount, umount2
 from tests.utils.trees import propagation, tmpfs
 from tests.utils.visitor import Visitor
-
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 
 
 @pytest.mark.rule("R8")
@@ -34,7 +30,7 @@ def test_mount_events(caller: Caller, scratch: Path) -> None:
     attached and detached inside, by its id, and of nothing that happens in another namespace."""
     leaf = tmpfs(scratch / "leaf")
     caller.act()
-    fd, other = open_tree(AT_FDCWD, leaf, FLAGS), open_tree(AT_FDCWD, leaf, FLAGS)
+    fd, other = copy(leaf), copy(leaf)
     first, second = mount_watch(fd), mount_watch(fd, other)
 
     def heard() -> list[object]:
@@ -64,7 +60,7 @@ def test_mount_events_of_the_source(scratch: Path) -> None:
     private = tmpfs(scratch / "private")
     shared = propagation(tmpfs(scratch / "shared"), MS_SHARED)
     source = mount_watch(current_mnt_ns())
-    fd, fd_shared = open_tree(AT_FDCWD, private, FLAGS), open_tree(AT_FDCWD, shared, FLAGS)
+    fd, fd_shared = copy(private), copy(shared)
     watch, watch_shared = mount_watch(fd), mount_watch(fd_shared)
     assert mount_events(source) == []
 

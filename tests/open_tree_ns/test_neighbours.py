@@ -9,20 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.caps import CAP_SYS_ADMIN, drop
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
-    CLONE_NEWNS,
     FSCONFIG_CMD_CREATE,
     FSMOUNT_CLOEXEC,
     FSMOUNT_NAMESPACE,
     MNT_DETACH,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
     UNSHARE_EMPTY_MNTNS,
 )
 from tests.utils.expect import outcome
@@ -35,14 +32,11 @@ from tests.utils.syscalls import (
     fsmount,
     fsopen,
     mount_setattr,
-    open_tree,
-    setns,
     umount2,
     unshare,
 )
 from tests.utils.trees import fresh_tmpfs, tmpfs
 
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 MAKE = FSMOUNT_NAMESPACE | FSMOUNT_CLOEXEC
 
 
@@ -96,7 +90,7 @@ def test_fsmount_namespace_locks(caller: Caller) -> None:
     attr = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
     fd = fsmount(fs, MAKE, attr)
     assert ns_inode(ns_get_userns(fd)) == ns_inode("/proc/self/ns/user")
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
 
     assert [(mount.fs_type, mount.mnt_attr) for mount in mount_table()] == [("tmpfs", attr)]
     lift = outcome(mount_setattr, AT_FDCWD, "/", attr_clr=MOUNT_ATTR_NOSUID)
@@ -111,14 +105,14 @@ def test_flag_and_fsmount_namespace(scratch: Path) -> None:
     """Inside a namespace made by fsmount(2) the flag copies its top; from outside it cannot."""
     fd = fsmount(created_tmpfs(), MAKE)
     here = current_mnt_ns()
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     tmpfs(Path("/child"), "child.txt")
     root = os.open("/", os.O_PATH | os.O_DIRECTORY)
-    copy = open_tree(AT_FDCWD, "/child", SINGLE)
-    setns(here, CLONE_NEWNS)
-    assert namespace_tree(copy).mount_points() == ["/"]
-    assert ns_id(copy) > ns_id(fd)
-    assert outcome(open_tree, root, "", SINGLE | AT_EMPTY_PATH) == "EINVAL"
+    copied = copy("/child")
+    enter(here)
+    assert namespace_tree(copied).mount_points() == ["/"]
+    assert ns_id(copied) > ns_id(fd)
+    assert outcome(copy, "", dirfd=root) == "EINVAL"
 
 
 @pytest.mark.needs("UNSHARE_EMPTY_MNTNS")
@@ -131,13 +125,13 @@ def test_flag_in_an_empty_namespace(scratch: Path) -> None:
     base = mnt_id_of("/")
     assert [(mount.mnt_id, mount.fs_type) for mount in mount_table()] == [(base, "nullfs")]
 
-    fd = open_tree(tree, "", SINGLE | AT_EMPTY_PATH)
+    fd = copy("", dirfd=tree)
     attach(tree, "/")
-    beside = open_tree(tree, "", SINGLE | AT_EMPTY_PATH)
+    beside = copy("", dirfd=tree)
 
     for made in (fd, beside):
         assert [mount.fs_type for mount in mount_table(ns_fd=made)] == ["tmpfs"]
         assert base_of(made).fs_type == "nullfs"
-        setns(made, CLONE_NEWNS)
+        enter(made)
         umount2("/", MNT_DETACH)
         assert mount_table() == []

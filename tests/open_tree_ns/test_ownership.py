@@ -17,15 +17,11 @@ from typing import TypeVar
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     CLONE_NEWUSER,
     MNT_DETACH,
     MS_SHARED,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import answer, fails, outcome
 from tests.utils.handover import fds_from_child
@@ -42,11 +38,10 @@ from tests.utils.nsfs import (
     ns_ioctl,
 )
 from tests.utils.process import holding, in_child
-from tests.utils.syscalls import open_tree, setns, umount2
+from tests.utils.syscalls import setns, umount2
 from tests.utils.trees import propagation, tmpfs
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 pytestmark = pytest.mark.needs("user namespace")
 T = TypeVar("T")
 
@@ -90,20 +85,20 @@ class Family:
 def make_family(leaf: Path) -> Family:
     """Let each of the four copy *leaf*; their descriptors arrive in messages."""
 
-    def copy() -> list[int]:
-        return [os.open("/proc/self/ns/user", os.O_RDONLY), open_tree(AT_FDCWD, leaf, FLAGS)]
+    def handles() -> list[int]:
+        return [os.open("/proc/self/ns/user", os.O_RDONLY), copy(leaf)]
 
     def children(count: int) -> Callable[[], Sequence[int]]:
         def run() -> list[int]:
             fds = []
             for _ in range(count):
                 enter_new_userns()
-                fds += copy()
+                fds += handles()
             return fds
 
         return run
 
-    fds = [*copy(), *fds_from_child(children(2)), *fds_from_child(children(1))]
+    fds = [*handles(), *fds_from_child(children(2)), *fds_from_child(children(1))]
     return Family(
         dict(zip(LINEAGE, fds[::2], strict=True)), dict(zip(LINEAGE, fds[1::2], strict=True))
     )
@@ -133,7 +128,7 @@ def test_owner_is_the_callers_user_namespace(scratch: Path) -> None:
 @pytest.mark.rule("U3")
 def test_no_parent_and_no_owner_uid(scratch: Path) -> None:
     """A mount namespace has no parent, and no owner's uid of its own: both ioctls are EINVAL."""
-    fd = open_tree(AT_FDCWD, tmpfs(scratch / "leaf"), FLAGS)
+    fd = copy(tmpfs(scratch / "leaf"))
     for request in (NS_GET_PARENT, NS_GET_OWNER_UID):
         fails(errno.EINVAL, ns_ioctl, fd, request)
 
@@ -183,7 +178,7 @@ def test_who_may_enter(scratch: Path) -> None:
 
     def try_to_enter(handle: int) -> tuple[str, bool]:
         (top,) = listmount(ns_fd=handle)
-        end = outcome(setns, handle, CLONE_NEWNS)
+        end = outcome(enter, handle)
         return end, end == "success" and listmount() == [top] == listmount(ns_fd=handle)
 
     found = family.everyone(try_to_enter)
@@ -206,7 +201,7 @@ def inside_a_lower_namespace(scratch: Path) -> Iterator[Path]:
         propagation(top, MS_SHARED, recursive=True)
 
     with holding(below) as other:
-        setns(os.open(other.proc("ns/mnt"), os.O_RDONLY), CLONE_NEWNS)
+        enter(os.open(other.proc("ns/mnt"), os.O_RDONLY))
         owner = ns_get_userns(current_mnt_ns())
         assert ns_inode(owner) != ns_inode("/proc/self/ns/user")
         yield scratch / "top"
@@ -219,12 +214,12 @@ def test_caller_from_above_is_foreign(scratch: Path) -> None:
     with inside_a_lower_namespace(scratch) as top:
         expected = predict_copy(top, recursive=True, foreign=True)
         before = mount_table()
-        fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+        fd = copy(top, recursive=True)
         assert mount_table() == before
 
     assert ns_inode(ns_get_userns(fd)) == ns_inode("/proc/self/ns/user")
     assert namespace_tree(fd).lines() == expected.lines()
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     for path in ("/covered", "/"):
         fails(errno.EINVAL, umount2, path, MNT_DETACH)
     assert os.listdir("/covered") == ["cover.txt"]
@@ -237,4 +232,4 @@ def test_caller_from_above_is_foreign(scratch: Path) -> None:
 def test_caller_from_above_uncovers_nothing(scratch: Path) -> None:
     """Neither may it leave out what is mounted below the directory: EINVAL."""
     with inside_a_lower_namespace(scratch) as top:
-        fails(errno.EINVAL, open_tree, AT_FDCWD, top, FLAGS)
+        fails(errno.EINVAL, copy, top)

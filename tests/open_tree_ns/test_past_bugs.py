@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
@@ -26,9 +25,6 @@ from tests.utils.constants import (
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import outcome
 from tests.utils.fuse import SIZE, SlowFile
@@ -39,16 +35,11 @@ from tests.utils.process import later, started
 from tests.utils.syscalls import (
     mount,
     move_mount,
-    open_tree,
-    setns,
     umount2,
 )
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
 from tests.utils.userns import become_foreign
 
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
-CLONE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
 FROM_FD = MOVE_MOUNT_F_EMPTY_PATH
 
 
@@ -74,16 +65,16 @@ def test_unbindable_stays_unbindable(scratch: Path) -> None:
     propagation(tmpfs(top / "child"), MS_UNBINDABLE)
     (top / "place").mkdir()
     become_foreign()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
     before = mount_table()
 
     found = {
         "bind": outcome(mount, "/child", "/place", None, MS_BIND),
         "rbind": outcome(mount, "/child", "/place", None, MS_BIND | MS_REC),
-        "clone": outcome(open_tree, AT_FDCWD, "/child", CLONE),
-        "recursive clone": outcome(open_tree, AT_FDCWD, "/child", CLONE | AT_RECURSIVE),
-        "namespace": outcome(open_tree, AT_FDCWD, "/child", SINGLE),
-        "recursive namespace": outcome(open_tree, AT_FDCWD, "/child", FLAGS),
+        "clone": outcome(clone, "/child"),
+        "recursive clone": outcome(clone, "/child", recursive=True),
+        "namespace": outcome(copy, "/child"),
+        "recursive namespace": outcome(copy, "/child", recursive=True),
     }
 
     assert statmount(mnt_id_of("/child")).mnt_propagation == MS_UNBINDABLE
@@ -102,19 +93,19 @@ def test_propagated_mount_does_not_bury(scratch: Path) -> None:
     moved = write(scratch / "moved")
     bind(write(scratch / "plain"), moved)
     below = os.open(moved, os.O_PATH)
-    here, fd = current_mnt_ns(), open_tree(AT_FDCWD, top, SINGLE)
-    newer = open_tree(AT_FDCWD, top, SINGLE)
+    here, fd = current_mnt_ns(), copy(top)
+    newer = copy(top)
     mount(f"/proc/self/fd/{newer}", moved, None, MS_BIND)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     mount(None, "/", None, MS_SLAVE)
     bind(write(Path("/own")), Path("/file"))
     own = mnt_id_of("/file")
-    setns(here, CLONE_NEWNS)
+    enter(here)
 
     move_mount(below, "", AT_FDCWD, top / "file", FROM_FD)
 
     assert ns_inode(str(top / "file")) == ns_inode(newer)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert (mnt_id_of("/file"), Path("/file").read_text()) == (own, "own")
     umount2("/file", MNT_DETACH)
     assert Path("/file").read_text() == "plain"
@@ -135,17 +126,17 @@ def test_reader_of_the_base_blocks_nobody(scratch: Path) -> None:
     def list_the_base() -> int:
         slow.close()  # only the case serves it
         page = mmap.mmap(os.open(scratch / "slow", os.O_RDWR), SIZE, flags=mmap.MAP_PRIVATE)
-        fd = open_tree(AT_FDCWD, leaf, SINGLE)
-        setns(fd, CLONE_NEWNS)
+        fd = copy(leaf)
+        enter(fd)
         umount2("/", MNT_DETACH)
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         base = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
         buffer = (ctypes.c_char * SIZE).from_buffer(page)
         return int(ctypes.CDLL(None, use_errno=True).getdents64(base, buffer, SIZE))
 
     def make_and_enter() -> list[str]:
         slow.close()
-        setns(open_tree(AT_FDCWD, leaf, SINGLE), CLONE_NEWNS)
+        enter(copy(leaf))
         return [mount.fs_type for mount in mount_table()]
 
     with started(list_the_base) as reader:
@@ -189,7 +180,7 @@ def test_propagated_copy_beneath_leaves_the_lock(caller: Caller, scratch: Path) 
         later(lambda: step(1)) as clear,
     ):
         caller.act()
-        setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+        enter(copy(top, recursive=True))
         if not caller.foreign:
             mount(None, "/", None, MS_SLAVE | MS_REC)
         steps = [see()]

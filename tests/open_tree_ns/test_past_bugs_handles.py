@@ -12,18 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.caps import keep_only
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
     CLONE_NEWNS,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
     LSMT_ROOT,
     MNT_DETACH,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
     Statmount,
 )
 from tests.utils.expect import fails
@@ -39,12 +36,11 @@ from tests.utils.nsfs import (
     ns_id,
 )
 from tests.utils.process import in_child
-from tests.utils.syscalls import closing_fd, mount, open_tree, setns, umount2, unshare
+from tests.utils.syscalls import closing_fd, mount, umount2, unshare
 from tests.utils.trees import bind, tmpfs
 from tests.utils.userns import enter_new_userns
 from tests.utils.visitor import Visitor
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 U64_MAX = 0xFFFFFFFFFFFFFFFF
 
 
@@ -58,7 +54,7 @@ def test_listns_as_a_non_owner(state: str, scratch: Path) -> None:
     """Without privilege in the initial user namespace listns(2) lists no namespace but one's own,
     and does nothing to those it leaves out: they go when their last handle is closed."""
     leaf = tmpfs(scratch / "leaf")
-    fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(50)]
+    fds = [copy(leaf) for _ in range(50)]
     numbers = [ns_id(fd) for fd in fds]
     own = ns_id(current_mnt_ns())
 
@@ -84,7 +80,7 @@ def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
     """A page of listns(2) that would start at namespaces nobody can enter any more, only kept by
     an open mountinfo, starts with the next one; at the end of all it is ENOENT."""
     leaf = tmpfs(scratch / "leaf")
-    fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(5)]
+    fds = [copy(leaf) for _ in range(5)]
     first, *inactive, last = [ns_id(fd) for fd in fds]
     with Visitor() as visitor:
         mountinfos = []
@@ -113,11 +109,11 @@ def test_listmount_after_the_largest_id(inside: bool, scratch: Path) -> None:
     top = tmpfs(scratch / "top")
     for name in "abc":
         tmpfs(top / name)
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
     ids = listmount(ns_fd=fd)
     base = base_of(fd).mnt_id
     if inside:
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
     page = partial(listmount_page, ns_fd=-1 if inside else fd)
 
     for below in (LSMT_ROOT, ids[0], base):
@@ -134,7 +130,7 @@ def test_listmount_after_the_largest_id(inside: bool, scratch: Path) -> None:
 def test_statmount_with_little_room(scratch: Path) -> None:
     """Asked for a string, statmount(2) takes no buffer without room for it behind the fixed part
     (EOVERFLOW), nor for the empty one it keeps there; it never writes past the buffer."""
-    fd = open_tree(AT_FDCWD, tmpfs(scratch / "leaf"), FLAGS)
+    fd = copy(tmpfs(scratch / "leaf"))
     (top,) = listmount(ns_fd=fd)
     base = base_of(fd).mnt_id
     fixed, untouched = 512, b"\xaa"
@@ -176,9 +172,9 @@ def test_unshare_that_fails_half_way(scratch: Path) -> None:
     enter_new_userns()
     Path("/proc/sys/user/max_uts_namespaces").write_text("0")
     allow_mnt_namespaces(2)
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
     number, ids = ns_id(fd), listmount(ns_fd=fd)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
 
     for _ in range(200):
         for kinds in (CLONE_NEWNS | CLONE_NEWUTS, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS):
@@ -206,7 +202,7 @@ def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
             return visitor.run(lambda: visitor.open_own_proc_file("ns/mnt"))
 
         for _ in range(50):
-            fd = open_tree(AT_FDCWD, leaf, FLAGS)
+            fd = copy(leaf)
             number = ns_id(fd)
             assert number in listns()
             visitor.enter(fd)
@@ -215,12 +211,12 @@ def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
             fd = place()
             visitor.run(lambda: unshare(CLONE_NEWNS))
             with closing_fd(place()) as own:
-                copy = ns_id(own)
-            assert {number, copy} <= {*listns()}
+                copied = ns_id(own)
+            assert {number, copied} <= {*listns()}
             os.close(fd)
-            assert {number, copy} & {*listns()} == {copy}
+            assert {number, copied} & {*listns()} == {copied}
             visitor.leave()
-            assert {number, copy} & {*listns()} == set()
+            assert {number, copied} & {*listns()} == set()
 
 
 @pytest.mark.rule("BL6", "R8")
@@ -237,7 +233,7 @@ def test_watches_in_every_order(caller: Caller, scratch: Path) -> None:
     wrong = []
     with Visitor() as visitor:
         for order in orders:
-            fd = open_tree(AT_FDCWD, leaf, FLAGS)
+            fd = copy(leaf)
             number = ns_id(fd)
             watches = mount_watch(fd), mount_watch(fd)
             visitor.bring(fd, partial(mount, "tmpfs", "/", "tmpfs"))

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.constants import (
     AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MOUNT_ATTR_NOSUID,
     MOVE_MOUNT_BENEATH,
@@ -22,11 +20,8 @@ from tests.utils.constants import (
     MS_REC,
     MS_SHARED,
     MS_SLAVE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome
+from tests.utils.expect import Outcome, outcome
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
 from tests.utils.nsfs import current_mnt_ns, ns_id
 from tests.utils.process import in_child
@@ -34,15 +29,10 @@ from tests.utils.syscalls import (
     mount,
     mount_setattr,
     move_mount,
-    open_tree,
-    setns,
     umount2,
 )
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
 
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
-CLONE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
 FROM_FD = MOVE_MOUNT_F_EMPTY_PATH
 
 
@@ -66,12 +56,12 @@ def test_recursive_bind_cannot_pin_its_own_namespace(outside: Path, scratch: Pat
     target = write(scratch / "target")
     mount("/proc/self/ns/net", target, None, MS_BIND)
     below = os.open(target, os.O_PATH)
-    fd = open_tree(AT_FDCWD, outside, FLAGS)
+    fd = copy(outside, recursive=True)
     mnt_ns_id = ns_id(fd)
     mount(f"/proc/self/fd/{fd}", target, None, MS_BIND)
 
     def inside() -> dict[str, str]:
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         source = f"/proc/self/fd/{below}"
         return {
             "rbind": outcome(mount, source, "/file", None, MS_BIND | MS_REC),
@@ -89,7 +79,7 @@ def test_recursive_bind_cannot_pin_its_own_namespace(outside: Path, scratch: Pat
 def test_unmounted_trees_are_not_walked(outside: Path) -> None:
     """What was lazily unmounted inside cannot be copied: EINVAL. Only the file of a namespace can,
     alone and as a bind, since it could be had in other ways."""
-    setns(open_tree(AT_FDCWD, outside, FLAGS), CLONE_NEWNS)
+    enter(copy(outside, recursive=True))
     tmpfs(Path("/dir"))
     tmpfs(Path("/dir/child"))
     mount("/proc/self/ns/net", "/file", None, MS_BIND)
@@ -97,14 +87,13 @@ def test_unmounted_trees_are_not_walked(outside: Path) -> None:
     umount2("/dir", MNT_DETACH)
     umount2("/file", MNT_DETACH)
 
-    def copies(name: str) -> dict[str, str]:
+    def copies(name: str) -> dict[str, Outcome]:
         fd, source = held[name], f"/proc/self/fd/{held[name]}"
-        empty = AT_EMPTY_PATH
         return {
-            "namespace": outcome(open_tree, fd, "", SINGLE | empty),
-            "recursive namespace": outcome(open_tree, fd, "", FLAGS | empty),
-            "recursive clone": outcome(open_tree, fd, "", CLONE | AT_RECURSIVE | empty),
-            "clone": outcome(open_tree, fd, "", CLONE | empty),
+            "namespace": outcome(copy, "", dirfd=fd),
+            "recursive namespace": outcome(copy, "", dirfd=fd, recursive=True),
+            "recursive clone": outcome(clone, "", dirfd=fd, recursive=True),
+            "clone": outcome(clone, "", dirfd=fd),
             "rbind": outcome(mount, source, "/file", None, MS_BIND | MS_REC),
         }
 
@@ -124,8 +113,8 @@ def test_unmounted_trees_are_not_walked(outside: Path) -> None:
 def test_copy_of_an_unmounted_file_is_an_ordinary_mount(outside: Path) -> None:
     """A bind of a namespace's file that was unmounted can be bound again, and that bind is a mount
     like others: it ends when its place is removed from outside."""
-    fd, here = open_tree(AT_FDCWD, outside, FLAGS), current_mnt_ns()
-    setns(fd, CLONE_NEWNS)
+    fd, here = copy(outside, recursive=True), current_mnt_ns()
+    enter(fd)
     mount("/proc/self/ns/net", "/file", None, MS_BIND)
     held = os.open("/file", os.O_PATH)
     umount2("/file", MNT_DETACH)
@@ -133,11 +122,11 @@ def test_copy_of_an_unmounted_file_is_an_ordinary_mount(outside: Path) -> None:
     mount(f"/proc/self/fd/{held}", "/file", None, MS_BIND)
     again = os.open("/file", os.O_PATH)
     assert len(listmount()) == len(before) + 1
-    setns(here, CLONE_NEWNS)
+    enter(here)
 
     (outside / "file").unlink()
 
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert listmount() == before
     change = outcome(mount_setattr, again, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_NOSUID)
     assert change == "EINVAL"
@@ -148,18 +137,18 @@ def left_behind(scratch: Path) -> int:
     unmounted from outside while another lay on it, which slid down and is gone too."""
     top = propagation(tmpfs(scratch / "top"), MS_SHARED)
     tmpfs(top / "a", "propagated.txt")
-    fd, here = open_tree(AT_FDCWD, top, FLAGS), current_mnt_ns()
-    setns(fd, CLONE_NEWNS)
+    fd, here = copy(top, recursive=True), current_mnt_ns()
+    enter(fd)
     mount(None, "/", None, MS_SLAVE)
     mount(None, "/a", None, MS_SLAVE)
     held = os.open("/a", os.O_PATH)
     over = tmpfs(Path("/a"), "own.txt")
     slid = mnt_id_of(over)
-    setns(here, CLONE_NEWNS)
+    enter(here)
 
     umount2(top / "a", MNT_DETACH)
 
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     table = mount_table()
     assert [(mount.mnt_id, mount.mnt_point) for mount in table[1:]] == [(slid, "/a")]
     assert table[1].mnt_parent_id == table[0].mnt_id
@@ -174,9 +163,9 @@ def test_mount_that_others_slid_off_is_no_source(scratch: Path) -> None:
     place and is unmounted later. The dead mount, held by a descriptor, cannot be copied."""
     held = left_behind(scratch)
     assert {
-        "single": outcome(open_tree, held, "", SINGLE | AT_EMPTY_PATH),
-        "recursive": outcome(open_tree, held, "", FLAGS | AT_EMPTY_PATH),
-        "clone": outcome(open_tree, held, "", CLONE | AT_EMPTY_PATH),
+        "single": outcome(copy, "", dirfd=held),
+        "recursive": outcome(copy, "", dirfd=held, recursive=True),
+        "clone": outcome(clone, "", dirfd=held),
     } == dict.fromkeys(["single", "recursive", "clone"], "EINVAL")
     assert len(mount_table()) == 1
 

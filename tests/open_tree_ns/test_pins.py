@@ -10,24 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.copies import made_in_child
 from tests.utils.expect import fails, outcome
 from tests.utils.inotify import is_gone, watch
 from tests.utils.mounts import mnt_id_of, statmount
 from tests.utils.process import in_child
-from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.syscalls import mount, umount2
 from tests.utils.trees import propagation, tmpfs
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: Far more calls than other processes take ids meanwhile.
 MANY = 300
 #: What is left of a file system nobody pins, when it is unmounted.
@@ -55,9 +50,9 @@ def test_a_copy_that_is_gone_pins_nothing(caller: Caller, scratch: Path) -> None
     def make() -> None:
         single, recursive, entered = tops
         caller.act()
-        os.close(open_tree(AT_FDCWD, single, FLAGS))
-        os.close(open_tree(AT_FDCWD, recursive, FLAGS | AT_RECURSIVE))
-        setns(open_tree(AT_FDCWD, entered, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+        os.close(copy(single))
+        os.close(copy(recursive, recursive=True))
+        enter(copy(entered, recursive=True))
 
     in_child(make)
 
@@ -71,10 +66,10 @@ def test_the_end_of_the_namespace_ends_its_mounts(caller: Caller, scratch: Path)
     ends with it."""
     top = tmpfs(scratch / "top")
     end = watch(top)
-    copy = made_in_child(caller.act, lambda: open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE))
+    copied = made_in_child(caller.act, lambda: copy(top, recursive=True))
 
     assert unmounting(top, end, seconds=0) == {"umount2": "success", "file system": "alive"}
-    os.close(copy.ns_fd)
+    os.close(copied.ns_fd)
 
     assert is_gone(end), "the namespace is gone, its file system is not"
 
@@ -84,8 +79,8 @@ def refused_copies(caller: Caller, top: Path, times: int) -> None:
 
     def work() -> None:
         caller.act()
-        for flags in (FLAGS, FLAGS | AT_RECURSIVE) * (times // 2):
-            fails(errno.EINVAL, open_tree, AT_FDCWD, top, flags)
+        for recursive in (False, True) * (times // 2):
+            fails(errno.EINVAL, copy, top, recursive=recursive)
 
     in_child(work)
 

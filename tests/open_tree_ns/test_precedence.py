@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import NAMESPACE
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.caps import CAP_SYS_ADMIN, effective
 from tests.utils.constants import (
@@ -18,9 +19,7 @@ from tests.utils.constants import (
     AT_RECURSIVE,
     CLONE_NEWNS,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import SUCCESS, Outcome, outcome
 from tests.utils.limits import allow_mnt_namespaces, descriptor_table_full, open_limit
@@ -30,7 +29,6 @@ from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 pytestmark = pytest.mark.needs("user namespace")  # its limit of mount namespaces is the case's own
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: Nothing else, so that CAP_DAC_OVERRIDE does not open closed directories.
 PRIVILEGED = 1 << CAP_SYS_ADMIN
 PLENTY = 1000
@@ -53,7 +51,7 @@ def expected(faults: Iterable[str]) -> str:
     return next((ORDER[fault] for fault in ORDER if fault in faults), SUCCESS)
 
 
-def end_of(dirfd: int, path: PathLike, flags: int = FLAGS) -> Outcome:
+def end_of(dirfd: int, path: PathLike, flags: int = NAMESPACE) -> Outcome:
     """Make the call, close what it returned, and return how it ended."""
     end = outcome(open_tree, dirfd, path, flags)
     if isinstance(end.result, int):
@@ -76,7 +74,7 @@ def end_with(faults: frozenset[str], good: int, bad: int) -> Outcome:
         return end_of(
             1 << 20 if "closed dirfd" in faults else dirfd,
             None if "NULL path" in faults else "file" if "no directory" in faults else ".",
-            FLAGS | (1 << 30 if "unknown flag" in faults else 0),
+            NAMESPACE | (1 << 30 if "unknown flag" in faults else 0),
         )
 
 
@@ -140,8 +138,8 @@ def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
         "loop of links": (dirfd, "loop", "ELOOP"),
         "below a closed directory": (dirfd, "closed/inner", "EACCES"),
     }
-    unknown = FLAGS | 1 << 30
-    both = FLAGS | OPEN_TREE_CLONE
+    unknown = NAMESPACE | 1 << 30
+    both = NAMESPACE | OPEN_TREE_CLONE
     allow_mnt_namespaces(0)
 
     found = {}
@@ -192,13 +190,13 @@ def test_child_that_cannot_be_left_out_comes_last(scratch: Path) -> None:
     propagation(tmpfs(top / "child"), MS_UNBINDABLE)
     become(Caller.FOREIGN)
     limit = open_limit()
-    setns(open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+    setns(open_tree(AT_FDCWD, top, NAMESPACE | AT_RECURSIVE), CLONE_NEWNS)
 
     def ask() -> tuple[Outcome, Outcome]:
         allow_mnt_namespaces(PLENTY, limit)
-        plenty = end_of(AT_FDCWD, "/", FLAGS | AT_RECURSIVE)
+        plenty = end_of(AT_FDCWD, "/", NAMESPACE | AT_RECURSIVE)
         allow_mnt_namespaces(0, limit)
-        return plenty, end_of(AT_FDCWD, "/", FLAGS | AT_RECURSIVE)
+        return plenty, end_of(AT_FDCWD, "/", NAMESPACE | AT_RECURSIVE)
 
     child = ask()
     propagation(Path("/"), MS_UNBINDABLE)

@@ -14,25 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.open_tree_ns.test_copying import COVERED_FIX, KEPT_UNBINDABLE_FIX
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
-from tests.utils.syscalls import open_tree, setns
 from tests.utils.trees import bind, propagation, readable, tmpfs
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
 SEEDS = range(5)
 STEPS = 12
 
@@ -102,13 +96,13 @@ def test_random_trees(caller: Caller, scratch: Path) -> None:
     before = mount_table()
     caller.act()
 
-    copies = {seed: open_tree(AT_FDCWD, scratch / str(seed), FLAGS) for seed in SEEDS}
+    copies = {seed: copy(scratch / str(seed), recursive=True) for seed in SEEDS}
 
     assert {seed: namespace_tree(fd).lines() for seed, fd in copies.items()} == expected
     assert mount_table() == before
     if caller.foreign:
         inside = {}
         for seed, fd in copies.items():
-            setns(fd, CLONE_NEWNS)
+            enter(fd)
             inside[seed] = readable("/")
         assert inside == files

@@ -15,21 +15,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     CLONE_NEWUSER,
     MNT_DETACH,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import fails, outcome
 from tests.utils.handover import fds_from_child
@@ -40,16 +35,11 @@ from tests.utils.syscalls import (
     attach,
     mount,
     mount_setattr,
-    open_tree,
     pivot_root,
-    setns,
     umount2,
     unshare,
 )
 from tests.utils.trees import fresh_tmpfs
-
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
-FLAGS = SINGLE | AT_RECURSIVE
 
 pytestmark = pytest.mark.usefixtures("unlocked")
 
@@ -59,24 +49,25 @@ def stand_on_a_shared_base() -> tuple[int, Mount]:
 
     Return the namespace and that base.
     """
-    home = open_tree(fresh_tmpfs(), "", SINGLE)
-    setns(home, CLONE_NEWNS)
+    home = copy("", dirfd=fresh_tmpfs())
+    enter(home)
     umount2("/", MNT_DETACH)
-    setns(home, CLONE_NEWNS)
+    enter(home)
     mount(None, "/", None, MS_SHARED)
     base = statmount(mnt_id_of("/"))
     assert (base.fs_type, base.mnt_propagation) == ("nullfs", MS_SHARED)
     return home, base
 
 
-def copy_by(caller: Caller, tree: int, flags: int = SINGLE) -> int:
-    """A copy of a detached tree, by *caller*; the case itself stays what it is."""
+def copy_by(caller: Caller, tree: int, *, recursive: bool = False) -> int:
+    """Have *caller* copy a detached tree; the case itself stays what it is."""
+    make_copy = partial(copy, "", dirfd=tree, recursive=recursive)
 
     def make() -> list[int]:
         unshare(CLONE_NEWUSER)  # without id maps, since there is no /proc here
-        return [open_tree(tree, "", flags)]
+        return [make_copy()]
 
-    return fds_from_child(make)[0] if caller.foreign else open_tree(tree, "", flags)
+    return fds_from_child(make)[0] if caller.foreign else make_copy()
 
 
 def stack_in(ns_fd: int) -> list[tuple[str, int]]:
@@ -109,7 +100,7 @@ def test_base_joins_the_group_of_the_root(caller: Caller) -> None:
     top is private, and putting it on the base shows nowhere else."""
     tree = fresh_tmpfs()
     _, here = stand_on_a_shared_base()
-    other = open_tree(tree, "", SINGLE)
+    other = copy("", dirfd=tree)
 
     fd = copy_by(caller, tree)
 
@@ -133,11 +124,11 @@ def test_mounts_arrive_beneath_the_top(caller: Caller) -> None:
     arrived = MS_SLAVE if caller.foreign else MS_SHARED
     assert [stack_in(fd) for fd in copies] == [[("tmpfs", arrived), ("tmpfs", MS_PRIVATE)]] * 2
     for fd, (top,) in zip(copies, tops, strict=True):
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         assert [mount.mnt_id for mount in mount_table()] == [mnt_id_of("/")] == [top.mnt_id]
-    setns(home, CLONE_NEWNS)
+    enter(home)
     umount2("/", MNT_DETACH)
-    setns(home, CLONE_NEWNS)
+    enter(home)
     assert [mount_table(ns_fd=fd) for fd in copies] == tops
     assert mount_table() == [here]
 
@@ -152,13 +143,13 @@ def test_owner_changes_the_base_inside() -> None:
     home, _ = stand_on_a_shared_base()
     one, two, foreign = (copy_by(c, tree) for c in (Caller.OWNER, Caller.OWNER, Caller.FOREIGN))
 
-    setns(one, CLONE_NEWNS)
+    enter(one)
     umount2("/", MNT_DETACH)
-    setns(home, CLONE_NEWNS)
+    enter(home)
     left = [mnt_get_info(fd).nr_mounts for fd in (home, one, two, foreign)]
-    setns(one, CLONE_NEWNS)
+    enter(one)
     attach(fresh_tmpfs(), "/")
-    setns(home, CLONE_NEWNS)
+    enter(home)
 
     assert left == [0, 0, 0, 0]
     assert stack_in(one) == stack_in(two) == [("tmpfs", MS_SHARED)]
@@ -173,8 +164,8 @@ def test_pivot_root_on_a_shared_base() -> None:
     tree = fresh_tmpfs()
     os.mkdir("new", dir_fd=tree)
     stand_on_a_shared_base()
-    fd = open_tree(tree, "", SINGLE)
-    setns(fd, CLONE_NEWNS)
+    fd = copy("", dirfd=tree)
+    enter(fd)
     attach(fresh_tmpfs(), "/new")
     os.chdir("/new")
     before = mount_table()
@@ -196,9 +187,9 @@ def test_foreign_caller_keeps_to_itself() -> None:
     one, two, owner = (copy_by(c, tree) for c in (Caller.FOREIGN, Caller.FOREIGN, Caller.OWNER))
     others = mount_table(ns_fd=two), mount_table(ns_fd=owner)
 
-    setns(one, CLONE_NEWNS)
+    enter(one)
     attach(fresh_tmpfs(), "/")
-    setns(home, CLONE_NEWNS)
+    enter(home)
 
     assert stack_in(one) == [("tmpfs", MS_PRIVATE), ("tmpfs", MS_PRIVATE)]
     assert (mount_table(ns_fd=two), mount_table(ns_fd=owner)) == others
@@ -219,14 +210,14 @@ def test_refused_copies_leave_the_group_sound(scratch: Path) -> None:
     tree, unbindable = fresh_tmpfs(), fresh_tmpfs()
     file = os.open("file", os.O_CREAT | os.O_RDWR, dir_fd=tree)
     mount_setattr(unbindable, "", AT_EMPTY_PATH, propagation=MS_UNBINDABLE)
-    stranger = open_tree(AT_FDCWD, scratch, OPEN_TREE_CLONE)
+    stranger = clone(scratch)
     home, here = stand_on_a_shared_base()
     owner, foreign = Caller.OWNER, Caller.FOREIGN
     refusals = {
-        "unbindable": partial(open_tree, unbindable, "", FLAGS),
-        "unbindable, foreign": partial(copy_by, foreign, unbindable, FLAGS),
-        "not a directory": partial(open_tree, file, "", SINGLE),
-        "of another namespace": partial(open_tree, stranger, "", FLAGS),
+        "unbindable": partial(copy, "", dirfd=unbindable, recursive=True),
+        "unbindable, foreign": partial(copy_by, foreign, unbindable, recursive=True),
+        "not a directory": partial(copy, "", dirfd=file),
+        "of another namespace": partial(copy, "", dirfd=stranger, recursive=True),
     }
     expected = dict.fromkeys(refusals, "EINVAL") | {"not a directory": "ENOTDIR"}
     copies: dict[int, Caller] = {}
@@ -243,9 +234,9 @@ def test_refused_copies_leave_the_group_sound(scratch: Path) -> None:
         assert {fd: stack_in(fd) for fd in copies} == {
             fd: [("tmpfs", kind), ("tmpfs", MS_PRIVATE)] for fd, kind in arrived.items()
         }, round_
-        setns(home, CLONE_NEWNS)
+        enter(home)
         umount2("/", MNT_DETACH)
-        setns(home, CLONE_NEWNS)
+        enter(home)
         assert [stack_in(fd) for fd in copies] == [[("tmpfs", MS_PRIVATE)]] * len(copies), round_
         assert {fd: group_of(fd) for fd in copies} == {
             fd: expected_group(caller, here) for fd, caller in copies.items()

@@ -6,22 +6,18 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import SUCCESS
 from tests.utils.failnth import each_fault, faults_possible, open_fail_nth
@@ -31,7 +27,7 @@ from tests.utils.mounts import mount_table
 from tests.utils.nsfs import current_mnt_ns
 from tests.utils.process import in_child
 from tests.utils.stress import Search
-from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.syscalls import mount, umount2
 from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
 from tests.utils.unlocked import leave_locks_behind
 
@@ -40,7 +36,6 @@ pytestmark = [
     pytest.mark.needs("root", "user namespace", "fault injection"),
 ]
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: What a failing allocation makes of a call: no memory, or no way to count the namespace.
 ALLOWED = {SUCCESS, "ENOMEM", "ENOSPC"}
 MOUNTS = 50
@@ -96,12 +91,12 @@ def test_creation(caller: Caller, recursive: bool, search: Search, scratch: Path
     """Whichever allocation fails: ENOMEM, ENOSPC, or a copy that is whole; the caller's mounts
     stay what they are, and no namespace stays counted."""
     top = many_mounts(scratch)
-    source, flags = (top, FLAGS | AT_RECURSIVE) if recursive else (top / "0", FLAGS)
+    source = top if recursive else top / "0"
     expected = predict_copy(source, recursive=recursive, foreign=caller.foreign).lines()
 
     def run() -> Counter[str]:
         caller.act()
-        return copies_under_faults(lambda: open_tree(AT_FDCWD, source, flags), expected)
+        return copies_under_faults(partial(copy, source, recursive=recursive), expected)
 
     check(search, run, top / "0")
 
@@ -117,13 +112,13 @@ def test_creation_on_a_shared_base(search: Search, scratch: Path) -> None:
         leave_locks_behind()
         fail_nth = open_fail_nth()
         tree = fresh_tmpfs()
-        here = open_tree(tree, "", FLAGS | AT_EMPTY_PATH)
-        setns(here, CLONE_NEWNS)
+        here = copy("", dirfd=tree)
+        enter(here)
         umount2("/", MNT_DETACH)
-        setns(here, CLONE_NEWNS)
+        enter(here)
         mount(None, "/", None, MS_SHARED)
         ends = Counter[str]()
-        for attempt in each_fault(fail_nth, lambda: open_tree(tree, "", FLAGS | AT_EMPTY_PATH)):
+        for attempt in each_fault(fail_nth, lambda: copy("", dirfd=tree)):
             ends[attempt.end] += 1
             if attempt.result is not None:
                 assert namespace_tree(attempt.result).mount_points() == ["/"]
@@ -143,14 +138,14 @@ def test_entry(search: Search, scratch: Path) -> None:
 
     def run() -> Counter[str]:
         home, root = current_mnt_ns(), os.stat("/")
-        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        fd = copy(leaf)
         ends = Counter[str]()
-        for attempt in each_fault(open_fail_nth(), lambda: setns(fd, CLONE_NEWNS)):
+        for attempt in each_fault(open_fail_nth(), lambda: enter(fd)):
             ends[attempt.end] += 1
             inside = Path("/file").exists()
             assert inside == (attempt.end == SUCCESS), f"with fault {attempt.fault}: {attempt.end}"
             if inside:
-                setns(home, CLONE_NEWNS)
+                enter(home)
             assert os.path.samestat(os.stat("/"), root)
         return ends
 

@@ -10,15 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.caps import capget, keep_only
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     CLONE_NEWPID,
     MS_BIND,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.handover import fds_from_child
@@ -34,11 +30,10 @@ from tests.utils.nsfs import (
     ns_inode,
 )
 from tests.utils.process import in_child
-from tests.utils.syscalls import mount, open_tree, setns, unshare
+from tests.utils.syscalls import mount, unshare
 from tests.utils.trees import tmpfs, write
 from tests.utils.userns import become_foreign
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 pytestmark = pytest.mark.needs("user namespace")
 
 
@@ -65,7 +60,7 @@ def test_inherited_by_the_unprivileged(lower: Callable[[], None], scratch: Path)
     tmpfs(top / "child")
     target = write(scratch / "target")
     lines = predict_copy(top, recursive=True).lines()
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
     mnt_id, ids = ns_id(fd), listmount(ns_fd=fd)
     base = statmount(ids[0], ns_fd=fd).mnt_parent_id
 
@@ -78,7 +73,7 @@ def test_inherited_by_the_unprivileged(lower: Callable[[], None], scratch: Path)
     fails(errno.EPERM, statmount, ids[0], ns_id=mnt_id)
     fails(errno.EPERM, statmount, base, ns_fd=fd)
     fails(errno.EPERM, listmount, base, ns_fd=fd)
-    fails(errno.EPERM, setns, fd, CLONE_NEWNS)
+    fails(errno.EPERM, enter, fd)
     fails(errno.EPERM, mount, f"/proc/self/fd/{fd}", target, None, MS_BIND)
 
 
@@ -90,7 +85,7 @@ def test_creator_of_the_owner(scratch: Path) -> None:
 
     def made_below() -> list[int]:
         become_foreign()
-        return [open_tree(AT_FDCWD, leaf, FLAGS)]
+        return [copy(leaf)]
 
     (fd,) = fds_from_child(made_below)
 
@@ -98,7 +93,7 @@ def test_creator_of_the_owner(scratch: Path) -> None:
 
     assert listmount(ns_id=ns_id(fd)) == listmount(ns_fd=fd)
     assert mount_table(ns_id=ns_id(fd)) == mount_table(ns_fd=fd)
-    fails(errno.EPERM, setns, fd, CLONE_NEWNS)
+    fails(errno.EPERM, enter, fd)
 
 
 @pytest.mark.rule("U9")
@@ -110,7 +105,7 @@ def test_neighbours_are_for_the_privileged(state: str, scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf")
     if state == "foreign":
         become_foreign()
-    fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(3)]
+    fds = [copy(leaf) for _ in range(3)]
     if state == "no_capabilities":
         keep_only()
     elif state == "new_pid_namespace":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
@@ -21,15 +22,13 @@ from tests.utils.constants import (
     MS_PRIVATE,
     NULL_FS_MAGIC,
     OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
-    OpenTree,
 )
 from tests.utils.expect import fails
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
 from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_get_nstype, ns_get_userns, ns_id
 from tests.utils.nsfs import ns_inode as inode
-from tests.utils.syscalls import open_tree, setns
+from tests.utils.syscalls import open_tree
 from tests.utils.trees import bind, tmpfs, write
 
 
@@ -77,22 +76,16 @@ class Variant:
     """One variant of the upstream fixture: what to copy, and how."""
 
     build: Callable[[Path], Path]
-    flags: OpenTree
-
-    @property
-    def recursive(self) -> bool:
-        """Whether AT_RECURSIVE is among the flags."""
-        return AT_RECURSIVE in self.flags
+    recursive: bool
 
 
-PLAIN = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 VARIANTS = {
-    "basic_root": Variant(real_root, PLAIN),
-    "recursive_root": Variant(real_root, PLAIN | AT_RECURSIVE),
-    "subdir_tmp": Variant(subdirectory, PLAIN),
-    "subdir_proc": Variant(proc, PLAIN),
-    "recursive_tmp": Variant(flat_tree, PLAIN | AT_RECURSIVE),
-    "recursive_run": Variant(deep_tree, PLAIN | AT_RECURSIVE),
+    "basic_root": Variant(real_root, recursive=False),
+    "recursive_root": Variant(real_root, recursive=True),
+    "subdir_tmp": Variant(subdirectory, recursive=False),
+    "subdir_proc": Variant(proc, recursive=False),
+    "recursive_tmp": Variant(flat_tree, recursive=True),
+    "recursive_run": Variant(deep_tree, recursive=True),
 }
 
 
@@ -123,7 +116,7 @@ def test_create_namespace(variant: Variant, scratch: Path) -> None:
     expected = predict_copy(path, recursive=variant.recursive)
     before = mount_table()
 
-    fd = open_tree(AT_FDCWD, path, variant.flags)
+    fd = copy(path, recursive=variant.recursive)
 
     assert ns_get_nstype(fd) == CLONE_NEWNS
     assert ns_id(fd) > ns_id(current_mnt_ns())
@@ -141,11 +134,11 @@ def test_setns_into_namespace(variant: Variant, scratch: Path) -> None:
     expected = predict_copy(path, recursive=variant.recursive)
     directory = inode(str(path))
 
-    fd = open_tree(AT_FDCWD, path, variant.flags)
+    fd = copy(path, recursive=variant.recursive)
     top = listmount(ns_fd=fd)[0]
     names = sorted(os.listdir(path))
     keep_proc = os.open("/proc/self/ns", os.O_PATH | os.O_DIRECTORY)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
 
     assert os.stat("mnt", dir_fd=keep_proc).st_ino == os.fstat(fd).st_ino
     assert (mnt_id_of("/"), inode("/")) == (top, directory)
@@ -161,7 +154,7 @@ def test_verify_mount_properties(variant: Variant, scratch: Path) -> None:
     """The top of the copy is mounted on "/" of a hidden, empty, private base of nullfs."""
     path = variant.build(scratch)
 
-    fd = open_tree(AT_FDCWD, path, variant.flags)
+    fd = copy(path, recursive=variant.recursive)
 
     top = mount_table(ns_fd=fd)[0]
     base = base_of(fd)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The calls that most cases make, spelt once: copy a tree, clone a tree, enter a namespace.
+
+Cases about flags, paths and precedence make the bare calls of :mod:`tests.utils.syscalls`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    CLONE_NEWNS,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+    OPEN_TREE_NAMESPACE,
+    OpenTree,
+)
+from tests.utils.expect import shorthand
+from tests.utils.mounts import mount_table
+from tests.utils.syscalls import PathLike, open_tree, setns
+
+#: The flag as the cases use it: not recursive.
+NAMESPACE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
+
+
+def _open_tree(flags: OpenTree, path: PathLike, recursive: bool, dirfd: int) -> partial[int]:
+    flags |= AT_RECURSIVE if recursive else 0
+    flags |= AT_EMPTY_PATH if path == "" else 0
+    return partial(open_tree, dirfd, path, flags)
+
+
+@shorthand
+def copy(path: PathLike, *, recursive: bool = False, dirfd: int = AT_FDCWD) -> partial[int]:
+    """Copy the mount at *path* to a new mount namespace and return the namespace's descriptor.
+
+    :param path: the directory; "" is the one that *dirfd* names.
+    :param recursive: copy the mounts below the directory too.
+    :raises OSError: open_tree(2) with OPEN_TREE_NAMESPACE was refused.
+    """
+    return _open_tree(NAMESPACE, path, recursive, dirfd)
+
+
+@shorthand
+def clone(path: PathLike, *, recursive: bool = False, dirfd: int = AT_FDCWD) -> partial[int]:
+    """Clone the mount at *path* to a detached tree and return its descriptor; see :func:`copy`.
+
+    :raises OSError: open_tree(2) with OPEN_TREE_CLONE was refused.
+    """
+    return _open_tree(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC, path, recursive, dirfd)
+
+
+@shorthand
+def enter(ns_fd: int) -> partial[None]:
+    """Move the caller to the mount namespace *ns_fd*.
+
+    :raises OSError: setns(2) with CLONE_NEWNS was refused.
+    """
+    return partial(setns, ns_fd, CLONE_NEWNS)
+
+
+def mount_points(ns_fd: int = -1) -> list[str]:
+    """Return the mount points of a namespace, the caller's by default, in the order of its list."""
+    return [mount.mnt_point or "" for mount in mount_table(ns_fd=ns_fd)]
