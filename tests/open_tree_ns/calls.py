@@ -7,7 +7,9 @@ Cases about flags, paths and precedence make the bare calls of :mod:`tests.utils
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
+from tests.open_tree_ns.caller import Caller
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -18,8 +20,10 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     OpenTree,
 )
+from tests.utils.copies import Copy, made_in_child
 from tests.utils.expect import shorthand
-from tests.utils.mounts import mount_table
+from tests.utils.mounts import listmount, mnt_id_of, mount_table
+from tests.utils.nsfs import ns_inode
 from tests.utils.syscalls import PathLike, open_tree, setns
 
 #: The flag as the cases use it: not recursive.
@@ -64,3 +68,23 @@ def enter(ns_fd: int) -> partial[None]:
 def mount_points(ns_fd: int = -1) -> list[str]:
     """Return the mount points of a namespace, the caller's by default, in the order of its list."""
     return [mount.mnt_point or "" for mount in mount_table(ns_fd=ns_fd)]
+
+
+def enter_top(ns_fd: int) -> int:
+    """Enter the namespace *ns_fd*, check that root and working directory are its top, and return
+    the id of that mount."""
+    top = listmount(ns_fd=ns_fd)[0]
+    enter(ns_fd)
+    where = {path: mnt_id_of(path) for path in ("/", ".")}
+    assert where == {"/": top, ".": top}, f"setns(2) led to the mounts {where}, not to {top}"
+    return top
+
+
+def place() -> dict[str, tuple[int, tuple[int, int]]]:
+    """Return mount id and inode of the caller's root, of its directory, and above them."""
+    return {path: (mnt_id_of(path), ns_inode(path)) for path in ("/", ".", "..", "/..")}
+
+
+def copy_by(caller: Caller, top: Path) -> Copy:
+    """Have *caller* make a recursive copy of *top* in a child process."""
+    return made_in_child(caller.act, partial(copy, top, recursive=True))

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import enum
-
 import pytest
 
+from tests.open_tree_ns.caller import Caller
 from tests.utils.expect import explain
 from tests.utils.requirements import EXPENDABLE, needs_of
 from tests.utils.unlocked import leave_locks_behind
-from tests.utils.userns import become_foreign
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -30,23 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
     """Name the calls that did not end as expected, where outcomes are compared."""
     return explain(left, right) if op == "==" else None
-
-
-class Caller(enum.Enum):
-    """Who makes the call: whether its user namespace owns its mount namespace."""
-
-    OWNER = "owner"
-    FOREIGN = "foreign"
-
-    def act(self) -> None:
-        """Become this caller, once the tree is built. Every case starts as the owner."""
-        if self is Caller.FOREIGN:
-            become_foreign()
-
-    @property
-    def foreign(self) -> bool:
-        """Whether this is the caller that does not own its mount namespace."""
-        return self is Caller.FOREIGN
 
 
 @pytest.fixture(

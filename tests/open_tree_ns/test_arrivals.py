@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.calls import mount_points
-from tests.open_tree_ns.conftest import Caller
-from tests.open_tree_ns.test_propagation import copy_of
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy_by, mount_points
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -49,7 +48,7 @@ def test_only_the_root_of_what_arrives_is_free(scratch: Path) -> None:
         umount2("/place", MNT_DETACH)
         return mount_points()
 
-    copied = copy_of(source, Caller.FOREIGN)
+    copied = copy_by(Caller.FOREIGN, source)
     bind(tree, source / "place", recursive=True)
     points = mount_points(copied.ns_fd)
     assert points == ["/", "/place", "/place/cover-me"]
@@ -83,7 +82,7 @@ def test_restrictions_of_what_arrives_are_locked(scratch: Path) -> None:
             for name, attr in restrictions.items()
         }
 
-    copied = copy_of(source, Caller.FOREIGN)
+    copied = copy_by(Caller.FOREIGN, source)
     mount("tmpfs", source / "place", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     arrived = mount_table(ns_fd=copied.ns_fd)
     assert [m.mnt_point for m in arrived] == ["/", "/place"]
@@ -102,7 +101,7 @@ def test_unmounting_what_was_copied(caller: Caller, scratch: Path) -> None:
     propagation(tmpfs(top / "shared"), MS_SHARED)
     tmpfs(top / "shared/child")
     tmpfs(top / "private/child")
-    copied = copy_of(top, caller)
+    copied = copy_by(caller, top)
 
     umount2(top / "shared/child")
     umount2(top / "private/child")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,

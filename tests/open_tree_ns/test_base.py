@@ -8,6 +8,7 @@ import os
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
     MNT_DETACH,
@@ -27,11 +28,6 @@ from tests.utils.trees import fresh_tmpfs
 
 #: To get at the base the top must go, which it may where the caller's own root is not locked.
 ON_BASE = pytest.mark.usefixtures("unlocked")
-RECONFIGURE_FIX = pytest.mark.fixed_by(
-    "d791606bb915", "7.2.11", "don't reconfigure internal superblocks via remount and umount"
-)
-LOCK_FIX = pytest.mark.fixed_by("31a1fb906", "7.2.12", "nullfs: refuse file locks")
-ATIME_FIX = pytest.mark.fixed_by("caf16f9b4aa6", "7.2.11", "nullfs atime")
 
 
 def enter_emptied_namespace() -> int:
@@ -82,7 +78,7 @@ def test_base_is_empty_and_takes_nothing() -> None:
 
 @pytest.mark.rule("Y7")
 @ON_BASE
-@RECONFIGURE_FIX
+@fixes.RECONFIGURED_NULLFS
 @pytest.mark.needs("root")  # others are refused with EPERM before nullfs is asked
 def test_base_cannot_be_reconfigured() -> None:
     """nullfs is one for the whole machine: remounting it, and unmounting "/" (which remounts it
@@ -105,7 +101,7 @@ def test_base_cannot_be_reconfigured() -> None:
 
 @pytest.mark.rule("Y7")
 @ON_BASE
-@LOCK_FIX
+@fixes.NULLFS_FILE_LOCKS
 def test_base_takes_no_file_lock() -> None:
     """The one inode of nullfs carries no locks, on which containers could meet: ENOLCK."""
     enter_emptied_namespace()
@@ -121,7 +117,7 @@ def test_base_takes_no_file_lock() -> None:
 
 @pytest.mark.rule("Y7")
 @ON_BASE
-@ATIME_FIX
+@fixes.NULLFS_ATIME
 def test_base_keeps_its_times() -> None:
     """Reading the base leaves no trace, even where the mount asks for one (strictatime)."""
     enter_emptied_namespace()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter, mount_points
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.trees import small_tree
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -44,14 +45,6 @@ from tests.utils.userns import as_foreign
 FROM_FD = MOVE_MOUNT_F_EMPTY_PATH
 
 
-def small_tree(scratch: Path) -> Path:
-    """A mount with a child and an empty directory."""
-    top = tmpfs(scratch / "top", "top.txt")
-    tmpfs(top / "child", "child.txt")
-    (top / "place").mkdir()
-    return top
-
-
 @pytest.mark.rule("N7")
 @pytest.mark.parametrize("way", ["descriptor", "proc"])
 def test_from_outside(way: str, scratch: Path) -> None:
@@ -70,7 +63,7 @@ def test_from_outside(way: str, scratch: Path) -> None:
             enter(here)
             root = Path(f"/proc/self/fd/{directory}")
         assert (root / "top.txt").read_text() == "top.txt"
-        mount_on = f"{root}/place"
+        mount_on = f"{root}/dir"
         found = {
             "attach": outcome(attach, fresh_tmpfs(), mount_on),
             "attach beneath": outcome(
@@ -136,12 +129,12 @@ def test_carrying_namespace_files_in(scratch: Path) -> None:
     enter(entered)
     before = mount_table()
 
-    found = {name: outcome(attach, tree, "/place") for name, tree in trees.items()}
+    found = {name: outcome(attach, tree, "/dir") for name, tree in trees.items()}
 
     assert found == {"older": "ELOOP", "its own": "ELOOP", "newer": "success"}
     assert mount_table()[: len(before)] == before
     assert [mount.fs_type for mount in mount_table()[len(before) :]] == ["tmpfs", "nsfs"]
-    assert ns_inode("/place/ns") == ns_inode(newer)
+    assert ns_inode("/dir/ns") == ns_inode(newer)
 
 
 @pytest.mark.rule("N8")
@@ -183,7 +176,7 @@ def test_mounting_proc(with_proc: bool, own_pids: bool, result: str, scratch: Pa
         mount("proc", top / "child", "proc")
 
     def mount_proc() -> str:
-        return outcome(mount, "proc", "/place", "proc")
+        return outcome(mount, "proc", "/dir", "proc")
 
     def act() -> str:
         if own_pids:
@@ -207,7 +200,7 @@ def test_mounting_proc_that_is_partly_covered(scratch: Path) -> None:
         enter(copy(top, recursive=True))
 
         def mount_proc() -> None:
-            fails(errno.EPERM, mount, "proc", "/place", "proc")
+            fails(errno.EPERM, mount, "proc", "/dir", "proc")
 
         in_child(mount_proc)
 

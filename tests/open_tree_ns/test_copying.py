@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter, mount_points
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     MNT_DETACH,
     MS_BIND,
@@ -25,11 +26,6 @@ from tests.utils.process import in_child
 from tests.utils.syscalls import mount, umount2
 from tests.utils.trees import bind, propagation, readable, tmpfs, write
 from tests.utils.userns import as_foreign
-
-COVERED_FIX = pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
-)
-KEPT_UNBINDABLE_FIX = pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
 
 
 @pytest.mark.rule("C2")
@@ -82,7 +78,7 @@ def test_recursive_skips_on_unbindable(scratch: Path) -> None:
     assert copied.lines() == expected.lines()
 
 
-@COVERED_FIX
+@fixes.KEEP_COVERED
 @pytest.mark.rule("C7", "K6")
 @pytest.mark.needs("user namespace")
 @pytest.mark.parametrize(
@@ -232,8 +228,8 @@ def test_copy_shares_files_and_not_mounts(scratch: Path) -> None:
 
 @pytest.mark.rule("C7")
 @pytest.mark.needs("user namespace")
-@COVERED_FIX
-@KEPT_UNBINDABLE_FIX
+@fixes.KEEP_COVERED
+@fixes.KEEP_UNBINDABLE
 def test_foreign_copy_of_an_unbindable_child_stays_unbindable(scratch: Path) -> None:
     """A foreign caller's copy holds an unbindable child and all below it, unbindable as it was:
     inside it cannot be bound, nor be the source of another namespace."""

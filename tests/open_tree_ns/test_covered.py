@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
-from tests.open_tree_ns.test_copying import COVERED_FIX, KEPT_UNBINDABLE_FIX
 from tests.utils.constants import (
     MS_PRIVATE,
     MS_SHARED,
@@ -28,7 +28,7 @@ from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.trees import bind, propagation, readable, tmpfs, write
 from tests.utils.userns import become_foreign
 
-pytestmark = [pytest.mark.needs("user namespace"), COVERED_FIX]
+pytestmark = [pytest.mark.needs("user namespace"), fixes.KEEP_COVERED]
 
 
 def covered_tree(scratch: Path) -> Path:
@@ -68,7 +68,7 @@ def no_secret(files: dict[str, str]) -> None:
 
 
 @pytest.mark.rule("C7", "K6")
-@KEPT_UNBINDABLE_FIX
+@fixes.KEEP_UNBINDABLE
 def test_recursive_copy_shows_what_the_path_shows(scratch: Path) -> None:
     """Every cover comes along: the files to be read inside are those to be read before."""
     top = covered_tree(scratch)

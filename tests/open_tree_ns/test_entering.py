@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.calls import copy, enter
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, enter, enter_top, place
+from tests.open_tree_ns.trees import small_tree
 from tests.utils.constants import (
     CLONE_FS,
     CLONE_NEWNS,
@@ -24,27 +26,6 @@ from tests.utils.process import holding, sharing_fs
 from tests.utils.syscalls import setns, unshare
 from tests.utils.trees import tmpfs
 from tests.utils.userns import enter_new_mount_ns
-
-
-def place() -> dict[str, tuple[int, tuple[int, int]]]:
-    """Where the caller stands: mount and inode of its root, of its directory, and above them."""
-    return {path: (mnt_id_of(path), ns_inode(path)) for path in ("/", ".", "..", "/..")}
-
-
-def enter_top(fd: int) -> int:
-    """Enter the namespace *fd*, and make sure of it first; return the mount one stands on then."""
-    top = listmount(ns_fd=fd)[0]
-    enter(fd)
-    where = {path: mnt_id_of(path) for path in ("/", ".")}
-    assert where == {"/": top, ".": top}, "setns(2) did not lead to the top of the namespace"
-    return top
-
-
-def small_tree(scratch: Path) -> Path:
-    """A mount with a directory and a child."""
-    top = tmpfs(scratch / "top", "top.txt", "dir/file.txt")
-    tmpfs(top / "child", "child.txt")
-    return top
 
 
 @pytest.mark.rule("N1", "C3")
@@ -184,7 +165,7 @@ def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
 
 
 @pytest.mark.rule("N2")
-@pytest.mark.fixed_by("-", "7.3.4", "mount: refuse setns() with a shared fs_struct again")
+@fixes.SHARED_FS_STRUCT
 def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
     """By way of a pidfd, with another namespace along, a shared fs_struct is EINVAL as well."""
     top = small_tree(scratch)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.calls import copy, enter
-from tests.open_tree_ns.conftest import Caller
-from tests.open_tree_ns.test_entering import enter_top, place, small_tree
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, enter, enter_top, place
+from tests.open_tree_ns.trees import small_tree
 from tests.utils.constants import (
     MNT_DETACH,
 )

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.trees import nested_tree
 from tests.utils.constants import (
     CLONE_NEWUSER,
     FSCONFIG_CMD_CREATE,
@@ -40,15 +42,6 @@ from tests.utils.syscalls import (
     unshare,
 )
 from tests.utils.trees import tmpfs
-
-
-def nested_tree(scratch: Path) -> Path:
-    """Mounts side by side and on each other."""
-    top = tmpfs(scratch / "top", "top.txt")
-    tmpfs(top / "a", "a.txt")
-    tmpfs(top / "a" / "inner", "inner.txt")
-    tmpfs(top / "b", "b.txt")
-    return top
 
 
 def stacked_tree(scratch: Path) -> tuple[int, Path]:
@@ -142,6 +135,7 @@ def test_base_is_denied_to_the_unprivileged(scratch: Path) -> None:
 
 
 @pytest.mark.rule("Y3")
+@fixes.MOUNTINFO_ITERATION
 def test_mountinfo_tells_what_statmount_tells(caller: Caller, scratch: Path) -> None:
     """Inside, mountinfo has a line for each listed mount, with the same facts as statmount(2)."""
     top = nested_tree(scratch)

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE, copy, enter
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.caps import CAP_SYS_ADMIN, capget, effective
 from tests.utils.constants import (
     AT_FDCWD,
@@ -131,8 +132,8 @@ def assert_no_leaks(refusals: dict[str, Refusal], leaf: Path, used: int, limit_f
     assert (mount_table(), sorted(os.listdir("/proc/self/fd"))) == before
 
 
-def shelf(scratch: Path) -> Path:
-    """Sources good and bad."""
+def good_and_bad_sources(scratch: Path) -> Path:
+    """Make a tree with a file, a mount "leaf" and one that is unbindable."""
     top = tmpfs(scratch / "top", "file")
     tmpfs(top / "leaf")
     propagation(tmpfs(top / "unbindable"), MS_UNBINDABLE)
@@ -150,7 +151,7 @@ def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
     used += 1
     enter_new_mount_ns()
     assert exists(ns_id(held))
-    top = shelf(scratch)
+    top = good_and_bad_sources(scratch)
     detached = detached_directory(scratch / "detached")
     if caller.foreign:
         caller.act()
@@ -167,14 +168,12 @@ def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("T4", "K6")
-@pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
-)
+@fixes.KEEP_COVERED
 @pytest.mark.needs("nested user namespace")
 def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
     """Neither do the calls refused to a foreign caller for what they would uncover."""
     start_counting()
-    top = shelf(scratch)
+    top = good_and_bad_sources(scratch)
     Caller.FOREIGN.act()
     limit_fd = open_limit()
     kinds: dict[str, Refusal] = {"child": (partial(copy, top), errno.EINVAL)}
@@ -182,13 +181,13 @@ def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
 
 
 @pytest.mark.rule("T4", "K5", "K7")
-@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+@fixes.KEEP_UNBINDABLE
 @pytest.mark.needs("nested user namespace")
 def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
     """Neither do the calls refused for a locked child that would be left out: EINVAL without
     AT_RECURSIVE, EPERM for an unbindable one with it."""
     start_counting()
-    top = shelf(scratch)
+    top = good_and_bad_sources(scratch)
     bind(Path("/proc"), top / "proc", recursive=True)
     Caller.FOREIGN.act()
     limit_fd = open_limit()

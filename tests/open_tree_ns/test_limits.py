@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.caps import capget, effective
 from tests.utils.constants import (
     CLONE_NEWNS,
@@ -70,12 +70,11 @@ def test_what_else_counts(scratch: Path) -> None:
     each takes the one place left, and gives it back."""
     used = start_counting()
     leaf = tmpfs(scratch / "leaf")
-    cloned = partial(clone, leaf)
     allow_mnt_namespaces(used + 1)
 
     makers: tuple[Callable[[], int], ...] = (
         partial(copy, leaf),
-        cloned,
+        partial(clone, leaf),
         fresh_tmpfs,
     )
     for first in makers:

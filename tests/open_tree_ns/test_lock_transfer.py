@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter, mount_points
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -27,13 +28,9 @@ from tests.utils.syscalls import mount, move_mount, pivot_root, umount2
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.userns import become_foreign
 
-BENEATH_FIX = pytest.mark.fixed_by(
-    "c62a4766937e, ccfac16e0be5", "7.1", "MOVE_MOUNT_BENEATH on the rootfs, with its lock"
-)
 
-
-def enter_copy(scratch: Path, caller: Caller) -> int:
-    """Stand in a copy of a small tree, as the one who made it; return its descriptor."""
+def stand_in_a_copy(scratch: Path, caller: Caller) -> int:
+    """Enter a copy of a small tree, as the one who made it, and return its descriptor."""
     top = tmpfs(scratch / "top", "top.txt")
     tmpfs(top / "child", "child.txt")
     (top / "new").mkdir()
@@ -48,7 +45,7 @@ def enter_copy(scratch: Path, caller: Caller) -> int:
 def test_pivot_root(caller: Caller, scratch: Path) -> None:
     """pivot_root(2) works at once. Afterwards the old root can be unmounted, with all on it; the
     new one is locked exactly when the old one was."""
-    enter_copy(scratch, caller)
+    stand_in_a_copy(scratch, caller)
     new = tmpfs(Path("/new"), "new.txt")
     (new / "old").mkdir()
     top = mnt_id_of(new)
@@ -68,7 +65,7 @@ def test_pivot_root(caller: Caller, scratch: Path) -> None:
 def test_pivot_root_onto_itself(caller: Caller, scratch: Path) -> None:
     """pivot_root(".", ".") puts the old root on top of the new one, from where it can be detached;
     what remains is the new root, locked exactly when the old one was."""
-    fd = enter_copy(scratch, caller)
+    fd = stand_in_a_copy(scratch, caller)
     os.chdir(tmpfs(Path("/new"), "new.txt"))
     top = mnt_id_of(".")
 
@@ -85,7 +82,7 @@ def test_pivot_root_onto_itself(caller: Caller, scratch: Path) -> None:
 @pytest.mark.usefixtures("unlocked")
 def test_pivot_root_to_a_copied_mount(caller: Caller, scratch: Path) -> None:
     """A locked mount cannot become the root: EINVAL, and nothing moves. A free one can."""
-    enter_copy(scratch, caller)
+    stand_in_a_copy(scratch, caller)
     before = mount_table()
     os.chdir("/child")
     child = mnt_id_of(".")
@@ -119,11 +116,12 @@ def test_pivot_root_of_a_shared_root(scratch: Path) -> None:
 
 
 @pytest.mark.rule("K8")
-@BENEATH_FIX
+@fixes.TRANSFERRED_LOCK
+@fixes.BENEATH_THE_ROOT
 def test_beneath_a_child(caller: Caller, scratch: Path) -> None:
     """What is moved beneath a locked mount takes its lock: the old mount can be detached now, the
     new one not; where nothing was locked nothing is."""
-    enter_copy(scratch, caller)
+    stand_in_a_copy(scratch, caller)
     beneath = fresh_tmpfs()
 
     move_mount(beneath, "", AT_FDCWD, "/child", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
@@ -139,7 +137,7 @@ def test_beneath_a_child(caller: Caller, scratch: Path) -> None:
 @pytest.mark.rule("K8")
 def test_beneath_a_mount_of_ones_own(scratch: Path) -> None:
     """Beneath a free mount nothing becomes locked, though the tree around it be."""
-    enter_copy(scratch, Caller.FOREIGN)
+    stand_in_a_copy(scratch, Caller.FOREIGN)
     tmpfs(Path("/new"))
     tree = fresh_tmpfs()
 
@@ -154,7 +152,7 @@ def test_beneath_a_mount_of_ones_own(scratch: Path) -> None:
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("K8", "K9")
-@pytest.mark.fixed_by("-", "7.3.4", "refuse to put a mount namespace file beneath a locked mount")
+@fixes.KEEP_LOCK_OF_FILES
 def test_namespace_file_beneath_a_lock(scratch: Path) -> None:
     """A mount namespace's file cannot be put beneath a locked mount, whose lock it would take:
     copies leave such files out, and would uncover what it lies on. EINVAL, and nothing moves;
@@ -184,11 +182,12 @@ def test_namespace_file_beneath_a_lock(scratch: Path) -> None:
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("K8")
-@BENEATH_FIX
+@fixes.TRANSFERRED_LOCK
+@fixes.BENEATH_THE_ROOT
 def test_lock_goes_down_a_stack(scratch: Path) -> None:
     """Several mounts moved beneath a locked one, each beneath the topmost: only the lowest, which
     went there first, is locked in the end; all above it can be taken away."""
-    enter_copy(scratch, Caller.FOREIGN)
+    stand_in_a_copy(scratch, Caller.FOREIGN)
     trees = [fresh_tmpfs() for _ in range(3)]
     for tree in trees:
         move_mount(tree, "", AT_FDCWD, "/child", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.open_tree_ns.test_locks import enter_foreign_copy, nested_tree
+from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -159,9 +160,7 @@ def test_single_copy_with_a_locked_child(scratch: Path) -> None:
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("K6")
-@pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
-)
+@fixes.KEEP_COVERED
 def test_foreign_single_copy(scratch: Path) -> None:
     """A foreign caller without AT_RECURSIVE is refused with EINVAL exactly when something is
     mounted on or below the directory: a directory, a file, deeper down, or a mount over it."""
@@ -189,7 +188,7 @@ def test_foreign_single_copy(scratch: Path) -> None:
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("K7")
-@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+@fixes.KEEP_UNBINDABLE
 def test_locked_and_unbindable(scratch: Path) -> None:
     """A child that is locked and unbindable can neither be copied nor left out: each recursive
     copy is EPERM; beside it all is as usual."""

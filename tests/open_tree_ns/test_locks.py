@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.open_tree_ns.calls import clone, copy, enter
+from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -35,23 +36,6 @@ from tests.utils.syscalls import (
 )
 from tests.utils.trees import bind, tmpfs
 from tests.utils.userns import become_foreign
-
-
-def nested_tree(scratch: Path) -> Path:
-    """Mounts side by side and on each other, and empty directories."""
-    top = tmpfs(scratch / "top", "top.txt")
-    tmpfs(top / "a", "a.txt")
-    tmpfs(top / "a" / "inner", "inner.txt")
-    tmpfs(top / "b", "b.txt")
-    for name in ("own", "elsewhere", "a/own"):
-        (top / name).mkdir()
-    return top
-
-
-def enter_foreign_copy(top: Path) -> None:
-    """Be the owner of a namespace whose mounts are all locked: a foreign caller's copy."""
-    become_foreign()
-    enter(copy(top, recursive=True))
 
 
 @pytest.mark.needs("user namespace")

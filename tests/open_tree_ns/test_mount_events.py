@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     MNT_DETACH,
     MS_SHARED,

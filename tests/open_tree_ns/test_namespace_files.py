@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,
@@ -99,7 +100,7 @@ def locked_mnt_ns_file(scratch: Path) -> Path:
 
 @pytest.mark.rule("C9")
 @pytest.mark.needs("user namespace")
-@pytest.mark.fixed_by("-", "7.3.4", "refuse to leave out a locked mount namespace file")
+@fixes.KEEP_LOCK_OF_FILES
 def test_locked_mount_namespace_file(caller: Caller, scratch: Path) -> None:
     """A locked child that would be left out holds the whole copy up: EPERM with AT_RECURSIVE,
     EINVAL without, and nothing changes."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.caps import CAP_SYS_ADMIN, drop
 from tests.utils.constants import (
     AT_FDCWD,

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
     CLONE_NEWUSER,
@@ -134,6 +135,7 @@ def test_no_parent_and_no_owner_uid(scratch: Path) -> None:
 
 
 @pytest.mark.rule("U7", "U8")
+@fixes.STATMOUNT_PERMISSION
 @pytest.mark.needs("nested user namespace")
 def test_who_sees_it_by_id(scratch: Path) -> None:
     """By its id a namespace is listed to those with power over its owner; for others, whatever
@@ -226,9 +228,7 @@ def test_caller_from_above_is_foreign(scratch: Path) -> None:
 
 
 @pytest.mark.rule("U5", "K6")
-@pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
-)
+@fixes.KEEP_COVERED
 def test_caller_from_above_uncovers_nothing(scratch: Path) -> None:
     """Neither may it leave out what is mounted below the directory: EINVAL."""
     with inside_a_lower_namespace(scratch) as top:

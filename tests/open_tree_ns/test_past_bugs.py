@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -57,7 +58,7 @@ def tree_directory(tree: int) -> int:
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("BK1", "C7")
-@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+@fixes.KEEP_UNBINDABLE
 def test_unbindable_stays_unbindable(scratch: Path) -> None:
     """An unbindable child of a foreign copy is unbindable there too: it says so, and no call copies
     it, single or recursive."""
@@ -83,9 +84,7 @@ def test_unbindable_stays_unbindable(scratch: Path) -> None:
 
 
 @pytest.mark.rule("BK3")
-@pytest.mark.fixed_by(
-    "8714b44adac7", "7.2.11", "look at the topmost mount for a mount namespace file"
-)
+@fixes.TOPMOST_NAMESPACE_FILE
 def test_propagated_mount_does_not_bury(scratch: Path) -> None:
     """A mount with a mount namespace's file on top of it is moved to where the copy, a slave, has
     a mount of its own: that one stays visible, on top of what was propagated."""
@@ -113,9 +112,7 @@ def test_propagated_mount_does_not_bury(scratch: Path) -> None:
 
 @pytest.mark.needs("FUSE")
 @pytest.mark.rule("BK7")
-@pytest.mark.fixed_by(
-    "e08f57a7dcb8", "7.2.12", "readdir: take no inode lock on an immutable directory"
-)
+@fixes.NULLFS_READERS
 @pytest.mark.usefixtures("unlocked")
 def test_reader_of_the_base_blocks_nobody(scratch: Path) -> None:
     """A task that lists the base and is stuck in the page fault of its buffer keeps nobody from
@@ -156,7 +153,7 @@ def test_reader_of_the_base_blocks_nobody(scratch: Path) -> None:
 
 
 @pytest.mark.rule("BK8", "K8")
-@pytest.mark.fixed_by("d74d66aa708c", "7.2.11", "keep lock when a propagated copy goes beneath")
+@fixes.LOCK_ABOVE_A_PROPAGATED_COPY
 def test_propagated_copy_beneath_leaves_the_lock(caller: Caller, scratch: Path) -> None:
     """The source's side moves a mount beneath one that a foreign copy has locked: the copy of it
     goes beneath, locked, and what is above keeps its lock too; both go as they do at the source.

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.caps import keep_only
 from tests.utils.constants import (
     CLONE_NEWNS,
@@ -45,9 +46,8 @@ U64_MAX = 0xFFFFFFFFFFFFFFFF
 
 
 @pytest.mark.rule("BL1", "R6")
-@pytest.mark.fixed_by(
-    "-", "7.2.7", "nstree: check listing permission before taking a namespace reference"
-)
+@fixes.LISTNS_PERMISSION
+@fixes.LISTNS_REFERENCE
 @pytest.mark.needs("listns", "user namespace")
 @pytest.mark.parametrize("state", ["foreign", "no_capabilities"])
 def test_listns_as_a_non_owner(state: str, scratch: Path) -> None:
@@ -73,7 +73,7 @@ def test_listns_as_a_non_owner(state: str, scratch: Path) -> None:
 
 
 @pytest.mark.rule("BL2", "R6")
-@pytest.mark.fixed_by("-", "7.3.4", "nstree: don't end listns() at an inactive namespace")
+@fixes.LISTNS_INACTIVE
 @pytest.mark.needs("sight of all namespaces", "listns")
 @pytest.mark.isolated(pid_namespace=False)
 def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
@@ -102,7 +102,7 @@ def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
 
 
 @pytest.mark.rule("BL3", "Y4")
-@pytest.mark.fixed_by("-", "7.3.4", "listmount: don't wrap around with a U64_MAX cursor")
+@fixes.LISTMOUNT_CURSOR
 @pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
 def test_listmount_after_the_largest_id(inside: bool, scratch: Path) -> None:
     """Nothing comes after the largest id there can be; in reverse, everything comes before it."""
@@ -124,9 +124,7 @@ def test_listmount_after_the_largest_id(inside: bool, scratch: Path) -> None:
 
 
 @pytest.mark.rule("BL4")
-@pytest.mark.fixed_by(
-    "-", "7.3.4", "statmount: don't copy the reserved empty string past the buffer"
-)
+@fixes.STATMOUNT_BUFFER
 def test_statmount_with_little_room(scratch: Path) -> None:
     """Asked for a string, statmount(2) takes no buffer without room for it behind the fixed part
     (EOVERFLOW), nor for the empty one it keeps there; it never writes past the buffer."""
@@ -162,7 +160,8 @@ def test_statmount_with_little_room(scratch: Path) -> None:
 
 
 @pytest.mark.rule("BL5")
-@pytest.mark.fixed_by("57088a37b2e4, 0b6f31a3c0b1", "7.2.11", "unshare/active refs")
+@fixes.UNSHARED_FS_STRUCT
+@fixes.ACTIVE_REFERENCES
 @pytest.mark.needs("nested user namespace", "UTS namespace")
 def test_unshare_that_fails_half_way(scratch: Path) -> None:
     """unshare(2) that makes a mount namespace and then fails, hundreds of times inside a new
@@ -189,7 +188,8 @@ def test_unshare_that_fails_half_way(scratch: Path) -> None:
 
 
 @pytest.mark.rule("BL5", "R6")
-@pytest.mark.fixed_by("57088a37b2e4, 0b6f31a3c0b1", "7.2.11", "unshare/active refs")
+@fixes.UNSHARED_FS_STRUCT
+@fixes.ACTIVE_REFERENCES
 @pytest.mark.needs("sight of all namespaces", "listns")
 @pytest.mark.isolated(pid_namespace=False)
 def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
@@ -220,7 +220,7 @@ def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
 
 
 @pytest.mark.rule("BL6", "R8")
-@pytest.mark.fixed_by("1a116222acdc", "7.2.11", "fsnotify marks removed in process context")
+@fixes.MARKS_IN_PROCESS_CONTEXT
 @pytest.mark.needs("mount events")
 def test_watches_in_every_order(caller: Caller, scratch: Path) -> None:
     """Handle, watches and a task inside may go in any order, with events read or not: each mount

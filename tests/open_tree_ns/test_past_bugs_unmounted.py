@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.constants import (
     AT_EMPTY_PATH,
@@ -46,9 +47,7 @@ def outside(scratch: Path) -> Path:
 
 
 @pytest.mark.rule("BK2", "T1")
-@pytest.mark.fixed_by(
-    "c640a01a78e4", "7.2.11", "check a recursive bind mount for mount namespace loops"
-)
+@fixes.NAMESPACE_LOOPS
 def test_recursive_bind_cannot_pin_its_own_namespace(outside: Path, scratch: Path) -> None:
     """Outside, the file of the new namespace lies on a bind of some other file. Inside, a recursive
     bind of that would hold the namespace by a mount in itself: EINVAL; a single one is fine. And
@@ -75,7 +74,7 @@ def test_recursive_bind_cannot_pin_its_own_namespace(outside: Path, scratch: Pat
 
 
 @pytest.mark.rule("BK4", "P12")
-@pytest.mark.fixed_by("8bacbf6be959", "7.2.11", "don't copy an unmounted mount tree")
+@fixes.UNMOUNTED_TREES
 def test_unmounted_trees_are_not_walked(outside: Path) -> None:
     """What was lazily unmounted inside cannot be copied: EINVAL. Only the file of a namespace can,
     alone and as a bind, since it could be had in other ways."""
@@ -109,7 +108,7 @@ def test_unmounted_trees_are_not_walked(outside: Path) -> None:
 
 
 @pytest.mark.rule("BK5")
-@pytest.mark.fixed_by("e2c6d3262166", "7.2.11", "don't inherit MNT_UMOUNT")
+@fixes.CLONED_UMOUNT_FLAG
 def test_copy_of_an_unmounted_file_is_an_ordinary_mount(outside: Path) -> None:
     """A bind of a namespace's file that was unmounted can be bound again, and that bind is a mount
     like others: it ends when its place is removed from outside."""
@@ -172,7 +171,7 @@ def test_mount_that_others_slid_off_is_no_source(scratch: Path) -> None:
 
 @pytest.mark.needs("expendable kernel")  # without the fix it follows a pointer to freed memory
 @pytest.mark.rule("BK6")
-@pytest.mark.fixed_by("476ef286a7a5", "7.2.11", "->overmount reset")
+@fixes.STALE_OVERMOUNT
 def test_what_slid_off_a_dead_mount_is_forgotten(scratch: Path) -> None:
     """Nothing can be moved beneath what once lay on the dead mount: ENOENT."""
     held = left_behind(scratch)

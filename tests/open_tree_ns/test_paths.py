@@ -12,6 +12,7 @@ from typing import ParamSpec
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import NAMESPACE, clone, copy, enter
 from tests.utils.caps import CAP_SYS_ADMIN, CAP_SYS_CHROOT, keep_only
 from tests.utils.constants import (
@@ -41,9 +42,6 @@ from tests.utils.userns import enter_new_mount_ns
 
 P = ParamSpec("P")
 RECURSION = pytest.mark.parametrize("recursive", [False, True], ids=["single", "recursive"])
-DIRECTORY_FIX = pytest.mark.fixed_by(
-    "805d5a2b7928", "7.1-rc8, 7.0.y 50cd49d34062", "restrict OPEN_TREE_NAMESPACE to directories"
-)
 
 
 def refuse(number: int, call: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -172,7 +170,7 @@ NO_DIRECTORY: dict[str, Callable[[Path], int]] = {
 }
 
 
-@DIRECTORY_FIX
+@fixes.DIRECTORIES_ONLY
 @pytest.mark.rule("P9")
 @RECURSION
 @pytest.mark.parametrize("kind", NO_DIRECTORY)
@@ -182,7 +180,7 @@ def test_no_directory_by_descriptor(kind: str, recursive: bool, scratch: Path) -
     refuse(errno.ENOTDIR, copy, "", dirfd=fd, recursive=recursive)
 
 
-@DIRECTORY_FIX
+@fixes.DIRECTORIES_ONLY
 @pytest.mark.rule("P9")
 @pytest.mark.parametrize("name", ["file", "fifo", "mounted"])
 def test_no_directory_by_path(name: str, scratch: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.caps import CAP_SYS_ADMIN, effective
 from tests.utils.constants import (
     AT_FDCWD,
@@ -163,9 +164,7 @@ def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("O1", "K6")
-@pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
-)
+@fixes.KEEP_COVERED
 @pytest.mark.needs("nested user namespace")
 def test_what_would_be_uncovered_comes_after_the_limit(scratch: Path) -> None:
     """A foreign caller's copy that would leave out a child (EINVAL) loses to the limit of
@@ -180,7 +179,7 @@ def test_what_would_be_uncovered_comes_after_the_limit(scratch: Path) -> None:
 
 
 @pytest.mark.rule("O1", "K7")
-@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+@fixes.KEEP_UNBINDABLE
 @pytest.mark.needs("nested user namespace")
 def test_child_that_cannot_be_left_out_comes_last(scratch: Path) -> None:
     """A locked unbindable child below (EPERM) loses to an unbindable source (EINVAL), and both to

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.calls import copy, enter, mount_points
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
 from tests.utils.constants import (
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
     MountFlags,
 )
-from tests.utils.copies import Copy, made_in_child
+from tests.utils.copies import Copy
 from tests.utils.expect import fails
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
@@ -127,11 +127,6 @@ def test_group_of_the_top(caller: Caller, scratch: Path) -> None:
     assert {kind: facts_of("/", ns_fd=fd) for kind, fd in inner.items()} == facts
 
 
-def copy_of(top: Path, caller: Caller) -> Copy:
-    """A recursive copy made by *caller* in a child."""
-    return made_in_child(caller.act, lambda: copy(top, recursive=True))
-
-
 Places = dict[tuple[str, str], list[str]]
 
 
@@ -229,7 +224,7 @@ def test_mounts_and_unmounts_flow(caller: Caller, scratch: Path) -> None:
     owner both ways, for a foreign caller inside only and never back; unmounted where it was made,
     it is gone everywhere."""
     top = typed_tree(scratch)
-    copied = copy_of(top, caller)
+    copied = copy_by(caller, top)
     stage = Stage(top, copied)
     before = mount_table(), mount_table(ns_fd=copied.ns_fd)
 
@@ -247,7 +242,7 @@ def test_unmounting_inside(caller: Caller, scratch: Path) -> None:
     """What has come from outside may be unmounted inside. In an owner's copy that unmounts it at
     the source's peers as well; in a foreign caller's copy it stays everywhere else."""
     top = typed_tree(scratch)
-    copied = copy_of(top, caller)
+    copied = copy_by(caller, top)
     stage = Stage(top, copied)
     stage.mount_everywhere()
 
@@ -274,7 +269,7 @@ def test_two_copies_of_one_source(caller: Caller, scratch: Path) -> None:
     for name in ("source", "one", "two"):
         (source / name).mkdir()
 
-    one, two = copy_of(source, caller), copy_of(source, caller)
+    one, two = copy_by(caller, source), copy_by(caller, source)
     copies = {"one": one, "two": two}
     mount("tmpfs", source / "source", "tmpfs")
     for name, copied in copies.items():

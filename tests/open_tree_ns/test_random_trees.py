@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.open_tree_ns.conftest import Caller
-from tests.open_tree_ns.test_copying import COVERED_FIX, KEPT_UNBINDABLE_FIX
 from tests.utils.constants import (
     MS_PRIVATE,
     MS_SHARED,
@@ -79,8 +79,8 @@ def bind_if_allowed(source: Path, target: Path, *, recursive: bool = False) -> N
 
 
 @pytest.mark.rule("C2", "C6", "C7", "G1", "G2")
-@COVERED_FIX
-@KEPT_UNBINDABLE_FIX
+@fixes.KEEP_COVERED
+@fixes.KEEP_UNBINDABLE
 def test_random_trees(caller: Caller, scratch: Path) -> None:
     """Of every tree the copy is the one the model predicts, the source does not change, and a
     foreign caller reads inside exactly what the path showed."""

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -31,9 +32,8 @@ from tests.utils.trees import fresh_tmpfs, tmpfs, write
 
 pytestmark = [
     pytest.mark.needs("MOVE_MOUNT_BENEATH on the root"),
-    pytest.mark.fixed_by(
-        "c62a4766937e, ccfac16e0be5", "7.1", "MOVE_MOUNT_BENEATH on the rootfs, with its lock"
-    ),
+    fixes.TRANSFERRED_LOCK,
+    fixes.BENEATH_THE_ROOT,
 ]
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     CLONE_NEWUSER,
@@ -59,7 +60,7 @@ def stand_on_a_shared_base() -> tuple[int, Mount]:
     return home, base
 
 
-def copy_by(caller: Caller, tree: int, *, recursive: bool = False) -> int:
+def copied_by(caller: Caller, tree: int, *, recursive: bool = False) -> int:
     """Have *caller* copy a detached tree; the case itself stays what it is."""
     make_copy = partial(copy, "", dirfd=tree, recursive=recursive)
 
@@ -102,7 +103,7 @@ def test_base_joins_the_group_of_the_root(caller: Caller) -> None:
     _, here = stand_on_a_shared_base()
     other = copy("", dirfd=tree)
 
-    fd = copy_by(caller, tree)
+    fd = copied_by(caller, tree)
 
     assert group_of(fd) == expected_group(caller, here)
     assert stack_in(fd) == [("tmpfs", MS_PRIVATE)]
@@ -116,7 +117,7 @@ def test_mounts_arrive_beneath_the_top(caller: Caller) -> None:
     stays what one enters; when it is unmounted there, the copies are as they were."""
     tree = fresh_tmpfs()
     home, here = stand_on_a_shared_base()
-    copies = [copy_by(caller, tree), copy_by(caller, tree)]
+    copies = [copied_by(caller, tree), copied_by(caller, tree)]
     tops = [mount_table(ns_fd=fd) for fd in copies]
 
     attach(fresh_tmpfs(), "/")
@@ -141,7 +142,7 @@ def test_owner_changes_the_base_inside() -> None:
     mounted there arrives everywhere."""
     tree = fresh_tmpfs()
     home, _ = stand_on_a_shared_base()
-    one, two, foreign = (copy_by(c, tree) for c in (Caller.OWNER, Caller.OWNER, Caller.FOREIGN))
+    one, two, foreign = (copied_by(c, tree) for c in (Caller.OWNER, Caller.OWNER, Caller.FOREIGN))
 
     enter(one)
     umount2("/", MNT_DETACH)
@@ -184,7 +185,7 @@ def test_foreign_caller_keeps_to_itself() -> None:
     and not on the caller's root."""
     tree = fresh_tmpfs()
     home, here = stand_on_a_shared_base()
-    one, two, owner = (copy_by(c, tree) for c in (Caller.FOREIGN, Caller.FOREIGN, Caller.OWNER))
+    one, two, owner = (copied_by(c, tree) for c in (Caller.FOREIGN, Caller.FOREIGN, Caller.OWNER))
     others = mount_table(ns_fd=two), mount_table(ns_fd=owner)
 
     enter(one)
@@ -198,9 +199,7 @@ def test_foreign_caller_keeps_to_itself() -> None:
 
 @pytest.mark.rule("G5", "T4")
 @pytest.mark.needs("user namespace")
-@pytest.mark.fixed_by(
-    "a41dbf5e004e", "7.0-rc2", "mount: hold namespace_sem across copy in create_new_namespace()"
-)
+@fixes.REFUSED_COPIES
 def test_refused_copies_leave_the_group_sound(scratch: Path) -> None:
     """A copy that is refused takes its base out of the peer group again: after many of every kind
     between copies that succeed, each copy is right, and mounts and unmounts reach exactly them.
@@ -215,7 +214,7 @@ def test_refused_copies_leave_the_group_sound(scratch: Path) -> None:
     owner, foreign = Caller.OWNER, Caller.FOREIGN
     refusals = {
         "unbindable": partial(copy, "", dirfd=unbindable, recursive=True),
-        "unbindable, foreign": partial(copy_by, foreign, unbindable, recursive=True),
+        "unbindable, foreign": partial(copied_by, foreign, unbindable, recursive=True),
         "not a directory": partial(copy, "", dirfd=file),
         "of another namespace": partial(copy, "", dirfd=stranger, recursive=True),
     }
@@ -225,7 +224,7 @@ def test_refused_copies_leave_the_group_sound(scratch: Path) -> None:
     for round_ in range(3):
         assert {name: outcome(call) for name, call in refusals.items()} == expected
         for caller in (owner, foreign):
-            copies[copy_by(caller, tree)] = caller
+            copies[copied_by(caller, tree)] = caller
         for fd in list(copies)[::3]:  # some go again, from the middle of the ring
             os.close(fd)
             del copies[fd]

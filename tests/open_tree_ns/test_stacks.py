@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.open_tree_ns.conftest import Caller
-from tests.open_tree_ns.test_copying import COVERED_FIX
 from tests.utils.constants import (
     MNT_DETACH,
 )
@@ -88,7 +88,7 @@ def test_recursive_copy_of_a_buried_mount(caller: Caller, scratch: Path) -> None
 
 @pytest.mark.rule("C6", "K6")
 @pytest.mark.needs("user namespace")
-@COVERED_FIX
+@fixes.KEEP_COVERED
 def test_foreign_caller_may_not_leave_out_what_lies_on_top(scratch: Path) -> None:
     """An overmount counts as mounted below: without AT_RECURSIVE a foreign caller's buried mount
     is EINVAL, and the topmost one is not."""

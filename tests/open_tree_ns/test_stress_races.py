@@ -17,8 +17,8 @@ from random import Random
 
 import pytest
 
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.open_tree_ns.conftest import Caller
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.open_tree_ns.test_copying import COVERED_FIX
+from tests.open_tree_ns import fixes
 from tests.utils import histories, programs
 from tests.utils.histories import History
 from tests.utils.programs import Program
@@ -86,7 +86,7 @@ def test_any_history(search: Search, scratch: Path) -> None:
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("C2", "K6")
-@COVERED_FIX
+@fixes.KEEP_COVERED
 def test_once_found(scratch: Path) -> None:
     """What once showed a difference between a kernel and the model shows none."""
     with workshop(partial(in_own_mount_ns, programs.deviation, scratch)) as deviation_of:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.caps import capget, keep_only
 from tests.utils.constants import (
@@ -97,6 +98,7 @@ def test_creator_of_the_owner(scratch: Path) -> None:
 
 
 @pytest.mark.rule("U9")
+@fixes.NEIGHBOURS_PERMISSION
 @pytest.mark.isolated(pid_namespace=False)  # so that it is not that alone which refuses
 @pytest.mark.parametrize("state", ["foreign", "no_capabilities", "new_pid_namespace"])
 def test_neighbours_are_for_the_privileged(state: str, scratch: Path) -> None:
