@@ -15,6 +15,8 @@ from tests.utils.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
     CLONE_NEWNS,
+    MOVE_MOUNT_BENEATH,
+    MOVE_MOUNT_F_EMPTY_PATH,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
@@ -24,7 +26,7 @@ from tests.utils.copies import Copy, made_in_child
 from tests.utils.expect import shorthand
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
 from tests.utils.nsfs import ns_inode
-from tests.utils.syscalls import PathLike, open_tree, setns
+from tests.utils.syscalls import PathLike, move_mount, open_tree, setns
 
 #: The flag as the cases use it: not recursive.
 NAMESPACE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
@@ -63,6 +65,16 @@ def enter(ns_fd: int) -> partial[None]:
     :raises OSError: setns(2) with CLONE_NEWNS was refused.
     """
     return partial(setns, ns_fd, CLONE_NEWNS)
+
+
+@shorthand
+def attach_beneath(tree_fd: int, path: PathLike) -> partial[int]:
+    """Move the detached tree *tree_fd* beneath the topmost mount at *path*.
+
+    :raises OSError: move_mount(2) with MOVE_MOUNT_BENEATH was refused.
+    """
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH
+    return partial(move_mount, tree_fd, "", AT_FDCWD, path, flags)
 
 
 def mount_points(ns_fd: int = -1) -> list[str]:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import copy_by, mount_points
+from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -17,20 +19,24 @@ from tests.utils.constants import (
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
+    MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
     MS_SHARED,
+    MS_SLAVE,
 )
 from tests.utils.expect import fails, outcome
-from tests.utils.mounts import mount_table
+from tests.utils.mounts import mnt_id_of, mount_table
+from tests.utils.nsfs import current_mnt_ns, ns_inode
 from tests.utils.syscalls import (
+    attach,
     mount,
     mount_setattr,
     umount2,
 )
-from tests.utils.trees import bind, propagation, tmpfs
+from tests.utils.trees import bind, propagation, tmpfs, write
 
 
 @pytest.mark.rule("G3", "K1")
@@ -108,3 +114,30 @@ def test_unmounting_what_was_copied(caller: Caller, scratch: Path) -> None:
 
     points = sorted(mount_points(copied.ns_fd))
     assert points == ["/", "/private/child", "/shared"]
+
+
+@pytest.mark.rule("BK3")
+@fixes.TOPMOST_NAMESPACE_FILE
+def test_propagated_mount_does_not_bury(scratch: Path) -> None:
+    """A mount with a mount namespace's file on top of it is moved to where the copy, a slave, has
+    a mount of its own: that one stays visible, on top of what was propagated."""
+    top = propagation(tmpfs(scratch / "top", "file"), MS_SHARED)
+    moved = write(scratch / "moved")
+    bind(write(scratch / "plain"), moved)
+    below = os.open(moved, os.O_PATH)
+    here, fd = current_mnt_ns(), copy(top)
+    newer = copy(top)
+    mount(f"/proc/self/fd/{newer}", moved, None, MS_BIND)
+    enter(fd)
+    mount(None, "/", None, MS_SLAVE)
+    bind(write(Path("/own")), Path("/file"))
+    own = mnt_id_of("/file")
+    enter(here)
+
+    attach(below, top / "file")
+
+    assert ns_inode(str(top / "file")) == ns_inode(newer)
+    enter(fd)
+    assert (mnt_id_of("/file"), Path("/file").read_text()) == (own, "own")
+    umount2("/file", MNT_DETACH)
+    assert Path("/file").read_text() == "plain"

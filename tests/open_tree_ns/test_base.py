@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import mmap
 import os
+from pathlib import Path
 
 import pytest
 
@@ -18,13 +21,15 @@ from tests.utils.constants import (
     MS_STRICTATIME,
 )
 from tests.utils.expect import outcome
+from tests.utils.fuse import SIZE, SlowFile
 from tests.utils.model import base_of
-from tests.utils.mounts import mnt_id_of, statmount
+from tests.utils.mounts import mnt_id_of, mount_table, statmount
+from tests.utils.process import started
 from tests.utils.syscalls import (
     mount,
     umount2,
 )
-from tests.utils.trees import fresh_tmpfs
+from tests.utils.trees import fresh_tmpfs, tmpfs
 
 #: To get at the base the top must go, which it may where the caller's own root is not locked.
 ON_BASE = pytest.mark.usefixtures("unlocked")
@@ -133,3 +138,45 @@ def test_base_keeps_its_times() -> None:
         before.st_mtime_ns,
         before.st_ctime_ns,
     )
+
+
+@pytest.mark.needs("FUSE")
+@pytest.mark.rule("BK7")
+@fixes.NULLFS_READERS
+@pytest.mark.usefixtures("unlocked")
+def test_reader_of_the_base_blocks_nobody(scratch: Path) -> None:
+    """A task that lists the base and is stuck in the page fault of its buffer keeps nobody from
+    making and entering namespaces, though all of them have the one directory of nullfs."""
+    leaf = tmpfs(scratch / "leaf")
+    slow = SlowFile(scratch / "slow")
+
+    def list_the_base() -> int:
+        slow.close()  # only the case serves it
+        page = mmap.mmap(os.open(scratch / "slow", os.O_RDWR), SIZE, flags=mmap.MAP_PRIVATE)
+        fd = copy(leaf)
+        enter(fd)
+        umount2("/", MNT_DETACH)
+        enter(fd)
+        base = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        buffer = (ctypes.c_char * SIZE).from_buffer(page)
+        return int(ctypes.CDLL(None, use_errno=True).getdents64(base, buffer, SIZE))
+
+    def make_and_enter() -> list[str]:
+        slow.close()
+        enter(copy(leaf))
+        return [mount.fs_type for mount in mount_table()]
+
+    with started(list_the_base) as reader:
+        try:
+            assert slow.serve_until_read(20), "the reader never touched its buffer"
+            with started(make_and_enter) as maker:
+                in_time = maker.finished(10)
+                stuck = not reader.finished(0)
+                slow.release()
+                made = maker.result()
+        finally:
+            slow.release()
+            slow.close()  # what else the reader asks for as it ends is refused
+        listed = reader.result()
+    assert (in_time, stuck) == (True, True)
+    assert (made, listed) == (["tmpfs"], 48)  # "." and "..", 24 bytes each

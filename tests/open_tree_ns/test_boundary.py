@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import clone, copy, enter, mount_points
+from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_points
 from tests.open_tree_ns.trees import small_tree
 from tests.utils.constants import (
     AT_EMPTY_PATH,
@@ -42,8 +42,6 @@ from tests.utils.syscalls import (
 from tests.utils.trees import bind, fresh_tmpfs, tmpfs, write
 from tests.utils.userns import as_foreign
 
-FROM_FD = MOVE_MOUNT_F_EMPTY_PATH
-
 
 @pytest.mark.rule("N7")
 @pytest.mark.parametrize("way", ["descriptor", "proc"])
@@ -66,14 +64,7 @@ def test_from_outside(way: str, scratch: Path) -> None:
         mount_on = f"{root}/dir"
         found = {
             "attach": outcome(attach, fresh_tmpfs(), mount_on),
-            "attach beneath": outcome(
-                move_mount,
-                fresh_tmpfs(),
-                "",
-                AT_FDCWD,
-                f"{root}/child",
-                FROM_FD | MOVE_MOUNT_BENEATH,
-            ),
+            "attach beneath": outcome(attach_beneath, fresh_tmpfs(), f"{root}/child"),
             "mount": outcome(mount, "tmpfs", mount_on, "tmpfs"),
             "bind": outcome(mount, scratch, mount_on, None, MS_BIND),
             "move": outcome(move_mount, AT_FDCWD, f"{root}/child", AT_FDCWD, mount_on, 0),
@@ -96,7 +87,7 @@ def test_onto_the_handle(scratch: Path) -> None:
     mount_setattr(2) of it."""
     fd = copy(small_tree(scratch), recursive=True)
     before = namespace_tree(fd).lines()
-    to_fd = FROM_FD | MOVE_MOUNT_T_EMPTY_PATH
+    to_fd = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
     tree = clone(scratch)
     found = {
         "onto": outcome(move_mount, fresh_tmpfs(), "", fd, "", to_fd),

@@ -11,21 +11,25 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import copy, enter, mount_points
+from tests.open_tree_ns.calls import clone, copy, enter, mount_points
 from tests.utils.constants import (
     MNT_DETACH,
     MS_BIND,
     MS_PRIVATE,
+    MS_REC,
     MS_UNBINDABLE,
 )
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import mount_table
+from tests.utils.mounts import mnt_id_of, mount_table, statmount
 from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_inode
 from tests.utils.process import in_child
-from tests.utils.syscalls import mount, umount2
+from tests.utils.syscalls import (
+    mount,
+    umount2,
+)
 from tests.utils.trees import bind, propagation, readable, tmpfs, write
-from tests.utils.userns import as_foreign
+from tests.utils.userns import as_foreign, become_foreign
 
 
 @pytest.mark.rule("C2")
@@ -256,3 +260,30 @@ def test_foreign_copy_of_an_unbindable_child_stays_unbindable(scratch: Path) -> 
     assert lines == expected.lines()
     assert files == {"unbindable/u.txt": "u.txt", "unbindable/below/b.txt": "b.txt"}
     assert calls == ["EINVAL", "EINVAL", "EINVAL", "success"]
+
+
+@pytest.mark.needs("user namespace")
+@pytest.mark.rule("BK1", "C7")
+@fixes.KEEP_UNBINDABLE
+def test_unbindable_stays_unbindable(scratch: Path) -> None:
+    """An unbindable child of a foreign copy is unbindable there too: it says so, and no call copies
+    it, single or recursive."""
+    top = tmpfs(scratch / "top")
+    propagation(tmpfs(top / "child"), MS_UNBINDABLE)
+    (top / "place").mkdir()
+    become_foreign()
+    enter(copy(top, recursive=True))
+    before = mount_table()
+
+    found = {
+        "bind": outcome(mount, "/child", "/place", None, MS_BIND),
+        "rbind": outcome(mount, "/child", "/place", None, MS_BIND | MS_REC),
+        "clone": outcome(clone, "/child"),
+        "recursive clone": outcome(clone, "/child", recursive=True),
+        "namespace": outcome(copy, "/child"),
+        "recursive namespace": outcome(copy, "/child", recursive=True),
+    }
+
+    assert statmount(mnt_id_of("/child")).mnt_propagation == MS_UNBINDABLE
+    assert found == dict.fromkeys(found, "EINVAL")
+    assert mount_table() == before

@@ -35,12 +35,8 @@ from tests.utils.expect import fails
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
 from tests.utils.nsfs import (
     NS_GET_ID,
-    NS_MNT_GET_NEXT,
-    NS_MNT_GET_PREV,
     current_mnt_ns,
-    listns,
     mnt_get_info,
-    mnt_get_neighbour,
     ns_get_nstype,
     ns_id,
     ns_inode,
@@ -152,88 +148,6 @@ def test_number_of_mounts(caller: Caller, scratch: Path) -> None:
         assert counts() == (16, 3, 3)
         visitor.run(lambda: umount2("/child", MNT_DETACH))
         assert counts() == (16, 2, 2)
-
-
-def walk(fd: int, request: int) -> list[int]:
-    """The ids of all namespaces from that of *fd* on, itself left out, until ENOENT.
-
-    A step that does not lead on, upwards or downwards, ends the walk: it would not end by itself.
-    """
-    ids: list[int] = []
-    call = "NS_MNT_GET_NEXT" if request == NS_MNT_GET_NEXT else "NS_MNT_GET_PREV"
-    before = ns_id(fd)
-    while True:
-        try:
-            neighbour, info = mnt_get_neighbour(fd, request)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return ids
-        assert not os.get_inheritable(neighbour), f"{call} gave a descriptor that survives exec"
-        found = info.mnt_ns_id
-        assert ns_id(neighbour) == found, f"{call} told another id than that of the descriptor"
-        onwards = before < found if request == NS_MNT_GET_NEXT else before > found
-        assert onwards, f"{call} led from the namespace with id {before} to that with id {found}"
-        ids.append(found)
-        before = found
-        fd = os.dup2(neighbour, NEIGHBOUR, inheritable=False)
-        os.close(neighbour)
-
-
-#: Where :func:`walk` keeps the one descriptor it needs.
-NEIGHBOUR = 500
-
-
-@pytest.mark.rule("R5")
-@pytest.mark.needs("sight of all namespaces")
-@pytest.mark.isolated(pid_namespace=False)
-def test_neighbours(scratch: Path) -> None:
-    """NS_MNT_GET_NEXT from the caller's namespace passes the new ones, in the order of their ids,
-    and ends with ENOENT; NS_MNT_GET_PREV is the way back. Each step's descriptor is closed on
-    exec, and holds nothing once it is closed."""
-    leaf = tmpfs(scratch / "leaf")
-    here = current_mnt_ns()
-    fds = [copy(leaf) for _ in range(3)]
-    gone = ns_id(fds[1])
-    os.close(fds.pop(1))
-    ids = [ns_id(fd) for fd in fds]
-
-    onwards = walk(here, NS_MNT_GET_NEXT)
-    back = walk(fds[-1], NS_MNT_GET_PREV)
-
-    assert onwards == sorted(set(onwards))
-    assert back == sorted(set(back), reverse=True)
-    own = [ns_id(here), *ids]
-    assert [number for number in onwards if number in own] == ids
-    assert [number for number in back if number in own] == [ids[0], ns_id(here)]
-    assert gone not in onwards
-    assert gone not in back
-
-
-@pytest.mark.rule("R6")
-@pytest.mark.needs("sight of all namespaces", "listns")
-@pytest.mark.isolated(pid_namespace=False)
-def test_listed_while_held(scratch: Path) -> None:
-    """listns(2) lists the namespace from the call on until its last holder, a descriptor or a
-    task, is gone."""
-    leaf = tmpfs(scratch / "leaf")
-    fds = [copy(leaf) for _ in range(2)]
-    ids = [ns_id(fd) for fd in fds]
-
-    def listed() -> list[int]:
-        found = listns()
-        assert found == sorted(set(found))
-        return [number for number in found if number in ids]
-
-    assert listed() == ids
-    os.close(fds[0])
-    assert listed() == ids[1:]
-    with Visitor() as visitor:
-        visitor.enter(fds[1])
-        os.close(fds[1])
-        assert listed() == ids[1:]
-        visitor.leave()
-        assert listed() == []
 
 
 @pytest.mark.rule("R7")

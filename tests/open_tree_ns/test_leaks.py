@@ -23,12 +23,15 @@ from tests.open_tree_ns.calls import NAMESPACE, copy, enter
 from tests.utils.caps import CAP_SYS_ADMIN, capget, effective
 from tests.utils.constants import (
     AT_FDCWD,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
     MNT_DETACH,
     MOUNT_ATTR_RDONLY,
     MS_UNBINDABLE,
     OPEN_TREE_CLONE,
 )
-from tests.utils.expect import outcome
+from tests.utils.expect import fails, outcome
 from tests.utils.limits import (
     allow_mnt_namespaces,
     descriptor_table_full,
@@ -36,16 +39,21 @@ from tests.utils.limits import (
     start_counting,
     until_refused,
 )
-from tests.utils.mounts import mount_table
-from tests.utils.nsfs import current_mnt_ns, exists, ns_id
+from tests.utils.mounts import listmount, mount_table
+from tests.utils.nsfs import (
+    current_mnt_ns,
+    exists,
+    ns_id,
+)
 from tests.utils.syscalls import (
     MountAttrStruct,
     open_tree,
     open_tree_attr,
     umount2,
+    unshare,
 )
 from tests.utils.trees import bind, propagation, tmpfs
-from tests.utils.userns import enter_new_mount_ns
+from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.visitor import Visitor
 
 #: Calls of each kind: far more than any count that could hide a leak.
@@ -221,3 +229,31 @@ def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
             else:
                 os.close(fd)
         assert until_refused(leaf) == 1
+
+
+@pytest.mark.rule("BL5")
+@fixes.UNSHARED_FS_STRUCT
+@fixes.ACTIVE_REFERENCES
+@pytest.mark.needs("nested user namespace", "UTS namespace")
+def test_unshare_that_fails_half_way(scratch: Path) -> None:
+    """unshare(2) that makes a mount namespace and then fails, hundreds of times inside a new
+    namespace, keeps nothing of what it made and loses nothing of where it was made."""
+    top = tmpfs(scratch / "top")
+    bind(Path("/proc"), top / "proc", recursive=True)
+    enter_new_userns()
+    Path("/proc/sys/user/max_uts_namespaces").write_text("0")
+    allow_mnt_namespaces(2)
+    fd = copy(top, recursive=True)
+    number, ids = ns_id(fd), listmount(ns_fd=fd)
+    enter(fd)
+
+    for _ in range(200):
+        for kinds in (CLONE_NEWNS | CLONE_NEWUTS, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS):
+            fails(errno.ENOSPC, unshare, kinds)
+    assert os.stat("/proc/self/ns/mnt").st_ino == os.fstat(fd).st_ino
+    assert listmount() == ids
+
+    os.close(fd)
+    assert exists(number)
+    unshare(CLONE_NEWNS)
+    assert not exists(number)

@@ -5,26 +5,32 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import clone, copy, enter, mount_points
+from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_points
 from tests.utils.constants import (
-    AT_FDCWD,
     MNT_DETACH,
-    MOVE_MOUNT_BENEATH,
-    MOVE_MOUNT_F_EMPTY_PATH,
     MS_PRIVATE,
+    MS_REC,
     MS_SHARED,
+    MS_SLAVE,
 )
 from tests.utils.expect import fails, outcome
 from tests.utils.locks import is_locked, locks
 from tests.utils.model import namespace_tree
-from tests.utils.mounts import mnt_id_of, mount_table
-from tests.utils.syscalls import mount, move_mount, pivot_root, umount2
+from tests.utils.mounts import listmount, mnt_id_of, mount_table
+from tests.utils.process import later
+from tests.utils.syscalls import (
+    mount,
+    pivot_root,
+    umount2,
+)
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.userns import become_foreign
 
@@ -124,7 +130,7 @@ def test_beneath_a_child(caller: Caller, scratch: Path) -> None:
     stand_in_a_copy(scratch, caller)
     beneath = fresh_tmpfs()
 
-    move_mount(beneath, "", AT_FDCWD, "/child", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    attach_beneath(beneath, "/child")
 
     assert os.listdir("/child") == ["child.txt"]
     umount2("/child", MNT_DETACH)
@@ -141,7 +147,7 @@ def test_beneath_a_mount_of_ones_own(scratch: Path) -> None:
     tmpfs(Path("/new"))
     tree = fresh_tmpfs()
 
-    move_mount(tree, "", AT_FDCWD, "/new", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    attach_beneath(tree, "/new")
 
     assert locks() == {"/child": True, "/new": False}
     umount2("/new", MNT_DETACH)
@@ -167,11 +173,10 @@ def test_namespace_file_beneath_a_lock(scratch: Path) -> None:
     files = [clone(f"/proc/self/fd/{handle}") for _ in range(2)]
     before = mount_table()
     assert (is_locked("/file"), is_locked("/free")) == (True, False)
-    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH
 
-    locked = outcome(move_mount, files[0], "", AT_FDCWD, "/file", flags)
+    locked = outcome(attach_beneath, files[0], "/file")
     after = mount_table()
-    free = outcome(move_mount, files[1], "", AT_FDCWD, "/free", flags)
+    free = outcome(attach_beneath, files[1], "/free")
 
     assert {"a locked mount": locked, "a free mount": free} == {
         "a locked mount": "EINVAL",
@@ -190,10 +195,65 @@ def test_lock_goes_down_a_stack(scratch: Path) -> None:
     stand_in_a_copy(scratch, Caller.FOREIGN)
     trees = [fresh_tmpfs() for _ in range(3)]
     for tree in trees:
-        move_mount(tree, "", AT_FDCWD, "/child", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+        attach_beneath(tree, "/child")
 
     for tree in reversed(trees):
         umount2("/child", MNT_DETACH)
         assert mnt_id_of("/child") == mnt_id_of(tree)
 
     assert outcome(umount2, "/child", MNT_DETACH) == "EINVAL"
+
+
+def detached_tmpfs(name: str) -> int:
+    """Make a detached tmpfs with an empty file *name* and return its descriptor."""
+    tree = fresh_tmpfs()
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree))
+    return tree
+
+
+class Seen(NamedTuple):
+    """What a namespace shows of the place "/child"."""
+
+    files: list[str]
+    locked: bool
+    #: Mounts in the whole namespace.
+    mounts: int
+
+
+@pytest.mark.rule("BK8", "K8")
+@fixes.LOCK_ABOVE_A_PROPAGATED_COPY
+def test_propagated_copy_beneath_leaves_the_lock(caller: Caller, scratch: Path) -> None:
+    """The source's side moves a mount beneath one that a foreign copy has locked: the copy of it
+    goes beneath, locked, and what is above keeps its lock too; both go as they do at the source.
+    In an owner's slave nothing is locked."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    tmpfs(top / "child", "child.txt")
+
+    def move_beneath() -> None:
+        attach_beneath(detached_tmpfs("beneath.txt"), top / "child")
+
+    def unmount() -> None:
+        umount2(top / "child", MNT_DETACH)
+
+    def see() -> Seen:
+        return Seen(os.listdir("/child"), locks().get("/child", False), len(listmount()))
+
+    steps = {"moved beneath": move_beneath, "unmounted": unmount, "unmounted again": unmount}
+    with ExitStack() as stack:
+        # Prepared here, since they are taken at the source, which the case is about to leave.
+        prepared = {name: stack.enter_context(later(step)) for name, step in steps.items()}
+        caller.act()
+        enter(copy(top, recursive=True))
+        if not caller.foreign:
+            mount(None, "/", None, MS_SLAVE | MS_REC)
+        seen = {"before": see()}
+        for name, step in prepared.items():
+            step()
+            seen[name] = see()
+
+    assert seen == {
+        "before": Seen(["child.txt"], locked=caller.foreign, mounts=2),
+        "moved beneath": Seen(["child.txt"], locked=caller.foreign, mounts=3),
+        "unmounted": Seen(["beneath.txt"], locked=caller.foreign, mounts=2),
+        "unmounted again": Seen([], locked=False, mounts=1),
+    }

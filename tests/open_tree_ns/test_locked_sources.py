@@ -10,13 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.open_tree_ns import fixes
-from tests.open_tree_ns.calls import clone, copy, enter
+from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.constants import (
-    AT_FDCWD,
     MNT_DETACH,
-    MOVE_MOUNT_BENEATH,
-    MOVE_MOUNT_F_EMPTY_PATH,
     MS_BIND,
     MS_REC,
     MS_UNBINDABLE,
@@ -28,7 +25,6 @@ from tests.utils.mounts import mount_table
 from tests.utils.syscalls import (
     attach,
     mount,
-    move_mount,
     umount2,
 )
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
@@ -56,7 +52,7 @@ def test_copy_below_a_locked_root(over: int, beneath: int, scratch: Path) -> Non
     for _ in range(over):
         attach(fresh_tmpfs(), "/")
     for _ in range(beneath):
-        move_mount(fresh_tmpfs(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+        attach_beneath(fresh_tmpfs(), "/")
 
     copies = [
         copy("/b"),

@@ -10,18 +10,27 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
+from tests.open_tree_ns.trees import tree_with_proc
 from tests.utils.constants import (
+    MNT_DETACH,
+    MS_BIND,
+    MS_REC,
     MS_UNBINDABLE,
 )
 from tests.utils.copies import made_in_child
 from tests.utils.expect import fails, outcome
 from tests.utils.inotify import is_gone, watch
-from tests.utils.mounts import mnt_id_of, statmount
+from tests.utils.mounts import listmount, mnt_id_of, statmount
+from tests.utils.nsfs import ns_id
 from tests.utils.process import in_child
-from tests.utils.syscalls import mount, umount2
-from tests.utils.trees import propagation, tmpfs
+from tests.utils.syscalls import (
+    mount,
+    umount2,
+)
+from tests.utils.trees import propagation, tmpfs, write
 
 #: Far more calls than other processes take ids meanwhile.
 MANY = 300
@@ -120,3 +129,30 @@ def test_refused_calls_leak_no_mount(caller: Caller, scratch: Path) -> None:
             break
 
     assert taken[-1] < MANY // 2, f"mount ids taken by {MANY} refused calls, each time: {taken}"
+
+
+@pytest.mark.rule("BK2", "T1")
+@fixes.NAMESPACE_LOOPS
+def test_recursive_bind_cannot_pin_its_own_namespace(scratch: Path) -> None:
+    """Outside, the file of the new namespace lies on a bind of some other file. Inside, a recursive
+    bind of that would hold the namespace by a mount in itself: EINVAL; a single one is fine. And
+    the namespace ends with its last task."""
+    target = write(scratch / "target")
+    mount("/proc/self/ns/net", target, None, MS_BIND)
+    below = os.open(target, os.O_PATH)
+    fd = copy(tree_with_proc(scratch), recursive=True)
+    mnt_ns_id = ns_id(fd)
+    mount(f"/proc/self/fd/{fd}", target, None, MS_BIND)
+
+    def inside() -> dict[str, str]:
+        enter(fd)
+        source = f"/proc/self/fd/{below}"
+        return {
+            "rbind": outcome(mount, source, "/file", None, MS_BIND | MS_REC),
+            "bind": outcome(mount, source, "/file", None, MS_BIND),
+        }
+
+    assert in_child(inside) == {"rbind": "EINVAL", "bind": "success"}
+    umount2(target, MNT_DETACH)
+    os.close(fd)
+    assert outcome(listmount, ns_id=mnt_ns_id) == "ENOENT"

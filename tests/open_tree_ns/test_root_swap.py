@@ -13,7 +13,7 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import clone, copy, enter
+from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -58,14 +58,9 @@ def assemble(*files: str) -> int:
     return tree
 
 
-def slide_beneath(tree: int, path: str = "/") -> None:
-    """Move the detached *tree* beneath the topmost mount at *path*."""
-    move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
-
-
 def swap_root(tree: int) -> None:
-    """The whole swap."""
-    slide_beneath(tree)
+    """Put *tree* beneath the root, step onto it, and take the old root away."""
+    attach_beneath(tree, "/")
     os.fchdir(tree)
     os.chroot(".")
     umount2(".", MNT_DETACH)
@@ -80,7 +75,7 @@ def test_beneath_the_root(caller: Caller, scratch: Path) -> None:
     tree = assemble("new.txt")
     new = mnt_id_of(tree)
 
-    slide_beneath(tree)
+    attach_beneath(tree, "/")
 
     assert (mnt_id_of("/"), sorted(os.listdir("/"))) == (old, ["bare.txt", "build"])
     assert statmount(old).mnt_parent_id == new
@@ -178,7 +173,7 @@ def test_swap_leaves_others_where_they_are(scratch: Path) -> None:
     old = mnt_id_of("/")
     held = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     tree = assemble("new.txt")
-    slide_beneath(tree)
+    attach_beneath(tree, "/")
     os.fchdir(tree)
     os.chroot(".")
     # Still mounted: reachable by number only.
@@ -203,19 +198,19 @@ def test_refusals(scratch: Path) -> None:
     before = mount_table()
 
     found = {
-        "a covered tree": outcome(slide_beneath, covered),
-        "a directory": outcome(slide_beneath, fresh_tmpfs(), "/build"),
+        "a covered tree": outcome(attach_beneath, covered, "/"),
+        "a directory": outcome(attach_beneath, fresh_tmpfs(), "/build"),
         "itself": outcome(move_mount, AT_FDCWD, "/", AT_FDCWD, "/", MOVE_MOUNT_BENEATH),
     }
     assert mount_table() == before
     os.chroot("/build")
     os.chdir("/")
-    found["a chroot"] = outcome(slide_beneath, fresh_tmpfs())
+    found["a chroot"] = outcome(attach_beneath, fresh_tmpfs(), "/")
     enter(fd)
     assert mount_table() == before
     umount2("/", MNT_DETACH)
     enter(fd)
-    found["the base"] = outcome(slide_beneath, fresh_tmpfs())
+    found["the base"] = outcome(attach_beneath, fresh_tmpfs(), "/")
 
     assert found == dict.fromkeys(
         ["a covered tree", "a directory", "itself", "a chroot", "the base"], "EINVAL"
@@ -260,7 +255,7 @@ def test_events_of_a_swap(scratch: Path) -> None:
 
     tree = fresh_tmpfs()
     new = mnt_id_of(tree)
-    move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    attach_beneath(tree, "/")
     assert mount_events(watch) == [(FAN_MNT_ATTACH, new)]
 
     os.fchdir(tree)
@@ -277,7 +272,7 @@ def test_pivot_root_from_a_dead_root(scratch: Path) -> None:
     top = tmpfs(scratch / "top")
     enter(copy(top))
     tree = fresh_tmpfs()
-    move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    attach_beneath(tree, "/")
     umount2("/", MNT_DETACH)
     os.fchdir(tree)
     child = fresh_tmpfs()

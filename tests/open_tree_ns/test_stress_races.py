@@ -18,12 +18,10 @@ from random import Random
 import pytest
 
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import clone, copy, enter
+from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,
-    MOVE_MOUNT_BENEATH,
-    MOVE_MOUNT_F_EMPTY_PATH,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
@@ -302,8 +300,7 @@ def test_entry_against_a_root_swap(search: Search, scratch: Path, unlocked: None
         enter(ns)
         tree = fresh_tmpfs()
         os.close(os.open(f"{number + 1}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree))
-        beneath = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH
-        move_mount(tree, "", AT_FDCWD, "/", beneath)
+        attach_beneath(tree, "/")
         os.close(tree)
         umount2("/", MNT_DETACH)
         swapped[0] = number + 1

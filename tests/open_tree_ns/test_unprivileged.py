@@ -24,6 +24,9 @@ from tests.utils.mounts import listmount, mount_table, statmount
 from tests.utils.nsfs import (
     NS_MNT_GET_NEXT,
     NS_MNT_GET_PREV,
+    current_mnt_ns,
+    exists,
+    listns,
     mnt_get_info,
     mnt_get_neighbour,
     ns_get_userns,
@@ -33,7 +36,7 @@ from tests.utils.nsfs import (
 from tests.utils.process import in_child
 from tests.utils.syscalls import mount, unshare
 from tests.utils.trees import tmpfs, write
-from tests.utils.userns import become_foreign
+from tests.utils.userns import become_foreign, enter_new_userns
 
 pytestmark = pytest.mark.needs("user namespace")
 
@@ -121,3 +124,30 @@ def test_neighbours_are_for_the_privileged(state: str, scratch: Path) -> None:
 
     # In a child, since it is children that are in a new PID namespace.
     assert in_child(ask) == ["EPERM", "EPERM"]
+
+
+@pytest.mark.rule("BL1", "R6")
+@fixes.LISTNS_PERMISSION
+@fixes.LISTNS_REFERENCE
+@pytest.mark.needs("listns", "user namespace")
+@pytest.mark.parametrize("state", ["foreign", "no_capabilities"])
+def test_listns_as_a_non_owner(state: str, scratch: Path) -> None:
+    """Without privilege in the initial user namespace listns(2) lists no namespace but one's own,
+    and does nothing to those it leaves out: they go when their last handle is closed."""
+    leaf = tmpfs(scratch / "leaf")
+    fds = [copy(leaf) for _ in range(50)]
+    numbers = [ns_id(fd) for fd in fds]
+    own = ns_id(current_mnt_ns())
+
+    def ask() -> list[list[int]]:
+        if state == "foreign":
+            enter_new_userns()
+        else:
+            keep_only()
+        return [listns() for _ in range(20)]
+
+    assert in_child(ask) == [[own]] * 20
+    assert [exists(number) for number in numbers] == [True] * len(fds)
+    for fd in fds:
+        os.close(fd)
+    assert [exists(number) for number in numbers] == [False] * len(fds)

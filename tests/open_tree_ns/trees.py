@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.trees import tmpfs
+from tests.utils.trees import bind, tmpfs, write
 from tests.utils.userns import become_foreign
 
 
@@ -28,6 +28,14 @@ def nested_tree(scratch: Path) -> Path:
     tmpfs(top / "b", "b.txt")
     for name in ("own", "elsewhere", "a/own"):
         (top / name).mkdir()
+    return top
+
+
+def tree_with_proc(scratch: Path) -> Path:
+    """Make a tree with an empty "file" and /proc, so that descriptors can be mounted inside."""
+    top = tmpfs(scratch / "top")
+    bind(Path("/proc"), top / "proc", recursive=True)
+    write(top / "file")
     return top
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Mistakes kernels made with mounts that are gone, and with what would never go."""
+"""Mounts that were unmounted while a descriptor kept them: what can still be done with them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import clone, copy, enter
+from tests.open_tree_ns.trees import tree_with_proc
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     MNT_DETACH,
@@ -24,61 +25,22 @@ from tests.utils.constants import (
 )
 from tests.utils.expect import Outcome, outcome
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
-from tests.utils.nsfs import current_mnt_ns, ns_id
-from tests.utils.process import in_child
+from tests.utils.nsfs import current_mnt_ns
 from tests.utils.syscalls import (
     mount,
     mount_setattr,
     move_mount,
     umount2,
 )
-from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
-
-FROM_FD = MOVE_MOUNT_F_EMPTY_PATH
-
-
-@pytest.fixture
-def outside(scratch: Path) -> Path:
-    """A tree with a place for files, and /proc, so that descriptors can be mounted inside."""
-    top = tmpfs(scratch / "top")
-    bind(Path("/proc"), top / "proc", recursive=True)
-    write(top / "file")
-    return top
-
-
-@pytest.mark.rule("BK2", "T1")
-@fixes.NAMESPACE_LOOPS
-def test_recursive_bind_cannot_pin_its_own_namespace(outside: Path, scratch: Path) -> None:
-    """Outside, the file of the new namespace lies on a bind of some other file. Inside, a recursive
-    bind of that would hold the namespace by a mount in itself: EINVAL; a single one is fine. And
-    the namespace ends with its last task."""
-    target = write(scratch / "target")
-    mount("/proc/self/ns/net", target, None, MS_BIND)
-    below = os.open(target, os.O_PATH)
-    fd = copy(outside, recursive=True)
-    mnt_ns_id = ns_id(fd)
-    mount(f"/proc/self/fd/{fd}", target, None, MS_BIND)
-
-    def inside() -> dict[str, str]:
-        enter(fd)
-        source = f"/proc/self/fd/{below}"
-        return {
-            "rbind": outcome(mount, source, "/file", None, MS_BIND | MS_REC),
-            "bind": outcome(mount, source, "/file", None, MS_BIND),
-        }
-
-    assert in_child(inside) == {"rbind": "EINVAL", "bind": "success"}
-    umount2(target, MNT_DETACH)
-    os.close(fd)
-    assert outcome(listmount, ns_id=mnt_ns_id) == "ENOENT"
+from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
 
 
 @pytest.mark.rule("BK4", "P12")
 @fixes.UNMOUNTED_TREES
-def test_unmounted_trees_are_not_walked(outside: Path) -> None:
+def test_unmounted_trees_are_not_walked(scratch: Path) -> None:
     """What was lazily unmounted inside cannot be copied: EINVAL. Only the file of a namespace can,
     alone and as a bind, since it could be had in other ways."""
-    enter(copy(outside, recursive=True))
+    enter(copy(tree_with_proc(scratch), recursive=True))
     tmpfs(Path("/dir"))
     tmpfs(Path("/dir/child"))
     mount("/proc/self/ns/net", "/file", None, MS_BIND)
@@ -109,9 +71,10 @@ def test_unmounted_trees_are_not_walked(outside: Path) -> None:
 
 @pytest.mark.rule("BK5")
 @fixes.CLONED_UMOUNT_FLAG
-def test_copy_of_an_unmounted_file_is_an_ordinary_mount(outside: Path) -> None:
+def test_copy_of_an_unmounted_file_is_an_ordinary_mount(scratch: Path) -> None:
     """A bind of a namespace's file that was unmounted can be bound again, and that bind is a mount
     like others: it ends when its place is removed from outside."""
+    outside = tree_with_proc(scratch)
     fd, here = copy(outside, recursive=True), current_mnt_ns()
     enter(fd)
     mount("/proc/self/ns/net", "/file", None, MS_BIND)
@@ -175,6 +138,6 @@ def test_mount_that_others_slid_off_is_no_source(scratch: Path) -> None:
 def test_what_slid_off_a_dead_mount_is_forgotten(scratch: Path) -> None:
     """Nothing can be moved beneath what once lay on the dead mount: ENOENT."""
     held = left_behind(scratch)
-    beneath = FROM_FD | MOVE_MOUNT_T_EMPTY_PATH | MOVE_MOUNT_BENEATH
+    beneath = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | MOVE_MOUNT_BENEATH
     assert outcome(move_mount, fresh_tmpfs(), "", held, "", beneath) == "ENOENT"
     assert len(mount_table()) == 1
