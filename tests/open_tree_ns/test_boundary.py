@@ -7,10 +7,10 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_points
 from tests.open_tree_ns.trees import small_tree
 from tests.utils.constants import (
@@ -40,7 +40,7 @@ from tests.utils.syscalls import (
     unshare,
 )
 from tests.utils.trees import bind, fresh_tmpfs, tmpfs, write
-from tests.utils.userns import as_foreign
+from tests.utils.userns import as_foreign, become_foreign
 
 
 @pytest.mark.rule("N7")
@@ -84,7 +84,7 @@ def test_from_outside(way: str, scratch: Path) -> None:
 @pytest.mark.rule("N7")
 def test_onto_the_handle(scratch: Path) -> None:
     """The handle is no place to mount on: move_mount(2) onto it is EINVAL, and so is
-    mount_setattr(2) of it."""
+    mount_setattr(2) of it. Neither is it a directory: ENOTDIR."""
     fd = copy(small_tree(scratch), recursive=True)
     before = namespace_tree(fd).lines()
     to_fd = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
@@ -95,6 +95,9 @@ def test_onto_the_handle(scratch: Path) -> None:
         "mount_setattr": outcome(mount_setattr, fd, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_RDONLY),
     }
     assert found == dict.fromkeys(found, "EINVAL")
+    fails(errno.ENOTDIR, os.fchdir, fd)
+    fails(errno.ENOTDIR, os.chroot, f"/proc/self/fd/{fd}")
+    fails(errno.ENOTDIR, os.open, "top.txt", os.O_PATH, dir_fd=fd)
     assert namespace_tree(fd).lines() == before
 
 
@@ -198,34 +201,31 @@ def test_mounting_proc_that_is_partly_covered(scratch: Path) -> None:
     in_child(as_foreign(act))
 
 
-@pytest.mark.rule("P14", "C2")
-def test_the_steps_of_a_container_runtime(caller: Caller, scratch: Path) -> None:
-    """The order runtimes use: clone the root file system, make a namespace of the clone, clone
-    what else is needed, enter, attach. What is in the end there is that and nothing else."""
-    image = tmpfs(scratch / "image", "etc/hostname")
-    tmpfs(image / "usr", "bin/sh")
-    for name in ("dev", "data"):
-        (image / name).mkdir()
-    device = write(scratch / "device", "a device of the host")
-    write(image / "dev" / "null")
-    volume = tmpfs(scratch / "volume", "volume.txt")
-    rootfs = clone(image, recursive=True)
-    expected = predict_copy(image, recursive=True)
-    if caller.foreign:
-        # It may not clone (the mount namespace is not its own), so it inherits the clones.
-        prepared = clone(device), clone(volume)
-        caller.act()
-        expected = predict_copy(image, recursive=True, foreign=True)
-        fd = copy(image, recursive=True)
-    else:
-        fd = copy("", dirfd=rootfs, recursive=True)
-        prepared = clone(device), clone(volume)
-    assert namespace_tree(fd).lines() == expected.lines()
-    os.close(rootfs)
+class Image(NamedTuple):
+    """What a container is made of: a root file system with mounts, and two things of the host."""
 
-    enter(fd)
-    assert outcome(os.stat, device) == outcome(os.stat, volume) == "ENOENT"
-    for tree, target in zip(prepared, ("/dev/null", "/data"), strict=True):
+    root: Path
+    device: Path
+    volume: Path
+
+
+def make_image(scratch: Path) -> Image:
+    """Make an image with places for the device and the volume in its root file system."""
+    root = tmpfs(scratch / "image", "etc/hostname")
+    tmpfs(root / "usr", "bin/sh")
+    for name in ("dev", "data"):
+        (root / name).mkdir()
+    write(root / "dev" / "null")
+    device = write(scratch / "device", "a device of the host")
+    return Image(root, device, tmpfs(scratch / "volume", "volume.txt"))
+
+
+def attach_and_check(image: Image, device: int, volume: int) -> None:
+    """Inside, attach the clones *device* and *volume*; check that nothing else is there."""
+    fails(errno.ENOENT, os.stat, image.device)
+    fails(errno.ENOENT, os.stat, image.volume)
+
+    for tree, target in ((device, "/dev/null"), (volume, "/data")):
         mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_NOSUID)
         attach(tree, target)
 
@@ -233,5 +233,40 @@ def test_the_steps_of_a_container_runtime(caller: Caller, scratch: Path) -> None
     assert Path("/dev/null").read_text() == "a device of the host"
     assert Path("/data/volume.txt").read_text() == "volume.txt"
     assert Path("/usr/bin/sh").read_text() == "sh"
-    assert statmount(mnt_id_of("/data")).mnt_attr == MOUNT_ATTR_NOSUID
-    assert statmount(mnt_id_of("/data")).mnt_propagation == MS_PRIVATE
+    data = statmount(mnt_id_of("/data"))
+    assert (data.mnt_attr, data.mnt_propagation) == (MOUNT_ATTR_NOSUID, MS_PRIVATE)
+
+
+@pytest.mark.rule("P14", "C2")
+def test_steps_of_an_owners_container_runtime(scratch: Path) -> None:
+    """An owner clones the root file system, makes a namespace of the clone, clones what else is
+    needed, enters, and attaches that."""
+    image = make_image(scratch)
+    expected = predict_copy(image.root, recursive=True)
+
+    rootfs = clone(image.root, recursive=True)
+    fd = copy("", dirfd=rootfs, recursive=True)
+    device, volume = clone(image.device), clone(image.volume)
+    os.close(rootfs)
+    assert namespace_tree(fd).lines() == expected.lines()
+    enter(fd)
+
+    attach_and_check(image, device, volume)
+
+
+@pytest.mark.needs("user namespace")
+@pytest.mark.rule("C2")
+def test_steps_of_a_foreign_container_runtime(scratch: Path) -> None:
+    """A foreign caller, which may not clone, copies the root file system by its path, enters, and
+    attaches clones that it has inherited."""
+    image = make_image(scratch)
+    expected = predict_copy(image.root, recursive=True, foreign=True)
+    device, volume = clone(image.device), clone(image.volume)
+    become_foreign()
+
+    fails(errno.EPERM, clone, image.root, recursive=True)
+    fd = copy(image.root, recursive=True)
+    assert namespace_tree(fd).lines() == expected.lines()
+    enter(fd)
+
+    attach_and_check(image, device, volume)

@@ -22,10 +22,11 @@ from tests.utils.constants import (
 from tests.utils.expect import fails, outcome
 from tests.utils.mounts import listmount, mnt_id_of
 from tests.utils.nsfs import current_mnt_ns, ns_id, ns_inode
-from tests.utils.process import holding, sharing_fs
+from tests.utils.process import ended, holding, sharing_fs
 from tests.utils.syscalls import setns, unshare
 from tests.utils.trees import tmpfs
 from tests.utils.userns import enter_new_mount_ns
+from tests.utils.visitor import PIDFD_THREAD
 
 
 @pytest.mark.rule("N1", "C3")
@@ -153,13 +154,17 @@ def test_process_with_the_same_root_refuses_entry(scratch: Path) -> None:
 def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
     """Once the other thread is gone, nothing is shared, and entering works."""
     fd = copy(small_tree(scratch), recursive=True)
-    other = threading.Thread(target=lambda: None)
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
     other.start()
+    assert other.native_id is not None
+    task = os.pidfd_open(other.native_id, PIDFD_THREAD)
+
+    done.set()
     other.join()
-    task = Path(f"/proc/self/task/{other.native_id}")
-    for _ in range(1 << 20):  # join() waits for the thread's end in Python, not in the kernel
-        if not task.exists():
-            break
+    # join() waits for the thread's end in Python, not in the kernel.
+    assert ended(task, 20), "the other thread does not end"
+
     top = enter_top(fd)
     assert {mnt for mnt, _ in place().values()} == {top}
 

@@ -102,10 +102,15 @@ def test_every_unknown_bit(scratch: Path) -> None:
 @pytest.mark.rule("F5")
 @pytest.mark.skipif(ctypes.sizeof(ctypes.c_long) < 8, reason="needs registers of 64 bits")
 def test_upper_half_of_the_register_is_ignored(scratch: Path) -> None:
-    """The argument is an unsigned int: bits above the 32nd do not count."""
+    """The argument is an unsigned int: bits above the 32nd do not count, none of them."""
     leaf = tmpfs(scratch / "leaf")
-    fd = open_tree(AT_FDCWD, leaf, 1 << 32 | OPEN_TREE_NAMESPACE)
-    assert ns_get_nstype(fd) == CLONE_NEWNS
+    expected = predict_copy(leaf, recursive=False).lines()
+    upper = [*(1 << bit for bit in range(32, 64)), (1 << 64) - (1 << 32)]
+
+    fds = {bits: open_tree(AT_FDCWD, leaf, bits | OPEN_TREE_NAMESPACE) for bits in upper}
+
+    copies = {hex(bits): namespace_tree(fd).lines() for bits, fd in fds.items()}
+    assert copies == dict.fromkeys(copies, expected)
 
 
 @pytest.mark.rule("F6")

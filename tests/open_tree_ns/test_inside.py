@@ -130,12 +130,12 @@ def test_again_from_inside(caller: Caller, scratch: Path) -> None:
     fds = [copy(top, recursive=True)]
     for path in ("/child", "/deep"):
         enter_top(fds[-1])
-        outer = [namespace_tree(fd).lines() for fd in fds]
+        outer = [namespace_tree(each).lines() for each in fds]
         expected = predict_copy(path, recursive=True)
         fd = copy(path, recursive=True)
         assert namespace_tree(fd).lines() == expected.lines()
         assert ns_id(fd) > ns_id(fds[-1])
-        assert [namespace_tree(fd).lines() for fd in fds] == outer
+        assert [namespace_tree(each).lines() for each in fds] == outer
         fds.append(fd)
     enter_top(fds[-1])
     assert os.listdir("/") == ["deep.txt"]

@@ -118,17 +118,24 @@ def test_held_but_not_listed(scratch: Path) -> None:
         fd = copy(leaf)
         number, ids = ns_id(fd), listmount(ns_fd=fd)
         close_mountinfo = holds.mountinfo(fd)
-        assert number in listns()
+        listed = {"held by the handle too": number in listns()}
 
         os.close(fd)
-        assert number not in listns()
+        listed["held by mountinfo alone"] = number in listns()
         assert listmount(ns_id=number) == ids
         again = neighbour(number, NS_MNT_GET_NEXT, current_mnt_ns())
-        assert number in listns()
+        listed["given out again"] = number in listns()
         os.close(again)
-        assert number not in listns()
+        listed["closed again"] = number in listns()
         close_mountinfo()
-        assert not exists(number)
+
+    assert listed == {
+        "held by the handle too": True,
+        "held by mountinfo alone": False,
+        "given out again": True,
+        "closed again": False,
+    }
+    assert not exists(number), "the namespace is there after its mountinfo was closed"
 
 
 @pytest.mark.rule("T1")
@@ -175,7 +182,7 @@ def test_not_held_by_what_is_in_it(caller: Caller, scratch: Path) -> None:
 
         os.close(fd)
 
-        assert not exists(number)
+        assert not exists(number), "held by what is open, mapped or a working directory in it"
         assert os.listdir(directory) == os.listdir(".") == ["file.txt"]
         assert mapped[:8] == os.pread(file, 8, 0) == b"file.txt"
         assert os.fstat(owner).st_ino == os.stat("/proc/self/ns/user").st_ino
@@ -191,16 +198,19 @@ def test_not_held_by_a_mark(caller: Caller, scratch: Path) -> None:
     that were not read, or none."""
     leaf = tmpfs(scratch / "leaf")
     caller.act()
+    held = {}
     with Visitor() as visitor:
-        for events in (False, True):
+        for events in ("no events", "events not read"):
             fd = copy(leaf)
             number = ns_id(fd)
             watch = mount_watch(fd)
-            if events:
+            if events == "events not read":
                 visitor.bring(fd, lambda: mount("tmpfs", "/", "tmpfs"))
             os.close(fd)
-            assert not exists(number)
+            held[events] = exists(number)
             os.close(watch)
+
+    assert held == {"no events": False, "events not read": False}
 
 
 @pytest.mark.rule("T2")
@@ -217,10 +227,12 @@ def test_not_held_by_the_dead(caller: Caller, scratch: Path) -> None:
 
     with holding(move_in) as inside:
         os.close(fd)
-        assert exists(number)
+        held = {"by the living": exists(number)}
         os.kill(inside.pid, signal.SIGKILL)
         os.waitid(os.P_PID, inside.pid, os.WEXITED | os.WNOWAIT)
-        assert not exists(number)
+        held["by a zombie"] = exists(number)
+
+    assert held == {"by the living": True, "by a zombie": False}
 
 
 @pytest.mark.rule("T2")

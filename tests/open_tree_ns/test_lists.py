@@ -131,25 +131,35 @@ def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf")
     with Visitor() as visitor:
 
-        def place() -> int:
+        def namespace_of_the_task() -> int:
             return visitor.run(lambda: visitor.open_own_proc_file("ns/mnt"))
 
-        for _ in range(50):
+        for turn in range(50):
             fd = copy(leaf)
-            number = ns_id(fd)
-            assert number in listns()
+            first, listed = ns_id(fd), {}
+            listed["made"] = first in listns()
             visitor.enter(fd)
             os.close(fd)
-            assert number in listns()
-            fd = place()
+            listed["entered"] = first in listns()
+            fd = namespace_of_the_task()
             visitor.run(lambda: unshare(CLONE_NEWNS))
-            with closing_fd(place()) as own:
-                copied = ns_id(own)
-            assert {number, copied} <= {*listns()}
+            with closing_fd(namespace_of_the_task()) as own:
+                second = ns_id(own)
+            listed["unshared from, still open"] = first in listns()
+            listed["unshared to"] = second in listns()
             os.close(fd)
-            assert {number, copied} & {*listns()} == {copied}
+            listed["unshared from, closed"] = first in listns()
             visitor.leave()
-            assert {number, copied} & {*listns()} == set()
+            listed["left"] = second in listns()
+
+            assert listed == {
+                "made": True,
+                "entered": True,
+                "unshared from, still open": True,
+                "unshared to": True,
+                "unshared from, closed": False,
+                "left": False,
+            }, f"in turn {turn}"
 
 
 @pytest.mark.rule("BL2", "R6")

@@ -4,6 +4,7 @@ meet the flag they must agree with it."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tests.utils.constants import (
     MOUNT_ATTR_RDONLY,
     UNSHARE_EMPTY_MNTNS,
 )
-from tests.utils.expect import outcome
+from tests.utils.expect import fails, outcome
 from tests.utils.model import base_of, namespace_tree
 from tests.utils.mounts import mnt_id_of, mount_table
 from tests.utils.nsfs import current_mnt_ns, ns_get_userns, ns_id, ns_inode
@@ -102,7 +103,8 @@ def test_fsmount_namespace_locks(caller: Caller) -> None:
 @pytest.mark.needs("FSMOUNT_NAMESPACE")
 @pytest.mark.rule("Y8", "N10", "P13")
 def test_flag_and_fsmount_namespace(scratch: Path) -> None:
-    """Inside a namespace made by fsmount(2) the flag copies its top; from outside it cannot."""
+    """Inside a namespace made by fsmount(2) the flag copies its mounts; from outside it cannot, and
+    changes nothing on either side."""
     fd = fsmount(created_tmpfs(), MAKE)
     here = current_mnt_ns()
     enter(fd)
@@ -112,7 +114,10 @@ def test_flag_and_fsmount_namespace(scratch: Path) -> None:
     enter(here)
     assert namespace_tree(copied).mount_points() == ["/"]
     assert ns_id(copied) > ns_id(fd)
-    assert outcome(copy, "", dirfd=root) == "EINVAL"
+    before = mount_table(), mount_table(ns_fd=fd)
+    fails(errno.EINVAL, copy, "", dirfd=root)
+    fails(errno.EINVAL, copy, "", dirfd=root, recursive=True)
+    assert (mount_table(), mount_table(ns_fd=fd)) == before
 
 
 @pytest.mark.needs("UNSHARE_EMPTY_MNTNS")
