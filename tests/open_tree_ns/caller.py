@@ -9,7 +9,7 @@ from tests.utils.userns import become_foreign
 
 
 class Caller(enum.Enum):
-    """The maker of a call: does its user namespace own its mount namespace?"""
+    """The kinds of caller: its user namespace owns its mount namespace, or it does not."""
 
     OWNER = "owner"
     FOREIGN = "foreign"

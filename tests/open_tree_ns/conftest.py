@@ -12,7 +12,7 @@ from tests.utils.unlocked import leave_locks_behind
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Every case in this folder runs isolated, and only where the kernel has the flag."""
+    """Isolate every case in this folder, and run it only where the kernel has the flag."""
     item.add_marker(pytest.mark.isolated)
     # Asked for first: what else a case needs is asked for with their help.
     item.add_marker(pytest.mark.needs("OPEN_TREE_NAMESPACE", "mount namespace"), append=False)
@@ -21,7 +21,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cases that a kernel without their fix does not survive come last: they take nothing along."""
+    """Put cases last that a kernel without their fix does not survive."""
     items.sort(key=lambda item: EXPENDABLE in needs_of(item))
 
 
@@ -37,14 +37,14 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
     ]
 )
 def caller(request: pytest.FixtureRequest) -> Caller:
-    """Both kinds of caller, one after the other."""
+    """Run the case as each kind of caller."""
     kind: Caller = request.param
     return kind
 
 
 @pytest.fixture
 def unlocked() -> None:
-    """The case starts in a mount namespace whose root is not locked.
+    """Start the case in a mount namespace whose root is not locked.
 
     For cases that show what an owner may do with the root of a copy.
     """

@@ -71,12 +71,12 @@ def set_atime(path: str | Path, mode: MountAttr) -> None:
 
 
 def attr_of(path: str | Path) -> MountAttr:
-    """The attributes of the mount at *path*."""
+    """Return the attributes of the mount at *path*."""
     return statmount(mnt_id_of(path)).mnt_attr
 
 
 def restricted_tree(scratch: Path) -> Path:
-    """A mount with all four restrictions, and on it one mount for each, and one with none."""
+    """Make a mount with all four restrictions, on it one mount for each, and one with none."""
     top = tmpfs(scratch / "top")
     (top / "place").mkdir()
     for name, attr in RESTRICTIONS.items():
@@ -88,7 +88,7 @@ def restricted_tree(scratch: Path) -> Path:
 
 
 def enter_copy(top: Path, caller: Caller) -> None:
-    """Stand in a recursive copy of *top*, as the one who made it."""
+    """Become *caller*, make a recursive copy of *top*, and enter it."""
     caller.act()
     enter(copy(top, recursive=True))
 

@@ -46,7 +46,7 @@ ATTRIBUTES = {
 
 
 def set_attributes(path: Path, attributes: MountAttr) -> None:
-    """Set exactly these on the mount at *path*, besides what it has."""
+    """Add *attributes* to those of the mount at *path*."""
     atime = MOUNT_ATTR__ATIME if attributes & MOUNT_ATTR__ATIME else 0
     mount_setattr(AT_FDCWD, path, attr_set=attributes, attr_clr=atime)
 

@@ -36,7 +36,7 @@ ON_BASE = pytest.mark.usefixtures("unlocked")
 
 
 def enter_emptied_namespace() -> int:
-    """Become a task in a namespace made by the flag whose top is detached: on its base."""
+    """Make a namespace, detach its top, stand on its base, and return its descriptor."""
     fd = copy("", dirfd=fresh_tmpfs())
     base = base_of(fd).mnt_id
     enter(fd)

@@ -107,7 +107,7 @@ class TestCovered:
 
     @staticmethod
     def tree(scratch: Path, kind: int) -> Path:
-        """A tmpfs with a file that a second tmpfs covers."""
+        """Make a tmpfs with a file that a second tmpfs covers."""
         top = tmpfs(scratch / "top", "covered/under.txt")
         propagation(tmpfs(top / "covered", "cover.txt"), kind)
         return top

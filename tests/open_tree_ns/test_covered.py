@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.needs("user namespace"), fixes.KEEP_COVERED]
 
 
 def covered_tree(scratch: Path) -> Path:
-    """A tmpfs with secrets under mounts of every kind: on directories and on files, of every
+    """Make a tmpfs with secrets under mounts of every kind: on directories and on files, of every
     propagation type, in stacks, and below mounts that are on the tmpfs themselves."""
     top = tmpfs(scratch / "top", "seen", "leaf/seen", "leaf/sub/seen")
     for name, kind in (
@@ -61,8 +61,8 @@ def covered_tree(scratch: Path) -> Path:
     return top
 
 
-def no_secret(files: dict[str, str]) -> None:
-    """The tree itself is sound: through its path no secret can be read."""
+def check_no_secret(files: dict[str, str]) -> None:
+    """Check that the tree is sound: no secret is among what its path shows."""
     assert files
     assert [path for path, text in files.items() if "secret" in (path.split("/")[-1], text)] == []
 
@@ -73,7 +73,7 @@ def test_recursive_copy_shows_what_the_path_shows(scratch: Path) -> None:
     """Every cover comes along: the files to be read inside are those to be read before."""
     top = covered_tree(scratch)
     files = readable(top)
-    no_secret(files)
+    check_no_secret(files)
     expected = predict_copy(top, recursive=True, foreign=True)
     become_foreign()
 

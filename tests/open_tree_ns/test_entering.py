@@ -81,7 +81,7 @@ def test_old_directories_stay_valid(caller: Caller, scratch: Path) -> None:
 
 
 def ns_inode_at(path: str, dirfd: int) -> tuple[int, int]:
-    """Device and inode number of a path relative to a descriptor."""
+    """Return device and inode number of *path*, relative to *dirfd*."""
     status = os.stat(path, dir_fd=dirfd)
     return status.st_dev, status.st_ino
 

@@ -49,8 +49,8 @@ def made_by(path: Path, flags: int) -> str:
         os.close(fd)
 
 
-def stated(flags: OpenTree) -> str:
-    """The rule: one of CLONE and NAMESPACE at most, and AT_RECURSIVE only with one of them."""
+def rule_for(flags: OpenTree) -> str:
+    """State the rule: at most one of CLONE and NAMESPACE, AT_RECURSIVE only with one of them."""
     makers = flags & (OPEN_TREE_CLONE | OPEN_TREE_NAMESPACE)
     if makers == OPEN_TREE_CLONE | OPEN_TREE_NAMESPACE:
         return "EINVAL"
@@ -60,7 +60,7 @@ def stated(flags: OpenTree) -> str:
 
 
 def every_subset() -> list[OpenTree]:
-    """All 128 combinations of the seven bits that exist."""
+    """Return all 128 combinations of the seven bits that exist."""
     bits = list(OpenTree)
     return [
         OpenTree(sum(chosen))
@@ -70,7 +70,7 @@ def every_subset() -> list[OpenTree]:
 
 
 def differences(found: dict[OpenTree, str], expected: dict[OpenTree, str]) -> list[str]:
-    """Where *found* differs from *expected*, a line each."""
+    """Say where *found* differs from *expected*, a line each."""
     return [
         f"{flags!r}: expected {expected[flags]}, got {found[flags]}"
         for flags in expected
@@ -85,7 +85,7 @@ def test_every_combination_of_known_bits(scratch: Path) -> None:
     subsets = every_subset()
     assert len(subsets) == 128
     found = {flags: made_by(leaf, flags) for flags in subsets}
-    assert differences(found, {flags: stated(flags) for flags in subsets}) == []
+    assert differences(found, {flags: rule_for(flags) for flags in subsets}) == []
 
 
 @pytest.mark.rule("F2")

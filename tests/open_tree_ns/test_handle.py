@@ -68,7 +68,7 @@ def test_kind_of_file(caller: Caller, scratch: Path) -> None:
 
 @contextmanager
 def next_program() -> Iterator[int]:
-    """The PID of a child that has just executed a program, with all descriptors that survive it.
+    """Start a program in a child, with all descriptors that survive exec; give the child's PID.
 
     The program waits for input until the block ends; it need not have come that far.
     """

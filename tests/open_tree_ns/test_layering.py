@@ -45,7 +45,10 @@ from tests.utils.trees import tmpfs
 
 
 def stacked_tree(scratch: Path) -> tuple[int, Path]:
-    """Two mounts on one place, each with a mount on it; and a descriptor of the buried one."""
+    """Put two mounts on one place, each with a mount on it.
+
+    Return a descriptor of the buried one, and the place.
+    """
     top = tmpfs(scratch / "top", "lower.txt")
     tmpfs(top / "below", "below.txt")
     buried = os.open(top, os.O_PATH | os.O_DIRECTORY)

@@ -78,7 +78,11 @@ def without_privilege(call: Callable[[], int]) -> int:
 
 
 def refusals(top: Path, beside: int, limit_fd: int) -> dict[str, Refusal]:
-    """What is refused to any caller, each once. *beside* is in another mount namespace."""
+    """Return a call for each reason to refuse any caller.
+
+    :param beside: a directory of another mount namespace.
+    :param limit_fd: see :func:`open_limit`.
+    """
     good = partial(copy, top / "leaf")
     with_flags = partial(open_tree, AT_FDCWD, top / "leaf")
 
@@ -112,16 +116,16 @@ def refusals(top: Path, beside: int, limit_fd: int) -> dict[str, Refusal]:
 
 
 def detached_directory(path: Path) -> int:
-    """A directory of a mount that is mounted no more."""
+    """Return a directory of a mount that was unmounted lazily."""
     fd = os.open(tmpfs(path), os.O_PATH)
     umount2(path, MNT_DETACH)
     return fd
 
 
 def assert_no_leaks(refusals: dict[str, Refusal], leaf: Path, used: int, limit_fd: int) -> None:
-    """Have each call refused many times, with room for exactly one namespace.
+    """Make each call many times, with room for exactly one namespace.
 
-    The errnos must all be the one that is due, and the room still be there after each kind.
+    Each must be refused with its errno, and the room still be there after each kind.
     """
     before = mount_table(), sorted(os.listdir("/proc/self/fd"))
     found, rule = {}, {}

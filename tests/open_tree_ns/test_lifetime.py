@@ -42,7 +42,7 @@ from tests.utils.visitor import Visitor
 
 
 def orders(kinds: tuple[Kind, ...]) -> Iterator[tuple[Kind, ...]]:
-    """Each kind alone, every two in both orders, and all of them with each being the last."""
+    """Yield each kind alone, every two in both orders, and all with each being the last."""
     yield from ((kind,) for kind in kinds)
     yield from itertools.permutations(kinds, 2)
     for count in range(len(kinds)):
@@ -51,10 +51,10 @@ def orders(kinds: tuple[Kind, ...]) -> Iterator[tuple[Kind, ...]]:
         yield turned[::-1]
 
 
-def life(holds: Holds, leaf: Path, order: tuple[Kind, ...]) -> list[str]:
-    """Make a namespace, hold it in all ways of *order*, close the handle, let go one by one.
+def check_lifetime(holds: Holds, leaf: Path, order: tuple[Kind, ...]) -> list[str]:
+    """Make a namespace, hold it in all ways of *order*, close the handle, release one by one.
 
-    Return what was wrong: gone while held, or there when all have let go.
+    Return what was wrong: gone while held, or there when all are released.
     """
     fd = copy(leaf)
     number = ns_id(fd)
@@ -81,7 +81,7 @@ def test_held_by_any_holder(caller: Caller, scratch: Path) -> None:
 
     with Visitor() as visitor:
         holds = Holds(visitor, targets)
-        wrong = [line for order in orders(kinds) for line in life(holds, leaf, order)]
+        wrong = [line for order in orders(kinds) for line in check_lifetime(holds, leaf, order)]
 
     assert wrong == []
 
@@ -101,7 +101,7 @@ def test_held_by_neighbours(scratch: Path) -> None:
 
     with Visitor() as visitor:
         holds = Holds(visitor, targets)
-        wrong = [line for order in orders(kinds) for line in life(holds, leaf, order)]
+        wrong = [line for order in orders(kinds) for line in check_lifetime(holds, leaf, order)]
 
     assert wrong == []
 

@@ -40,7 +40,7 @@ NEIGHBOUR = 500
 
 
 def walk(fd: int, request: int) -> list[int]:
-    """The ids of all namespaces from that of *fd* on, itself left out, until ENOENT.
+    """Return the ids of all namespaces from that of *fd* on, itself left out, until ENOENT.
 
     A step that does not lead on, upwards or downwards, ends the walk: it would not end by itself.
     """

@@ -22,7 +22,7 @@ from tests.utils.constants import (
     MS_REC,
     MS_SLAVE,
 )
-from tests.utils.expect import fails, outcome
+from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.locks import locks
 from tests.utils.mounts import listmount, mount_table, statmount
 from tests.utils.nsfs import current_mnt_ns, ns_id
@@ -83,8 +83,8 @@ def test_umount_succeeds(scratch: Path) -> None:
     assert mount_table() == source
 
 
-def moves() -> dict[str, str]:
-    """Every way to move a child or the root of the tree of nested_tree()."""
+def try_all_moves() -> dict[str, Outcome]:
+    """Move a child, or the root, of :func:`nested_tree` in every way; return how each ended."""
     into, beneath = 0, MOVE_MOUNT_BENEATH
     return {
         "the root": outcome(move_mount, AT_FDCWD, "/", AT_FDCWD, "/own", into),
@@ -100,7 +100,7 @@ def test_locked_mounts_cannot_be_moved(scratch: Path) -> None:
     """In a foreign caller's copy no mount can be moved away: EINVAL, whatever call is used."""
     enter_foreign_copy(nested_tree(scratch))
     before = mount_table()
-    assert moves() == dict.fromkeys(["the root", "a child", "MS_MOVE", "beneath"], "EINVAL")
+    assert try_all_moves() == dict.fromkeys(["the root", "a child", "MS_MOVE", "beneath"], "EINVAL")
     assert mount_table() == before
 
 
@@ -130,7 +130,7 @@ def test_unlocked_mounts_can_be_moved(scratch: Path) -> None:
     """In an owner's copy each child can be moved, also beneath another; the root is refused only
     because it cannot go into itself: ELOOP."""
     enter(copy(nested_tree(scratch), recursive=True))
-    assert moves() == {
+    assert try_all_moves() == {
         "the root": "ELOOP",
         **dict.fromkeys(["a child", "MS_MOVE", "beneath"], "success"),
     }

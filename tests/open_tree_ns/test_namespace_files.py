@@ -74,7 +74,7 @@ def test_open_tree_clone_keeps_them(scratch: Path) -> None:
 
 
 def locked_mnt_ns_file(scratch: Path) -> Path:
-    """A tree with a mount namespace's file that is locked in place.
+    """Make a tree with a mount namespace's file that is locked in place.
 
     A detached mount made here, and handed to a user namespace that attaches a tree to it: mounts
     that come from another user namespace are locked together. (unshare(2) and propagation leave

@@ -42,7 +42,7 @@ MAKE = FSMOUNT_NAMESPACE | FSMOUNT_CLOEXEC
 
 
 def created_tmpfs() -> int:
-    """A tmpfs that waits for fsmount(2)."""
+    """Create a tmpfs and return the descriptor that fsmount(2) takes."""
     fs = fsopen("tmpfs")
     fsconfig(fs, FSCONFIG_CMD_CREATE)
     return fs

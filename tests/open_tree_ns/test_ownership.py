@@ -57,7 +57,7 @@ PAIRS = [(member, owner) for member in LINEAGE for owner in LINEAGE]
 
 
 def has_power(member: str, owner: str) -> bool:
-    """The rule: the power over a user namespace is with those in it, or in one it lies in."""
+    """State the rule: those in a user namespace, or in one it lies in, have power over it."""
     return member in LINEAGE[owner]
 
 
@@ -69,7 +69,7 @@ class Family:
     handles: dict[str, int]
 
     def everyone(self, question: Callable[[int], T]) -> dict[tuple[str, str], T]:
-        """Have each member, with all capabilities there are in it, ask of each owner's handle."""
+        """Ask each member, with all capabilities it can have, about each owner's handle."""
         found = {}
         for member, userns in self.userns.items():
 
@@ -84,7 +84,7 @@ class Family:
 
 
 def make_family(leaf: Path) -> Family:
-    """Let each of the four copy *leaf*; their descriptors arrive in messages."""
+    """Make the four user namespaces, each with a copy of *leaf*."""
 
     def handles() -> list[int]:
         return [os.open("/proc/self/ns/user", os.O_RDONLY), copy(leaf)]
@@ -193,7 +193,7 @@ def test_who_may_enter(scratch: Path) -> None:
 
 @contextmanager
 def inside_a_lower_namespace(scratch: Path) -> Iterator[Path]:
-    """Sit in a mount namespace of a user namespace below one's own, with a shared tree in it."""
+    """Enter a mount namespace that a user namespace below one's own owns; give a shared tree."""
 
     def below() -> None:
         enter_new_userns()

@@ -75,7 +75,7 @@ def test_bad_dirfd(path: str) -> None:
 
 @pytest.fixture
 def shelf(scratch: Path) -> Path:
-    """A tmpfs with a file, a directory, and links that lead nowhere."""
+    """Make a tmpfs with a file, a directory, and links that lead nowhere."""
     top = tmpfs(scratch / "shelf", "file")
     (top / "directory").mkdir()
     (top / "dangling").symlink_to("missing")

@@ -84,7 +84,7 @@ def test_the_end_of_the_namespace_ends_its_mounts(caller: Caller, scratch: Path)
 
 
 def refused_copies(caller: Caller, top: Path, times: int) -> None:
-    """Have *caller* refused to copy *top*, which is unbindable, so many times in a child."""
+    """In a child, let *caller* try *times* times to copy *top*, which is unbindable."""
 
     def work() -> None:
         caller.act()

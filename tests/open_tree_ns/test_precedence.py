@@ -48,7 +48,7 @@ ORDER = {
 
 
 def expected(faults: Iterable[str]) -> str:
-    """What the call must end in: the errno of the first of its faults in the order."""
+    """State the rule: the call ends in the errno of the first of its faults in the order."""
     return next((ORDER[fault] for fault in ORDER if fault in faults), SUCCESS)
 
 

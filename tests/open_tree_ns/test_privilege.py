@@ -95,7 +95,7 @@ def test_setns_in_userns(scratch: Path) -> None:
 
 
 def permitted_caps() -> list[int]:
-    """The numbers of all capabilities the caller may make effective."""
+    """Return the numbers of all capabilities that the caller may make effective."""
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     return [cap for cap in range(last + 1) if capget().permitted >> cap & 1]
 

@@ -44,7 +44,7 @@ ORIGINS = {
 
 
 def typed_tree(scratch: Path) -> Path:
-    """A tmpfs with a mount of each propagation type on it; masters are beside it.
+    """Make a tmpfs with a mount of each propagation type on it, masters beside it.
 
     The type ``both`` is a slave that is shared as well. Unbindable mounts are test_copying's.
     """
@@ -65,13 +65,13 @@ Facts = tuple[MountFlags, int, int]
 
 
 def facts_of(mount_point: str, *, ns_fd: int = -1) -> Facts:
-    """Type, peer group and master of the topmost mount at a mount point."""
+    """Return type, peer group and master of the topmost mount at a mount point."""
     found = [m for m in mount_table(ns_fd=ns_fd) if m.mnt_point == mount_point][-1]
     return found.mnt_propagation, found.mnt_peer_group, found.mnt_master
 
 
 def expected_facts(top: Path, *, foreign: bool) -> dict[str, Facts]:
-    """The rule for the children of :func:`typed_tree`, said without the model."""
+    """State the rule for the children of :func:`typed_tree`, without the model."""
     source = {kind: facts_of(str(top / kind)) for kind in ORIGINS}
     shared, slave, both = source["shared"], source["slave"], source["both"]
     assert (shared[0], slave[0], both[0]) == (MS_SHARED, MS_SLAVE, MS_SHARED | MS_SLAVE)
@@ -137,7 +137,7 @@ class Stage:
         self.top, self.copy = top, copied
 
     def directory(self, kind: str, place: str, origin: str) -> str:
-        """Where a mount made at *origin* is seen from *place*."""
+        """Return where a mount made at *origin* is seen from *place*."""
         roots = {
             "master": self.top.parent / "master" / kind,
             "source": self.top / kind,
@@ -172,7 +172,7 @@ class Stage:
             work()
 
     def seen(self) -> Places:
-        """For each type and origin: the places where that mount is."""
+        """Return, for each type and origin, the places where that mount is."""
         outside = {m.mnt_point for m in mount_table()}
         inside = {m.mnt_point for m in mount_table(ns_fd=self.copy.ns_fd)}
         return {

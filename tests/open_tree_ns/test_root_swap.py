@@ -38,7 +38,7 @@ pytestmark = [
 
 
 def enter_bare_root(scratch: Path, caller: Caller) -> int:
-    """Stand on a bare tmpfs, alone in a new namespace; return the namespace."""
+    """Enter a copy of a bare tmpfs as *caller*, and return its descriptor."""
     top = tmpfs(scratch / "bare", "bare.txt")
     (top / "build").mkdir()
     caller.act()
@@ -48,7 +48,7 @@ def enter_bare_root(scratch: Path, caller: Caller) -> int:
 
 
 def assemble(*files: str) -> int:
-    """A detached tree put together inside: a tmpfs with *files*, with another tmpfs on it, with
+    """Put a detached tree together inside: a tmpfs with *files*, with another tmpfs on it, with
     one more on that."""
     top = tmpfs(Path("/build"), *files)
     tmpfs(top / "child", "child.txt")

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("unlocked")
 
 
 def stand_on_a_shared_base() -> tuple[int, Mount]:
-    """Become a task whose root is the base of its namespace, bare, and shared.
+    """Enter a new namespace on its base, bare, and make that shared.
 
     Return the namespace and that base.
     """
@@ -72,7 +72,8 @@ def copied_by(caller: Caller, tree: int, *, recursive: bool = False) -> int:
 
 
 def stack_in(ns_fd: int) -> list[tuple[str, int]]:
-    """File system and propagation of the mounts of a namespace that is one stack, lowest first."""
+    """Return file system and propagation of the mounts of a namespace that is one stack, lowest
+    first."""
     stack: list[tuple[str, int]] = []
     layer = namespace_tree(ns_fd)
     while True:
@@ -83,13 +84,13 @@ def stack_in(ns_fd: int) -> list[tuple[str, int]]:
 
 
 def group_of(ns_fd: int) -> tuple[str, int, int, int]:
-    """File system, type, peer group and master of a namespace's base."""
+    """Return file system, type, peer group and master of a namespace's base."""
     base = base_of(ns_fd)
     return base.fs_type, base.mnt_propagation, base.mnt_peer_group, base.mnt_master
 
 
 def expected_group(caller: Caller, here: Mount) -> tuple[str, int, int, int]:
-    """The rule for the base of a copy made where the root is *here*."""
+    """State the rule for the base of a copy made where the root is *here*."""
     if caller.foreign:
         return "nullfs", MS_SLAVE, 0, here.mnt_peer_group
     return "nullfs", MS_SHARED, here.mnt_peer_group, 0

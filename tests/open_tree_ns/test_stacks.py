@@ -24,7 +24,7 @@ from tests.utils.trees import readable, tmpfs
 
 
 def stack(scratch: Path) -> tuple[Path, list[int]]:
-    """Three mounts on one place; the path, and a descriptor of the root of each, lowest first."""
+    """Put three mounts on one place; return it, and a descriptor of each root, lowest first."""
     top = scratch / "top"
     roots = []
     for name in ("lower", "middle", "upper"):

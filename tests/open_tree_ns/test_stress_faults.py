@@ -44,7 +44,7 @@ LIMIT = 8
 
 @pytest.fixture(autouse=True)
 def injecting() -> Iterator[None]:
-    """Faults can be injected, and namespaces are few: one that stays counted is missed."""
+    """Allow faults to be injected, and few namespaces: one that stays counted is missed."""
     with faults_possible():
         start_counting()
         allow_mnt_namespaces(LIMIT)
@@ -52,7 +52,7 @@ def injecting() -> Iterator[None]:
 
 
 def many_mounts(scratch: Path) -> Path:
-    """A tree of many mounts, half of them shared, the first without mounts below."""
+    """Make a tree of many mounts, half of them shared, the first without mounts below."""
     top = tmpfs(scratch / "top")
     for number in range(MOUNTS):
         place = tmpfs(top / str(number))
@@ -62,7 +62,7 @@ def many_mounts(scratch: Path) -> Path:
 
 
 def copies_under_faults(call: Callable[[], int], expected: list[str]) -> Counter[str]:
-    """Let each allocation of *call*, which makes a copy, fail; how often it ended how."""
+    """Let each allocation of *call*, which makes a copy, fail; count how it ended."""
     before, ends = mount_table(), Counter[str]()
     for attempt in each_fault(open_fail_nth(), call):
         ends[attempt.end] += 1
@@ -75,7 +75,7 @@ def copies_under_faults(call: Callable[[], int], expected: list[str]) -> Counter
 
 
 def check(search: Search, run: Callable[[], Counter[str]], leaf: Path) -> None:
-    """Have *run* do its work in a child, again and again, and look for what stays behind."""
+    """Run *run* in a child, again and again, and look for what stays behind."""
     counted = until_refused(leaf)
     for _ in search.seeds():
         ends = in_child(run)

@@ -47,7 +47,7 @@ LIMIT = 8
 
 
 def copy_tree(path: Path | str, dirfd: int = AT_FDCWD) -> Node:
-    """The tree of a copy made now; with an empty path, of the directory *dirfd*."""
+    """Copy *path*, recursively, and return the tree of the copy; see :func:`copy`."""
     fd = copy(path, dirfd=dirfd, recursive=True)
     try:
         return namespace_tree(fd)
@@ -101,7 +101,7 @@ def test_copies_against_mounts(caller: Caller, search: Search, scratch: Path) ->
 
 
 def attach_and_detach(tree: Path, target: Path) -> None:
-    """Attach a copy of *tree* in one call, and unmount it lazily in one."""
+    """Attach a clone of *tree* in one call, and unmount it lazily in one."""
     cloned = clone(tree, recursive=True)
     attach(cloned, target)
     umount2(target, MNT_DETACH)
@@ -191,7 +191,7 @@ def test_creators_under_a_limit(search: Search, scratch: Path) -> None:
 
 
 def close_all(fds: list[int]) -> None:
-    """Close them."""
+    """Close all of *fds*."""
     for fd in fds:
         os.close(fd)
 

@@ -52,13 +52,13 @@ TREES = [
 
 
 def in_own_mount_ns(deviation: Callable[[T, Path], str], scratch: Path, tried: T) -> str:
-    """The deviation of a program or history, for a child of a workshop."""
+    """Return the deviation of a program or history; for a child of a workshop."""
     enter_new_mount_ns()
     return deviation(tried, scratch)
 
 
 def explore(search: Search, scratch: Path, kind: str, deviation: Callable[[T, Path], str]) -> None:
-    """Try what the strategy of that name makes until the time is over."""
+    """Try what the strategy *kind* makes until the time is over."""
     with workshop(partial(in_own_mount_ns, deviation, scratch)) as deviation_of:
         # Not before the workshop has been forked: it need not carry all that along.
         import hypothesis

@@ -95,8 +95,8 @@ def test_copy_of_an_unmounted_file_is_an_ordinary_mount(scratch: Path) -> None:
 
 
 def left_behind(scratch: Path) -> int:
-    """A descriptor of a mount in the new namespace, where the caller is afterwards, that was
-    unmounted from outside while another lay on it, which slid down and is gone too."""
+    """Enter a new namespace; return a descriptor of a mount there that was unmounted from outside
+    while another lay on it, which slid down and is gone too."""
     top = propagation(tmpfs(scratch / "top"), MS_SHARED)
     tmpfs(top / "a", "propagated.txt")
     fd, here = copy(top, recursive=True), current_mnt_ns()

@@ -33,12 +33,12 @@ from tests.utils.trees import bind, tmpfs, write
 
 
 def real_root(scratch: Path) -> Path:
-    """The machine's own root, with whatever is mounted below it."""
+    """Return the machine's own root, with whatever is mounted below it."""
     return Path("/")
 
 
 def subdirectory(scratch: Path) -> Path:
-    """A directory inside a mount, with a mount below it and another beside it."""
+    """Make a directory inside a mount, with a mount below it and another beside it."""
     top = tmpfs(scratch / "top", "top.txt")
     write(top / "inner" / "inner.txt")
     tmpfs(top / "inner" / "below")
@@ -47,12 +47,12 @@ def subdirectory(scratch: Path) -> Path:
 
 
 def proc(scratch: Path) -> Path:
-    """A mount of a pseudo file system."""
+    """Mount a pseudo file system."""
     return bind(Path("/proc"), scratch / "proc")
 
 
 def flat_tree(scratch: Path) -> Path:
-    """A mount with several mounts on it, one of them the bind mount of a sub-directory."""
+    """Make a mount with several on it, one of them the bind mount of a sub-directory."""
     top = tmpfs(scratch / "top", "top.txt", "dir/file.txt")
     for name in ("a", "b", "c"):
         tmpfs(top / name, f"{name}.txt")
@@ -61,7 +61,7 @@ def flat_tree(scratch: Path) -> Path:
 
 
 def deep_tree(scratch: Path) -> Path:
-    """Mounts on mounts, of several file systems, and one mounted over another."""
+    """Make mounts on mounts, of several file systems, and one mounted over another."""
     top = tmpfs(scratch / "top")
     level = top
     for name in ("one", "two", "three", "four"):
@@ -73,7 +73,7 @@ def deep_tree(scratch: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One variant of the upstream fixture: what to copy, and how."""
+    """One variant of the upstream fixture: what to copy, and whether recursively."""
 
     build: Callable[[Path], Path]
     recursive: bool
@@ -172,7 +172,7 @@ def test_verify_mount_properties(variant: Variant, scratch: Path) -> None:
 
 
 def ask_for_recursion_alone() -> None:
-    """open_tree() with AT_RECURSIVE that is told neither to clone nor to make a namespace."""
+    """Make a call with AT_RECURSIVE and neither CLONE nor NAMESPACE, which must fail."""
     fails(errno.EINVAL, open_tree, AT_FDCWD, "/", AT_RECURSIVE | OPEN_TREE_CLOEXEC)
 
 

@@ -39,6 +39,7 @@ def shorthand(spell: Callable[P, partial[T]]) -> Callable[P, T]:
 
     @functools.wraps(spell)
     def make(*args: P.args, **kwargs: P.kwargs) -> T:
+        __tracebackhide__ = True
         return spell(*args, **kwargs)()
 
     make.spell = spell  # type: ignore[attr-defined]
