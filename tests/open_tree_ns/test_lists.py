@@ -18,7 +18,7 @@ from tests.utils.constants import (
     LSMT_ROOT,
     Statmount,
 )
-from tests.utils.expect import Outcome, outcome
+from tests.utils.expect import Outcome, answer, outcome
 from tests.utils.model import base_of
 from tests.utils.mounts import StatmountStruct, listmount, listmount_page, statmount_into
 from tests.utils.nsfs import (
@@ -179,8 +179,8 @@ def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
             os.close(fd)
         assert [exists(number) for number in inactive] == [True] * 3
 
-        for after in (first, *inactive):
-            assert listns_page(after, 1) == [last]
+        pages = {after: answer(listns_page, after, 1) for after in (first, *inactive)}
+        assert pages == {after: [last] for after in pages}
         every = [ns for ns in listns(page=1) if first <= ns <= last]
         assert every == [first, last]
         os.close(fds[-1])
@@ -206,9 +206,16 @@ def test_listmount_after_the_largest_id(inside: bool, scratch: Path) -> None:
         enter(fd)
     page = partial(listmount_page, ns_fd=-1 if inside else fd)
 
-    for below in (LSMT_ROOT, ids[0], base):
-        for after in (ids[-1], ids[-1] + 1, U64_MAX - 1, U64_MAX):
-            assert page(below, after) == []
+    cursors = {"last": ids[-1], "next": ids[-1] + 1, "U64_MAX - 1": U64_MAX - 1, "U64_MAX": U64_MAX}
+    mounts = {"root": LSMT_ROOT, "top": ids[0], "base": base}
+
+    found = {
+        f"below {mount}, after {cursor}": page(mnt_id, after)
+        for mount, mnt_id in mounts.items()
+        for cursor, after in cursors.items()
+    }
+
+    assert found == {where: [] for where in found}
     assert page(LSMT_ROOT, U64_MAX, reverse=True) == ids[::-1]
     assert page(LSMT_ROOT, ids[0], reverse=True) == []
 
