@@ -32,10 +32,21 @@ from tests.utils.syscalls import PathLike, move_mount, open_tree, setns
 NAMESPACE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 
 
-def _open_tree(flags: OpenTree, path: PathLike, recursive: bool, dirfd: int) -> partial[int]:
-    flags |= AT_RECURSIVE if recursive else 0
-    flags |= AT_EMPTY_PATH if path == "" else 0
-    return partial(open_tree, dirfd, path, flags)
+def _variants(flags: OpenTree) -> dict[tuple[bool, bool], OpenTree]:
+    """Return *flags* for calls that are recursive or not, with an empty path or not.
+
+    Prepared, since to combine flags takes as long as the call.
+    """
+    return {
+        (False, False): flags,
+        (False, True): flags | AT_EMPTY_PATH,
+        (True, False): flags | AT_RECURSIVE,
+        (True, True): flags | AT_RECURSIVE | AT_EMPTY_PATH,
+    }
+
+
+_COPY = _variants(NAMESPACE)
+_CLONE = _variants(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
 
 
 @shorthand
@@ -46,7 +57,7 @@ def copy(path: PathLike, *, recursive: bool = False, dirfd: int = AT_FDCWD) -> p
     :param recursive: copy the mounts below the directory too.
     :raises OSError: open_tree(2) with OPEN_TREE_NAMESPACE was refused.
     """
-    return _open_tree(NAMESPACE, path, recursive, dirfd)
+    return partial(open_tree, dirfd, path, _COPY[recursive, path == ""])
 
 
 @shorthand
@@ -55,7 +66,7 @@ def clone(path: PathLike, *, recursive: bool = False, dirfd: int = AT_FDCWD) -> 
 
     :raises OSError: open_tree(2) with OPEN_TREE_CLONE was refused.
     """
-    return _open_tree(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC, path, recursive, dirfd)
+    return partial(open_tree, dirfd, path, _CLONE[recursive, path == ""])
 
 
 @shorthand

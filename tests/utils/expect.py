@@ -46,7 +46,7 @@ def shorthand(spell: Callable[P, partial[T]]) -> Callable[P, T]:
     return make
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A call with its arguments; as text, spelt with the names of descriptors and flags."""
 
