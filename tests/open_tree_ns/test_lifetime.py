@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
@@ -192,6 +193,7 @@ def test_not_held_by_what_is_in_it(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("T2", "R8")
+@fixes.MARKS_IN_PROCESS_CONTEXT
 @pytest.mark.needs("mount events")
 def test_not_held_by_a_mark(caller: Caller, scratch: Path) -> None:
     """Who only watches its mount events (fanotify) does not hold it, whether there are events
