@@ -49,9 +49,7 @@ bisection:
 
 Python and pytest in the guest:
   The Python that runs this; where it is linked with libpython.so, and another of the same version
-  on PATH or in the system's folders is not, that other, which is quicker. The kernel cases run
-  without pytest's plugins logging, doctest, pastebin, unittest and legacypath; an option of one of
-  them brings it back, and whatever a word behind -- names by its path runs with all.
+  on PATH or in the system's folders is not, that other: under emulation a run takes a tenth less.
 
 """
 

@@ -24,9 +24,8 @@ _COMMON = ("rdinit=/init", "loglevel=5", "printk.time=1", "oops=panic", "panic=-
 #: them for fast; a fifth level of page tables makes every fork dearer. A quarter of the time.
 _EMULATED_CPU = "max,-erms,-fsrm,-la57"
 #: Self-tests of the kernel's cryptography take a second under emulation. The check of the timer
-#: interrupt panics where a loaded host makes the guest late. The last is for process 1: that
-#: library functions are looked up once, and not in each case's child again.
-_FASTER = ("cryptomgr.notests", "no_timer_check", "LD_BIND_NOW=1")
+#: interrupt panics where a loaded host makes the guest late.
+_FASTER = ("cryptomgr.notests", "no_timer_check")
 #: What the kernel does beside its work costs an emulated processor a fifth of the time of a case:
 #: setting the timer anew for each tick, accounting of memory to groups, DAMON, and the clearing of
 #: pages that are filled at once.

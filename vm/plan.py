@@ -16,15 +16,6 @@ from vm.guest import Limits
 from vm.system import System
 
 _DEFAULT_CASES = "tests/open_tree_ns"
-#: Plugins of pytest's that these have no use for, and the word that is in all of their options.
-#: What they do around a case, and their memory, which each fork copies, is a fiftieth of a run.
-_UNUSED = {
-    "doctest": "doctest",
-    "legacypath": "legacypath",
-    "logging": "log",
-    "pastebin": "pastebin",
-    "unittest": "unittest",
-}
 #: In the guest.
 _WAIVERS = "/run/waivers.toml"
 #: By default; each takes a few hundred megabytes.
@@ -79,9 +70,6 @@ def pytest_arguments(
     named = any(
         not word.startswith("-") and (root / word.partition("::")[0]).exists() for word in given
     )
-    if not (plain or named):
-        words = " ".join((*given, os.environ.get("PYTEST_ADDOPTS", "")))
-        without += [name for name, word in _UNUSED.items() if word not in words]
     fixed = [f"--color={'yes' if color() else 'no'}", *(f"-pno:{name}" for name in without)]
     return [*fixed, *given, *([] if named else [_DEFAULT_CASES])]
 

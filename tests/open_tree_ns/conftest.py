@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import enum
-
 import pytest
 
+from tests.open_tree_ns.caller import Caller
 from tests.utils import room
+from tests.utils.expect import explain
 from tests.utils.requirements import EXPENDABLE, needs_of
 from tests.utils.unlocked import leave_locks_behind
-from tests.utils.userns import become_foreign
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Every case in this folder runs isolated, and only where the kernel has the flag."""
+    """Isolate every case in this folder, and run it only where the kernel has the flag."""
     item.add_marker(pytest.mark.isolated)
     # Asked for first: what else a case needs is asked for with their help.
     item.add_marker(pytest.mark.needs("OPEN_TREE_NAMESPACE", "mount namespace"), append=False)
@@ -24,26 +23,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cases for an expendable kernel come last: one without their fix goes down in them, and takes
+    """Put cases for an expendable kernel last: one without their fix goes down in them, and takes
     nothing along."""
     items.sort(key=lambda item: EXPENDABLE in needs_of(item))
 
 
-class Caller(enum.Enum):
-    """Who makes the call: whether its user namespace owns its mount namespace."""
-
-    OWNER = "owner"
-    FOREIGN = "foreign"
-
-    def act(self) -> None:
-        """Become this caller, once the tree is built. Every case starts as the owner."""
-        if self is Caller.FOREIGN:
-            become_foreign()
-
-    @property
-    def foreign(self) -> bool:
-        """Whether this is the caller that does not own its mount namespace."""
-        return self is Caller.FOREIGN
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Name the calls that did not end as expected, where outcomes are compared."""
+    return explain(left, right) if op == "==" else None
 
 
 @pytest.fixture(
@@ -53,14 +40,14 @@ class Caller(enum.Enum):
     ]
 )
 def caller(request: pytest.FixtureRequest) -> Caller:
-    """Both kinds of caller, one after the other."""
+    """Run the case as each kind of caller."""
     kind: Caller = request.param
     return kind
 
 
 @pytest.fixture
 def unlocked() -> None:
-    """The case starts in a mount namespace whose root is not locked.
+    """Start the case in a mount namespace whose root is not locked.
 
     For cases that show what an owner may do with the root of a copy.
     """

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import errno
-from functools import partial
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
-from tests.open_tree_ns.test_propagation import copy_of
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
 from tests.utils.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -18,20 +19,24 @@ from tests.utils.constants import (
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
+    MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
     MS_SHARED,
+    MS_SLAVE,
 )
-from tests.utils.expect import outcome, refused
-from tests.utils.mounts import mount_table
+from tests.utils.expect import fails, outcome
+from tests.utils.mounts import mnt_id_of, mount_table
+from tests.utils.nsfs import current_mnt_ns, ns_inode
 from tests.utils.syscalls import (
+    attach,
     mount,
     mount_setattr,
     umount2,
 )
-from tests.utils.trees import bind, propagation, tmpfs
+from tests.utils.trees import bind, propagation, tmpfs, write
 
 
 @pytest.mark.rule("G3", "K1")
@@ -45,17 +50,16 @@ def test_only_the_root_of_what_arrives_is_free(scratch: Path) -> None:
     (source / "place").mkdir()
 
     def take_apart() -> list[str]:
-        with refused(errno.EINVAL):
-            umount2("/place/cover-me", MNT_DETACH)
+        fails(errno.EINVAL, umount2, "/place/cover-me", MNT_DETACH)
         umount2("/place", MNT_DETACH)
-        return [str(m.mnt_point) for m in mount_table()]
+        return mount_points()
 
-    copy = copy_of(source, Caller.FOREIGN)
+    copied = copy_by(Caller.FOREIGN, source)
     bind(tree, source / "place", recursive=True)
-    points = [m.mnt_point for m in mount_table(ns_fd=copy.ns_fd)]
+    points = mount_points(copied.ns_fd)
     assert points == ["/", "/place", "/place/cover-me"]
 
-    left = copy.inside(take_apart)
+    left = copied.inside(take_apart)
 
     assert left == ["/"]
     assert {m.mnt_point for m in mount_table()} >= {
@@ -80,19 +84,19 @@ def test_restrictions_of_what_arrives_are_locked(scratch: Path) -> None:
 
     def lift() -> dict[str, str]:
         return {
-            name: outcome(partial(mount_setattr, AT_FDCWD, "/place", attr_clr=attr))
+            name: outcome(mount_setattr, AT_FDCWD, "/place", attr_clr=attr)
             for name, attr in restrictions.items()
         }
 
-    copy = copy_of(source, Caller.FOREIGN)
+    copied = copy_by(Caller.FOREIGN, source)
     mount("tmpfs", source / "place", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    arrived = mount_table(ns_fd=copy.ns_fd)
+    arrived = mount_table(ns_fd=copied.ns_fd)
     assert [m.mnt_point for m in arrived] == ["/", "/place"]
 
-    found = copy.inside(lift)
+    found = copied.inside(lift)
 
     assert found == dict.fromkeys(restrictions, "EPERM")
-    assert mount_table(ns_fd=copy.ns_fd) == arrived
+    assert mount_table(ns_fd=copied.ns_fd) == arrived
 
 
 @pytest.mark.rule("G1", "G3")
@@ -103,10 +107,37 @@ def test_unmounting_what_was_copied(caller: Caller, scratch: Path) -> None:
     propagation(tmpfs(top / "shared"), MS_SHARED)
     tmpfs(top / "shared/child")
     tmpfs(top / "private/child")
-    copy = copy_of(top, caller)
+    copied = copy_by(caller, top)
 
     umount2(top / "shared/child")
     umount2(top / "private/child")
 
-    points = sorted(str(m.mnt_point) for m in mount_table(ns_fd=copy.ns_fd))
+    points = sorted(mount_points(copied.ns_fd))
     assert points == ["/", "/private/child", "/shared"]
+
+
+@pytest.mark.rule("BK3")
+@fixes.TOPMOST_NAMESPACE_FILE
+def test_propagated_mount_does_not_bury(scratch: Path) -> None:
+    """A mount with a mount namespace's file on top of it is moved to where the copy, a slave, has
+    a mount of its own: that one stays visible, on top of what was propagated."""
+    top = propagation(tmpfs(scratch / "top", "file"), MS_SHARED)
+    moved = write(scratch / "moved")
+    bind(write(scratch / "plain"), moved)
+    below = os.open(moved, os.O_PATH)
+    here, fd = current_mnt_ns(), copy(top)
+    newer = copy(top)
+    mount(f"/proc/self/fd/{newer}", moved, None, MS_BIND)
+    enter(fd)
+    mount(None, "/", None, MS_SLAVE)
+    bind(write(Path("/own")), Path("/file"))
+    own = mnt_id_of("/file")
+    enter(here)
+
+    attach(below, top / "file")
+
+    assert ns_inode(str(top / "file")) == ns_inode(newer)
+    enter(fd)
+    assert (mnt_id_of("/file"), Path("/file").read_text()) == (own, "own")
+    umount2("/file", MNT_DETACH)
+    assert Path("/file").read_text() == "plain"

@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
-    CLONE_NEWNS,
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_NODEV,
@@ -27,20 +26,14 @@ from tests.utils.constants import (
     MS_NODEV,
     MS_NOSUID,
     MS_REMOUNT,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
     MountAttr,
 )
 from tests.utils.expect import outcome
 from tests.utils.mounts import mnt_id_of, mount_table, statmount
 from tests.utils.process import holding
-from tests.utils.syscalls import attach, mount, mount_setattr, open_tree, setns
+from tests.utils.syscalls import attach, mount, mount_setattr
 from tests.utils.trees import bind, tmpfs
 from tests.utils.userns import become_foreign, enter_new_mount_ns, enter_new_userns
-
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
-FOREIGN = pytest.mark.needs("user namespace")
 
 #: The four that restrict, each by the name of the directory whose mount has it.
 RESTRICTIONS = {
@@ -78,12 +71,12 @@ def set_atime(path: str | Path, mode: MountAttr) -> None:
 
 
 def attr_of(path: str | Path) -> MountAttr:
-    """The attributes of the mount at *path*."""
+    """Return the attributes of the mount at *path*."""
     return statmount(mnt_id_of(path)).mnt_attr
 
 
 def restricted_tree(scratch: Path) -> Path:
-    """A mount with all four restrictions, and on it one mount for each, and one with none."""
+    """Make a mount with all four restrictions, on it one mount for each, and one with none."""
     top = tmpfs(scratch / "top")
     (top / "place").mkdir()
     for name, attr in RESTRICTIONS.items():
@@ -95,9 +88,9 @@ def restricted_tree(scratch: Path) -> Path:
 
 
 def enter_copy(top: Path, caller: Caller) -> None:
-    """Stand in a recursive copy of *top*, as the one who made it."""
+    """Become *caller*, make a recursive copy of *top*, and enter it."""
     caller.act()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
 
 
 @pytest.mark.rule("K2")
@@ -116,18 +109,18 @@ def test_restrictions_set_before(call: str, caller: Caller, scratch: Path) -> No
             # A mount(2) names all flags the mount shall keep: here none.
             mount(None, path, None, MS_REMOUNT | MS_BIND)
 
-    found = {path: outcome(partial(lift, path, attr)) for path, attr in places.items()}
+    found = {path: outcome(lift, path, attr) for path, attr in places.items()}
 
     assert before == places
     if caller.foreign:
         assert found == dict.fromkeys(places, "EPERM")
         assert {path: attr_of(path) for path in places} == before
     else:
-        assert found == dict.fromkeys(places, "allowed")
+        assert found == dict.fromkeys(places, "success")
         assert {path: attr_of(path) for path in places} == dict.fromkeys(places, MountAttr(0))
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2", "U5")
 def test_remount_of_the_file_system(scratch: Path) -> None:
     """A locked restriction cannot be taken off by the way of remounting the whole file system
@@ -140,11 +133,11 @@ def test_remount_of_the_file_system(scratch: Path) -> None:
         tmpfs(scratch / "top", flags=MS_NOSUID | MS_NODEV)
 
     with holding(below) as other:
-        setns(os.open(other.proc("ns/mnt"), os.O_RDONLY), CLONE_NEWNS)
-        setns(open_tree(AT_FDCWD, scratch / "top", FLAGS), CLONE_NEWNS)
+        enter(os.open(other.proc("ns/mnt"), os.O_RDONLY))
+        enter(copy(scratch / "top", recursive=True))
         before = attr_of("/")
         found = {
-            kept: outcome(partial(mount, None, "/", None, MS_REMOUNT | flags))
+            kept: outcome(mount, None, "/", None, MS_REMOUNT | flags)
             for kept, flags in {
                 "none": MS_REMOUNT,
                 "nosuid": MS_NOSUID,
@@ -154,11 +147,11 @@ def test_remount_of_the_file_system(scratch: Path) -> None:
         }
 
     assert before == MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-    assert found == {"none": "EPERM", "nosuid": "EPERM", "nodev": "EPERM", "both": "allowed"}
+    assert found == {"none": "EPERM", "nosuid": "EPERM", "nodev": "EPERM", "both": "success"}
     assert attr_of("/") == before
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2")
 def test_each_restriction_is_locked_alone(scratch: Path) -> None:
     """Of four restrictions on one foreign copy none can be lifted alone, and a recursive change
@@ -168,10 +161,8 @@ def test_each_restriction_is_locked_alone(scratch: Path) -> None:
     before = mount_table()
 
     found = {
-        **{name: outcome(partial(clear_attr, "/", attr)) for name, attr in RESTRICTIONS.items()},
-        "recursive": outcome(
-            lambda: mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, attr_clr=MOUNT_ATTR_NODEV)
-        ),
+        **{name: outcome(clear_attr, "/", attr) for name, attr in RESTRICTIONS.items()},
+        "recursive": outcome(mount_setattr, AT_FDCWD, "/", AT_RECURSIVE, attr_clr=MOUNT_ATTR_NODEV),
     }
 
     assert found == dict.fromkeys([*RESTRICTIONS, "recursive"], "EPERM")
@@ -186,15 +177,13 @@ def test_restrictions_set_after(caller: Caller, scratch: Path) -> None:
         set_attr("/plain", attr)
     assert attr_of("/plain") == ALL
 
-    found = {
-        name: outcome(partial(clear_attr, "/plain", attr)) for name, attr in RESTRICTIONS.items()
-    }
+    found = {name: outcome(clear_attr, "/plain", attr) for name, attr in RESTRICTIONS.items()}
 
-    assert found == dict.fromkeys(RESTRICTIONS, "allowed")
+    assert found == dict.fromkeys(RESTRICTIONS, "success")
     assert attr_of("/plain") == MountAttr(0)
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2")
 def test_adding_to_a_locked_mount(scratch: Path) -> None:
     """A foreign copy with one locked restriction takes others, and gives those back but not the
@@ -202,11 +191,9 @@ def test_adding_to_a_locked_mount(scratch: Path) -> None:
     enter_copy(restricted_tree(scratch), Caller.FOREIGN)
     set_attr("/nosuid", ALL)
 
-    found = {
-        name: outcome(partial(clear_attr, "/nosuid", attr)) for name, attr in RESTRICTIONS.items()
-    }
+    found = {name: outcome(clear_attr, "/nosuid", attr) for name, attr in RESTRICTIONS.items()}
 
-    assert found == {**dict.fromkeys(RESTRICTIONS, "allowed"), "nosuid": "EPERM"}
+    assert found == {**dict.fromkeys(RESTRICTIONS, "success"), "nosuid": "EPERM"}
     assert attr_of("/nosuid") == MOUNT_ATTR_NOSUID
 
 
@@ -222,21 +209,21 @@ def test_access_time_modes(caller: Caller, scratch: Path) -> None:
     found = {}
     for name, mode in ATIMES.items():
         for other, change in ATIMES.items():
-            found[name, other] = outcome(partial(set_atime, f"/{name}", change))
+            found[name, other] = outcome(set_atime, f"/{name}", change)
             if not caller.foreign:
                 assert attr_of(f"/{name}") == change
                 set_atime(f"/{name}", mode)
 
-    refused = "EPERM" if caller.foreign else "allowed"
+    refused = "EPERM" if caller.foreign else "success"
     assert found == {
-        (name, other): "allowed" if name == other else refused
+        (name, other): "success" if name == other else refused
         for name in ATIMES
         for other in ATIMES
     }
     assert {name: attr_of(f"/{name}") for name in ATIMES} == ATIMES
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2", "K1")
 def test_locks_go_with_every_copy(scratch: Path) -> None:
     """The locked attributes of a foreign copy are locked in each copy of it: a bind mount, a
@@ -246,36 +233,36 @@ def test_locks_go_with_every_copy(scratch: Path) -> None:
 
     def tried(path: str) -> dict[str, str]:
         return {
-            "locked": outcome(lambda: clear_attr(path, MOUNT_ATTR_RDONLY)),
-            "added": outcome(lambda: clear_attr(path, MOUNT_ATTR_NODEV)),
-            "access time": outcome(lambda: set_atime(path, MOUNT_ATTR_NOATIME)),
+            "locked": outcome(clear_attr, path, MOUNT_ATTR_RDONLY),
+            "added": outcome(clear_attr, path, MOUNT_ATTR_NODEV),
+            "access time": outcome(set_atime, path, MOUNT_ATTR_NOATIME),
         }
 
     copies = {}
     bind(Path("/rdonly"), Path("/place"))
     copies["bind"] = tried("/place")
-    attach(open_tree(AT_FDCWD, "/rdonly", OPEN_TREE_CLONE), "/place")
+    attach(clone("/rdonly"), "/place")
     copies["detached"] = tried("/place")
-    setns(open_tree(AT_FDCWD, "/rdonly", FLAGS), CLONE_NEWNS)
+    enter(copy("/rdonly", recursive=True))
     copies["namespace"] = tried("/")
 
-    rule = {"locked": "EPERM", "added": "allowed", "access time": "EPERM"}
+    rule = {"locked": "EPERM", "added": "success", "access time": "EPERM"}
     assert copies == dict.fromkeys(["bind", "detached", "namespace"], rule)
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2")
 def test_detached_clone_of_a_locked_mount(scratch: Path) -> None:
     """Detaching a copy does not free it: a locked attribute is EPERM on the descriptor too."""
     enter_copy(restricted_tree(scratch), Caller.FOREIGN)
-    tree = open_tree(AT_FDCWD, "/noexec", OPEN_TREE_CLONE)
-    found = outcome(lambda: mount_setattr(tree, "", AT_EMPTY_PATH, attr_clr=MOUNT_ATTR_NOEXEC))
+    tree = clone("/noexec")
+    found = outcome(mount_setattr, tree, "", AT_EMPTY_PATH, attr_clr=MOUNT_ATTR_NOEXEC)
     assert found == "EPERM"
     attach(tree, "/place")
     assert attr_of("/place") == MOUNT_ATTR_NOEXEC
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K2")
 @pytest.mark.needs("nested user namespace")
 def test_foreign_copy_of_a_copy_locks_what_was_added(scratch: Path) -> None:
@@ -284,8 +271,8 @@ def test_foreign_copy_of_a_copy_locks_what_was_added(scratch: Path) -> None:
     bind(Path("/proc"), top / "proc", recursive=True)  # for the id maps
     enter_copy(top, Caller.FOREIGN)
     set_attr("/plain", MOUNT_ATTR_NODEV)
-    assert outcome(lambda: clear_attr("/plain", MOUNT_ATTR_NODEV)) == "allowed"
+    assert outcome(clear_attr, "/plain", MOUNT_ATTR_NODEV) == "success"
     set_attr("/plain", MOUNT_ATTR_NODEV)
     become_foreign()
-    setns(open_tree(AT_FDCWD, "/", FLAGS), CLONE_NEWNS)
-    assert outcome(lambda: clear_attr("/plain", MOUNT_ATTR_NODEV)) == "EPERM"
+    enter(copy("/", recursive=True))
+    assert outcome(clear_attr, "/plain", MOUNT_ATTR_NODEV) == "EPERM"

@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_IDMAP,
     MOUNT_ATTR_NOATIME,
@@ -25,19 +23,14 @@ from tests.utils.constants import (
     MOUNT_ATTR_NOSYMFOLLOW,
     MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_STRICTATIME,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
     MountAttr,
 )
 from tests.utils.expect import outcome
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mnt_id_of, mount_table, statmount
-from tests.utils.syscalls import attach, mount_setattr, open_tree, setns
+from tests.utils.syscalls import attach, mount_setattr
 from tests.utils.trees import bind, tmpfs, write
 from tests.utils.userns import userns_fd
-
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 
 ATTRIBUTES = {
     "ro": MOUNT_ATTR_RDONLY,
@@ -53,7 +46,7 @@ ATTRIBUTES = {
 
 
 def set_attributes(path: Path, attributes: MountAttr) -> None:
-    """Set exactly these on the mount at *path*, besides what it has."""
+    """Add *attributes* to those of the mount at *path*."""
     atime = MOUNT_ATTR__ATIME if attributes & MOUNT_ATTR__ATIME else 0
     mount_setattr(AT_FDCWD, path, attr_set=attributes, attr_clr=atime)
 
@@ -69,7 +62,7 @@ def test_attributes_come_along(caller: Caller, scratch: Path) -> None:
     expected = predict_copy(top, recursive=True, foreign=caller.foreign)
     caller.act()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
     assert namespace_tree(fd).lines() == expected.lines()
     got = {mount.mnt_point: mount.mnt_attr for mount in mount_table(ns_fd=fd)}
@@ -88,20 +81,20 @@ def test_attributes_of_the_top_come_along(caller: Caller, scratch: Path) -> None
     strict = bind(plain, scratch / "strict")
     set_attributes(strict, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME)
     caller.act()
-    strict_fd = open_tree(AT_FDCWD, strict, FLAGS)
-    plain_fd = open_tree(AT_FDCWD, plain, FLAGS)
+    strict_fd = copy(strict)
+    plain_fd = copy(plain)
 
-    setns(strict_fd, CLONE_NEWNS)
+    enter(strict_fd)
     assert statmount(mnt_id_of("/")).mnt_attr & ATTRIBUTES["ro"]
     assert statmount(mnt_id_of("/")).mnt_attr & MOUNT_ATTR__ATIME == MOUNT_ATTR_NOATIME
-    assert outcome(lambda: write(Path("/new"))) == "EROFS"
-    setns(plain_fd, CLONE_NEWNS)
-    assert outcome(lambda: write(Path("/new"))) == "allowed"
+    assert outcome(write, Path("/new")) == "EROFS"
+    enter(plain_fd)
+    assert outcome(write, Path("/new")) == "success"
 
 
 def idmapped(source: Path, target: Path) -> Path:
     """Mount *source* at *target* so that its id 5 appears as the caller's own id."""
-    tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE)
+    tree = clone(source)
     ids = userns_fd("5 0 1\n", "5 0 1\n")
     mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_IDMAP, userns_fd=ids)
     target.mkdir()
@@ -122,17 +115,17 @@ def test_id_maps_come_along(caller: Caller, scratch: Path) -> None:
     expected_leaf = predict_copy(top / "mapped", recursive=False, foreign=caller.foreign)
     uids = {name: (top / name / "file").stat().st_uid for name in ("plain", "mapped")}
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
-    leaf = open_tree(AT_FDCWD, top / "mapped", FLAGS)
+    fd = copy(top, recursive=True)
+    leaf = copy(top / "mapped")
 
     maps = {m.mnt_point: (m.uidmap, m.gidmap) for m in mount_table(ns_fd=fd)}
     maps.pop("/", None)
     assert maps == {"/plain": ((), ()), "/mapped": (("5 0 1",), ("5 0 1",))}
     assert namespace_tree(fd).lines() == expected.lines()
     assert namespace_tree(leaf).lines() == expected_leaf.lines()
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert {name: os.stat(f"/{name}/file").st_uid for name in uids} == uids
-    setns(leaf, CLONE_NEWNS)
+    enter(leaf)
     assert os.stat("/file").st_uid == uids["mapped"] != uids["plain"]
 
 
@@ -145,13 +138,13 @@ def test_id_maps_cannot_be_changed_inside(caller: Caller, scratch: Path) -> None
     idmapped(tmpfs(top / "plain"), top / "mapped")
     caller.act()
     ids = userns_fd("7 0 1\n", "7 0 1\n")
-    setns(open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
     before = mount_table()
 
     def change(path: str) -> None:
         mount_setattr(AT_FDCWD, path, attr_set=MOUNT_ATTR_IDMAP, userns_fd=ids)
 
-    got = {path: outcome(partial(change, path)) for path in ("/", "/plain", "/mapped")}
+    got = {path: outcome(change, path) for path in ("/", "/plain", "/mapped")}
     own = "EPERM" if caller.foreign else "EINVAL"
     assert got == {"/": own, "/plain": own, "/mapped": "EPERM"}
     assert mount_table() == before

@@ -3,57 +3,48 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import mmap
 import os
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    CLONE_NEWNS,
     MNT_DETACH,
     MS_BIND,
     MS_RDONLY,
     MS_REMOUNT,
     MS_STRICTATIME,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.expect import outcome
+from tests.utils.fuse import SIZE, SlowFile
 from tests.utils.model import base_of
-from tests.utils.mounts import mnt_id_of, statmount
+from tests.utils.mounts import mnt_id_of, mount_table, statmount
+from tests.utils.process import started
 from tests.utils.syscalls import (
     mount,
-    open_tree,
-    setns,
     umount2,
 )
-from tests.utils.trees import fresh_tmpfs
+from tests.utils.trees import fresh_tmpfs, tmpfs
 
 #: To get at the base the top must go, which it may where the caller's own root is not locked.
 ON_BASE = pytest.mark.usefixtures("unlocked")
-RECONFIGURE_FIX = pytest.mark.fixed_by(
-    "d791606bb915", "7.2.11", "don't reconfigure internal superblocks via remount and umount"
-)
-LOCK_FIX = pytest.mark.fixed_by("31a1fb906", "7.2.12", "nullfs: refuse file locks")
-ATIME_FIX = pytest.mark.fixed_by("caf16f9b4aa6", "7.2.11", "nullfs atime")
 
 
 def enter_emptied_namespace() -> int:
-    """Become a task in a namespace made by the flag whose top is detached: on its base."""
-    fd = open_tree(fresh_tmpfs(), "", OPEN_TREE_NAMESPACE | AT_EMPTY_PATH)
+    """Make a namespace, detach its top, stand on its base, and return its descriptor."""
+    fd = copy("", dirfd=fresh_tmpfs())
     base = base_of(fd).mnt_id
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     umount2("/", MNT_DETACH)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     here = statmount(mnt_id_of("/"))
     assert (here.mnt_id, here.fs_type) == (base, "nullfs")
     return fd
-
-
-def outcomes(calls: dict[str, Callable[[], object]]) -> dict[str, str]:
-    """How each call ends: the name of its errno, or "allowed"."""
-    return {name: outcome(call) for name, call in calls.items()}
 
 
 @pytest.mark.rule("Y7")
@@ -63,18 +54,16 @@ def test_base_is_empty_and_takes_nothing() -> None:
     enter_emptied_namespace()
     before = os.stat("/")
 
-    got = outcomes(
-        {
-            "mkdir": lambda: os.mkdir("/x"),
-            "creat": lambda: os.open("/x", os.O_CREAT | os.O_WRONLY),
-            "symlink": lambda: os.symlink("x", "/y"),
-            "unnamed file": lambda: os.open("/", os.O_TMPFILE | os.O_WRONLY),
-            "chmod": lambda: os.chmod("/", 0o777),
-            "chown": lambda: os.chown("/", 0, 0),
-            "utime": lambda: os.utime("/", (1, 1)),
-            "setxattr": lambda: os.setxattr("/", "user.x", b"x"),
-        }
-    )
+    got = {
+        "mkdir": outcome(os.mkdir, "/x"),
+        "creat": outcome(os.open, "/x", os.O_CREAT | os.O_WRONLY),
+        "symlink": outcome(os.symlink, "x", "/y"),
+        "unnamed file": outcome(os.open, "/", os.O_TMPFILE | os.O_WRONLY),
+        "chmod": outcome(os.chmod, "/", 0o777),
+        "chown": outcome(os.chown, "/", 0, 0),
+        "utime": outcome(os.utime, "/", (1, 1)),
+        "setxattr": outcome(os.setxattr, "/", "user.x", b"x"),
+    }
 
     assert got == {
         "mkdir": "ENOENT",
@@ -94,7 +83,7 @@ def test_base_is_empty_and_takes_nothing() -> None:
 
 @pytest.mark.rule("Y7")
 @ON_BASE
-@RECONFIGURE_FIX
+@fixes.RECONFIGURED_NULLFS
 @pytest.mark.needs("root")  # others are refused with EPERM before nullfs is asked
 def test_base_cannot_be_reconfigured() -> None:
     """nullfs is one for the whole machine: remounting it, and unmounting "/" (which remounts it
@@ -102,13 +91,11 @@ def test_base_cannot_be_reconfigured() -> None:
     enter_emptied_namespace()
     before = statmount(mnt_id_of("/"))
 
-    got = outcomes(
-        {
-            "remount": lambda: mount(None, "/", None, MS_REMOUNT | MS_RDONLY),
-            "umount": lambda: umount2("/"),
-            "detach": lambda: umount2("/", MNT_DETACH),
-        }
-    )
+    got = {
+        "remount": outcome(mount, None, "/", None, MS_REMOUNT | MS_RDONLY),
+        "umount": outcome(umount2, "/"),
+        "detach": outcome(umount2, "/", MNT_DETACH),
+    }
 
     after = statmount(mnt_id_of("/"))
     if after.sb_flags != before.sb_flags:  # a kernel without the fix: leave nullfs as it was
@@ -119,25 +106,23 @@ def test_base_cannot_be_reconfigured() -> None:
 
 @pytest.mark.rule("Y7")
 @ON_BASE
-@LOCK_FIX
+@fixes.NULLFS_FILE_LOCKS
 def test_base_takes_no_file_lock() -> None:
     """The one inode of nullfs carries no locks, on which containers could meet: ENOLCK."""
     enter_emptied_namespace()
     root = os.open("/", os.O_RDONLY)
 
-    got = outcomes(
-        {
-            "flock": lambda: fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB),
-            "record lock": lambda: fcntl.lockf(root, fcntl.LOCK_SH | fcntl.LOCK_NB),
-        }
-    )
+    got = {
+        "flock": outcome(fcntl.flock, root, fcntl.LOCK_SH | fcntl.LOCK_NB),
+        "record lock": outcome(fcntl.lockf, root, fcntl.LOCK_SH | fcntl.LOCK_NB),
+    }
 
     assert got == {"flock": "ENOLCK", "record lock": "ENOLCK"}
 
 
 @pytest.mark.rule("Y7")
 @ON_BASE
-@ATIME_FIX
+@fixes.NULLFS_ATIME
 def test_base_keeps_its_times() -> None:
     """Reading the base leaves no trace, even where the mount asks for one (strictatime)."""
     enter_emptied_namespace()
@@ -153,3 +138,44 @@ def test_base_keeps_its_times() -> None:
         before.st_mtime_ns,
         before.st_ctime_ns,
     )
+
+
+@pytest.mark.needs("FUSE")
+@pytest.mark.rule("BK7")
+@fixes.NULLFS_READERS
+@pytest.mark.usefixtures("unlocked")
+def test_reader_of_the_base_blocks_nobody(scratch: Path) -> None:
+    """A task that lists the base and is stuck in the page fault of its buffer keeps nobody from
+    making and entering namespaces, though all of them have the one directory of nullfs."""
+    leaf = tmpfs(scratch / "leaf")
+    slow = SlowFile(scratch / "slow")
+
+    def list_the_base() -> int:
+        slow.close()  # only the case serves it
+        page = mmap.mmap(os.open(scratch / "slow", os.O_RDWR), SIZE, flags=mmap.MAP_PRIVATE)
+        fd = copy(leaf)
+        enter(fd)
+        umount2("/", MNT_DETACH)
+        enter(fd)
+        base = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        buffer = (ctypes.c_char * SIZE).from_buffer(page)
+        return int(ctypes.CDLL(None, use_errno=True).getdents64(base, buffer, SIZE))
+
+    def make_and_enter() -> list[str]:
+        slow.close()
+        enter(copy(leaf))
+        return [mount.fs_type for mount in mount_table()]
+
+    with started(list_the_base) as reader:
+        try:
+            assert slow.serve_until_read(20), "the reader never touched its buffer"
+            with started(make_and_enter) as maker:
+                seen = {"made in time": maker.finished(10), "still read": not reader.finished(0)}
+                slow.release()
+                made = maker.result()
+        finally:
+            slow.release()
+            slow.close()  # what else the reader asks for as it ends is refused
+        listed = reader.result()
+    assert seen == {"made in time": True, "still read": True}
+    assert (made, listed) == (["tmpfs"], 48)  # "." and "..", 24 bytes each

@@ -6,17 +6,16 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_points
+from tests.open_tree_ns.trees import small_tree
 from tests.utils.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     CLONE_NEWPID,
     MNT_DETACH,
     MOUNT_ATTR_NOSUID,
@@ -26,11 +25,8 @@ from tests.utils.constants import (
     MOVE_MOUNT_T_EMPTY_PATH,
     MS_BIND,
     MS_PRIVATE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mnt_id_of, mount_table, statmount
 from tests.utils.nsfs import current_mnt_ns, ns_inode
@@ -40,26 +36,11 @@ from tests.utils.syscalls import (
     mount,
     mount_setattr,
     move_mount,
-    open_tree,
-    setns,
     umount2,
     unshare,
 )
 from tests.utils.trees import bind, fresh_tmpfs, tmpfs, write
-from tests.utils.userns import as_foreign
-
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
-CLONE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
-FROM_FD = MOVE_MOUNT_F_EMPTY_PATH
-
-
-def small_tree(scratch: Path) -> Path:
-    """A mount with a child and an empty directory."""
-    top = tmpfs(scratch / "top", "top.txt")
-    tmpfs(top / "child", "child.txt")
-    (top / "place").mkdir()
-    return top
+from tests.utils.userns import as_foreign, become_foreign
 
 
 @pytest.mark.rule("N7")
@@ -68,39 +49,33 @@ def test_from_outside(way: str, scratch: Path) -> None:
     """From outside nothing is mounted into the namespace, moved, changed, unmounted or taken out,
     whether it is reached by a directory descriptor or by /proc/PID/root: EINVAL, for its owner
     too."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    fd = copy(small_tree(scratch), recursive=True)
     here = current_mnt_ns()
     before = namespace_tree(fd).lines(), mount_table()
-    with holding(lambda: setns(fd, CLONE_NEWNS)) as inside:
+    with holding(lambda: enter(fd)) as inside:
         if way == "proc":
             root = Path(inside.proc("root"))
         else:
-            setns(fd, CLONE_NEWNS)
+            enter(fd)
             directory = os.open("/", os.O_PATH | os.O_DIRECTORY)
-            setns(here, CLONE_NEWNS)
+            enter(here)
             root = Path(f"/proc/self/fd/{directory}")
         assert (root / "top.txt").read_text() == "top.txt"
-        mount_on = f"{root}/place"
+        mount_on = f"{root}/dir"
         found = {
-            "attach": outcome(lambda: attach(fresh_tmpfs(), mount_on)),
-            "attach beneath": outcome(
-                lambda: move_mount(
-                    fresh_tmpfs(), "", AT_FDCWD, f"{root}/child", FROM_FD | MOVE_MOUNT_BENEATH
-                )
-            ),
-            "mount": outcome(lambda: mount("tmpfs", mount_on, "tmpfs")),
-            "bind": outcome(lambda: mount(scratch, mount_on, None, MS_BIND)),
-            "move": outcome(lambda: move_mount(AT_FDCWD, f"{root}/child", AT_FDCWD, mount_on, 0)),
-            "move in": outcome(lambda: move_mount(AT_FDCWD, scratch, AT_FDCWD, mount_on, 0)),
-            "move out": outcome(
-                lambda: move_mount(AT_FDCWD, f"{root}/child", AT_FDCWD, scratch, 0)
-            ),
-            "bind out": outcome(lambda: mount(f"{root}/child", scratch, None, MS_BIND)),
-            "clone": outcome(lambda: open_tree(AT_FDCWD, f"{root}/child", CLONE)),
+            "attach": outcome(attach, fresh_tmpfs(), mount_on),
+            "attach beneath": outcome(attach_beneath, fresh_tmpfs(), f"{root}/child"),
+            "mount": outcome(mount, "tmpfs", mount_on, "tmpfs"),
+            "bind": outcome(mount, scratch, mount_on, None, MS_BIND),
+            "move": outcome(move_mount, AT_FDCWD, f"{root}/child", AT_FDCWD, mount_on, 0),
+            "move in": outcome(move_mount, AT_FDCWD, scratch, AT_FDCWD, mount_on, 0),
+            "move out": outcome(move_mount, AT_FDCWD, f"{root}/child", AT_FDCWD, scratch, 0),
+            "bind out": outcome(mount, f"{root}/child", scratch, None, MS_BIND),
+            "clone": outcome(clone, f"{root}/child"),
             "mount_setattr": outcome(
-                lambda: mount_setattr(AT_FDCWD, f"{root}/child", attr_set=MOUNT_ATTR_RDONLY)
+                mount_setattr, AT_FDCWD, f"{root}/child", attr_set=MOUNT_ATTR_RDONLY
             ),
-            "umount": outcome(lambda: umount2(f"{root}/child", MNT_DETACH)),
+            "umount": outcome(umount2, f"{root}/child", MNT_DETACH),
         }
         assert found == dict.fromkeys(found, "EINVAL")
         assert (namespace_tree(fd).lines(), mount_table()) == before
@@ -109,19 +84,20 @@ def test_from_outside(way: str, scratch: Path) -> None:
 @pytest.mark.rule("N7")
 def test_onto_the_handle(scratch: Path) -> None:
     """The handle is no place to mount on: move_mount(2) onto it is EINVAL, and so is
-    mount_setattr(2) of it."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    mount_setattr(2) of it. Neither is it a directory: ENOTDIR."""
+    fd = copy(small_tree(scratch), recursive=True)
     before = namespace_tree(fd).lines()
-    to_fd = FROM_FD | MOVE_MOUNT_T_EMPTY_PATH
-    tree = open_tree(AT_FDCWD, scratch, CLONE)
+    to_fd = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    tree = clone(scratch)
     found = {
-        "onto": outcome(lambda: move_mount(fresh_tmpfs(), "", fd, "", to_fd)),
-        "beneath": outcome(lambda: move_mount(tree, "", fd, "", to_fd | MOVE_MOUNT_BENEATH)),
-        "mount_setattr": outcome(
-            lambda: mount_setattr(fd, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_RDONLY)
-        ),
+        "onto": outcome(move_mount, fresh_tmpfs(), "", fd, "", to_fd),
+        "beneath": outcome(move_mount, tree, "", fd, "", to_fd | MOVE_MOUNT_BENEATH),
+        "mount_setattr": outcome(mount_setattr, fd, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_RDONLY),
     }
     assert found == dict.fromkeys(found, "EINVAL")
+    fails(errno.ENOTDIR, os.fchdir, fd)
+    fails(errno.ENOTDIR, os.chroot, f"/proc/self/fd/{fd}")
+    fails(errno.ENOTDIR, os.open, "top.txt", os.O_PATH, dir_fd=fd)
     assert namespace_tree(fd).lines() == before
 
 
@@ -133,26 +109,26 @@ def test_carrying_namespace_files_in(scratch: Path) -> None:
 
     def tree_with(ns_fd: int, name: str) -> int:
         holder = tmpfs(scratch / name)
-        attach(open_tree(ns_fd, "", CLONE | AT_EMPTY_PATH), write(holder / "ns"))
-        return open_tree(AT_FDCWD, holder, CLONE | AT_RECURSIVE)
+        attach(clone("", dirfd=ns_fd), write(holder / "ns"))
+        return clone(holder, recursive=True)
 
-    older = open_tree(AT_FDCWD, top, FLAGS)
-    entered = open_tree(AT_FDCWD, top, FLAGS)
-    newer = open_tree(AT_FDCWD, top, FLAGS)
+    older = copy(top, recursive=True)
+    entered = copy(top, recursive=True)
+    newer = copy(top, recursive=True)
     trees = {
         "older": tree_with(older, "a"),
         "its own": tree_with(entered, "b"),
         "newer": tree_with(newer, "c"),
     }
-    setns(entered, CLONE_NEWNS)
+    enter(entered)
     before = mount_table()
 
-    found = {name: outcome(partial(attach, tree, "/place")) for name, tree in trees.items()}
+    found = {name: outcome(attach, tree, "/dir") for name, tree in trees.items()}
 
-    assert found == {"older": "ELOOP", "its own": "ELOOP", "newer": "allowed"}
+    assert found == {"older": "ELOOP", "its own": "ELOOP", "newer": "success"}
     assert mount_table()[: len(before)] == before
     assert [mount.fs_type for mount in mount_table()[len(before) :]] == ["tmpfs", "nsfs"]
-    assert ns_inode("/place/ns") == ns_inode(newer)
+    assert ns_inode("/dir/ns") == ns_inode(newer)
 
 
 @pytest.mark.rule("N8")
@@ -162,17 +138,17 @@ def test_caller_cannot_bind_its_own_namespace_inside(scratch: Path) -> None:
     top = small_tree(scratch)
     bind(Path("/proc"), top / "proc", recursive=True)
     write(top / "file")
-    older, entered = current_mnt_ns(), open_tree(AT_FDCWD, top, FLAGS)
-    newer = open_tree(AT_FDCWD, top, FLAGS)
-    setns(entered, CLONE_NEWNS)
+    older, entered = current_mnt_ns(), copy(top, recursive=True)
+    newer = copy(top, recursive=True)
+    enter(entered)
 
     def bound(fd: int) -> str:
-        return outcome(lambda: mount(f"/proc/self/fd/{fd}", "/file", None, MS_BIND))
+        return outcome(mount, f"/proc/self/fd/{fd}", "/file", None, MS_BIND)
 
     assert {"older": bound(older), "its own": bound(entered), "newer": bound(newer)} == {
         "older": "EINVAL",
         "its own": "EINVAL",
-        "newer": "allowed",
+        "newer": "success",
     }
 
 
@@ -181,7 +157,7 @@ def test_caller_cannot_bind_its_own_namespace_inside(scratch: Path) -> None:
 @pytest.mark.parametrize(
     ("with_proc", "own_pids", "result"),
     [
-        pytest.param(True, True, "allowed", id="visible_and_owned"),
+        pytest.param(True, True, "success", id="visible_and_owned"),
         pytest.param(False, True, "EPERM", id="no_proc_in_the_copy"),
         pytest.param(True, False, "EPERM", id="pids_of_another"),
     ],
@@ -193,14 +169,11 @@ def test_mounting_proc(with_proc: bool, own_pids: bool, result: str, scratch: Pa
     if with_proc:
         mount("proc", top / "child", "proc")
 
-    def mount_proc() -> str:
-        return outcome(lambda: mount("proc", "/place", "proc"))
-
-    def act() -> str:
+    def act() -> Outcome:
         if own_pids:
             unshare(CLONE_NEWPID)
-        setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
-        return in_child(mount_proc)
+        enter(copy(top, recursive=True))
+        return in_child(lambda: outcome(mount, "proc", "/dir", "proc"))
 
     assert in_child(as_foreign(act)) == result
 
@@ -213,55 +186,80 @@ def test_mounting_proc_that_is_partly_covered(scratch: Path) -> None:
     mount("proc", top / "child", "proc")
     mount("tmpfs", top / "child" / "sys", "tmpfs")
 
-    def act() -> None:
+    def act() -> Outcome:
         unshare(CLONE_NEWPID)
-        setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+        enter(copy(top, recursive=True))
+        return in_child(lambda: outcome(mount, "proc", "/dir", "proc"))
 
-        def mount_proc() -> None:
-            with refused(errno.EPERM):
-                mount("proc", "/place", "proc")
-
-        in_child(mount_proc)
-
-    in_child(as_foreign(act))
+    assert in_child(as_foreign(act)) == "EPERM"
 
 
-@pytest.mark.rule("P14", "C2")
-def test_the_steps_of_a_container_runtime(caller: Caller, scratch: Path) -> None:
-    """The order runtimes use: clone the root file system, make a namespace of the clone, clone
-    what else is needed, enter, attach. What is in the end there is that and nothing else."""
-    image = tmpfs(scratch / "image", "etc/hostname")
-    tmpfs(image / "usr", "bin/sh")
+class Image(NamedTuple):
+    """What a container is made of: a root file system with mounts, and two things of the host."""
+
+    root: Path
+    device: Path
+    volume: Path
+
+
+def make_image(scratch: Path) -> Image:
+    """Make an image with places for the device and the volume in its root file system."""
+    root = tmpfs(scratch / "image", "etc/hostname")
+    tmpfs(root / "usr", "bin/sh")
     for name in ("dev", "data"):
-        (image / name).mkdir()
+        (root / name).mkdir()
+    write(root / "dev" / "null")
     device = write(scratch / "device", "a device of the host")
-    write(image / "dev" / "null")
-    volume = tmpfs(scratch / "volume", "volume.txt")
-    rootfs = open_tree(AT_FDCWD, image, CLONE | AT_RECURSIVE)
-    expected = predict_copy(image, recursive=True)
-    if caller.foreign:
-        # It may not clone (the mount namespace is not its own), so it inherits the clones.
-        prepared = open_tree(AT_FDCWD, device, CLONE), open_tree(AT_FDCWD, volume, CLONE)
-        caller.act()
-        source, path, flags = AT_FDCWD, str(image), FLAGS
-        expected = predict_copy(image, recursive=True, foreign=True)
-    else:
-        source, path, flags = rootfs, "", FLAGS | AT_EMPTY_PATH
-    fd = open_tree(source, path, flags)
-    if not caller.foreign:
-        prepared = open_tree(AT_FDCWD, device, CLONE), open_tree(AT_FDCWD, volume, CLONE)
-    assert namespace_tree(fd).lines() == expected.lines()
-    os.close(rootfs)
+    return Image(root, device, tmpfs(scratch / "volume", "volume.txt"))
 
-    setns(fd, CLONE_NEWNS)
-    assert outcome(lambda: os.stat(device)) == outcome(lambda: os.stat(volume)) == "ENOENT"
-    for tree, target in zip(prepared, ("/dev/null", "/data"), strict=True):
+
+def attach_and_check(image: Image, device: int, volume: int) -> None:
+    """Inside, attach the clones *device* and *volume*; check that nothing else is there."""
+    fails(errno.ENOENT, os.stat, image.device)
+    fails(errno.ENOENT, os.stat, image.volume)
+
+    for tree, target in ((device, "/dev/null"), (volume, "/data")):
         mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_NOSUID)
         attach(tree, target)
 
-    assert sorted(str(m.mnt_point) for m in mount_table()) == ["/", "/data", "/dev/null", "/usr"]
+    assert sorted(mount_points()) == ["/", "/data", "/dev/null", "/usr"]
     assert Path("/dev/null").read_text() == "a device of the host"
     assert Path("/data/volume.txt").read_text() == "volume.txt"
     assert Path("/usr/bin/sh").read_text() == "sh"
-    assert statmount(mnt_id_of("/data")).mnt_attr == MOUNT_ATTR_NOSUID
-    assert statmount(mnt_id_of("/data")).mnt_propagation == MS_PRIVATE
+    data = statmount(mnt_id_of("/data"))
+    assert (data.mnt_attr, data.mnt_propagation) == (MOUNT_ATTR_NOSUID, MS_PRIVATE)
+
+
+@pytest.mark.rule("P14", "C2")
+def test_steps_of_an_owners_container_runtime(scratch: Path) -> None:
+    """An owner clones the root file system, makes a namespace of the clone, clones what else is
+    needed, enters, and attaches that."""
+    image = make_image(scratch)
+    expected = predict_copy(image.root, recursive=True)
+
+    rootfs = clone(image.root, recursive=True)
+    fd = copy("", dirfd=rootfs, recursive=True)
+    device, volume = clone(image.device), clone(image.volume)
+    os.close(rootfs)
+    assert namespace_tree(fd).lines() == expected.lines()
+    enter(fd)
+
+    attach_and_check(image, device, volume)
+
+
+@pytest.mark.needs("user namespace")
+@pytest.mark.rule("C2")
+def test_steps_of_a_foreign_container_runtime(scratch: Path) -> None:
+    """A foreign caller, which may not clone, copies the root file system by its path, enters, and
+    attaches clones that it has inherited."""
+    image = make_image(scratch)
+    expected = predict_copy(image.root, recursive=True, foreign=True)
+    device, volume = clone(image.device), clone(image.volume)
+    become_foreign()
+
+    fails(errno.EPERM, clone, image.root, recursive=True)
+    fd = copy(image.root, recursive=True)
+    assert namespace_tree(fd).lines() == expected.lines()
+    enter(fd)
+
+    attach_and_check(image, device, volume)

@@ -9,32 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import clone, copy, enter, mount_points
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MS_BIND,
     MS_PRIVATE,
+    MS_REC,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import mount_table
-from tests.utils.nsfs import mnt_get_info, ns_inode
+from tests.utils.mounts import mnt_id_of, mount_table, statmount
+from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_inode
 from tests.utils.process import in_child
-from tests.utils.syscalls import mount, open_tree, setns, umount2
-from tests.utils.trees import bind, propagation, readable, tmpfs, write
-from tests.utils.userns import as_foreign
-
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-COVERED_FIX = pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
+from tests.utils.syscalls import (
+    mount,
+    umount2,
 )
-KEPT_UNBINDABLE_FIX = pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+from tests.utils.trees import bind, propagation, readable, tmpfs, write
+from tests.utils.userns import as_foreign, become_foreign
 
 
 @pytest.mark.rule("C2")
@@ -49,7 +44,7 @@ def test_recursive_in_userns(scratch: Path) -> None:
     expected = predict_copy(top, recursive=True, foreign=True)
 
     def foreign_copy() -> list[str]:
-        return namespace_tree(open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)).lines()
+        return namespace_tree(copy(top, recursive=True)).lines()
 
     assert in_child(as_foreign(foreign_copy)) == expected.lines()
 
@@ -63,8 +58,7 @@ def test_fails_on_unbindable(caller: Caller, recursive: bool, scratch: Path) -> 
     before = mount_table()
     caller.act()
 
-    with refused(errno.EINVAL):
-        open_tree(AT_FDCWD, top, FLAGS | (AT_RECURSIVE if recursive else 0))
+    fails(errno.EINVAL, copy, top, recursive=recursive)
 
     assert mount_table() == before
 
@@ -81,14 +75,14 @@ def test_recursive_skips_on_unbindable(scratch: Path) -> None:
     propagation(top / "unbindable", MS_UNBINDABLE)
     expected = predict_copy(top, recursive=True)
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
-    copy = namespace_tree(fd)
-    assert copy.mount_points() == ["/", "/before", "/zafter"]
-    assert copy.lines() == expected.lines()
+    copied = namespace_tree(fd)
+    assert copied.mount_points() == ["/", "/before", "/zafter"]
+    assert copied.lines() == expected.lines()
 
 
-@COVERED_FIX
+@fixes.KEEP_COVERED
 @pytest.mark.rule("C7", "K6")
 @pytest.mark.needs("user namespace")
 @pytest.mark.parametrize(
@@ -113,7 +107,7 @@ class TestCovered:
 
     @staticmethod
     def tree(scratch: Path, kind: int) -> Path:
-        """A tmpfs with a file that a second tmpfs covers."""
+        """Make a tmpfs with a file that a second tmpfs covers."""
         top = tmpfs(scratch / "top", "covered/under.txt")
         propagation(tmpfs(top / "covered", "cover.txt"), kind)
         return top
@@ -122,11 +116,7 @@ class TestCovered:
         """A copy without AT_RECURSIVE would uncover the file: EINVAL."""
         top = self.tree(scratch, kind)
 
-        def foreign_copy() -> None:
-            with refused(errno.EINVAL):
-                open_tree(AT_FDCWD, top, FLAGS)
-
-        in_child(as_foreign(foreign_copy))
+        assert in_child(as_foreign(lambda: outcome(copy, top))) == "EINVAL"
 
     def test_foreign_recursive_copy_keeps_the_cover(self, kind: int, scratch: Path) -> None:
         """The recursive copy holds the covering mount, and shows its content, not what is under."""
@@ -134,9 +124,9 @@ class TestCovered:
         expected = predict_copy(top, recursive=True, foreign=True)
 
         def foreign_copy() -> tuple[list[str], list[str]]:
-            fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+            fd = copy(top, recursive=True)
             lines = namespace_tree(fd).lines()
-            setns(fd, CLONE_NEWNS)
+            enter(fd)
             return lines, [path.name for path in Path("/covered").iterdir()]
 
         lines, names = in_child(as_foreign(foreign_copy))
@@ -148,7 +138,7 @@ class TestCovered:
         top = self.tree(scratch, kind)
         expected = predict_copy(top, recursive=False)
 
-        fd = open_tree(AT_FDCWD, top, FLAGS)
+        fd = copy(top)
 
         assert namespace_tree(fd).lines() == expected.lines()
 
@@ -163,11 +153,11 @@ def test_single_copy_is_one_mount(scratch: Path) -> None:
     tmpfs(top / "b")
     expected = predict_copy(top, recursive=False)
 
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top)
 
     assert namespace_tree(fd).lines() == expected.lines()
     assert mnt_get_info(fd).nr_mounts == 1
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert readable("/") == {"top.txt": "top.txt", "a/under.txt": "under.txt"}
 
 
@@ -182,12 +172,12 @@ def test_recursion_is_by_directory(caller: Caller, scratch: Path) -> None:
     expected = predict_copy(top / "dir", recursive=True, foreign=caller.foreign)
     caller.act()
 
-    fd = open_tree(AT_FDCWD, top / "dir", FLAGS | AT_RECURSIVE)
+    fd = copy(top / "dir", recursive=True)
 
-    copy = namespace_tree(fd)
-    assert copy.mount_points() == ["/", "/a", "/a/b", "/sub/c"]
-    assert copy.mnt_root == "/dir"
-    assert copy.lines() == expected.lines()
+    copied = namespace_tree(fd)
+    assert copied.mount_points() == ["/", "/a", "/a/b", "/sub/c"]
+    assert copied.mnt_root == "/dir"
+    assert copied.lines() == expected.lines()
 
 
 @pytest.mark.rule("C3")
@@ -198,7 +188,7 @@ def test_no_way_up_from_the_top(caller: Caller, scratch: Path) -> None:
     directory = ns_inode(str(top / "one/two"))
     caller.act()
 
-    setns(open_tree(AT_FDCWD, top / "one/two", FLAGS), CLONE_NEWNS)
+    enter(copy(top / "one/two"))
 
     places = ["/", ".", "/..", "..", "/../..", "../../.."]
     assert {place: ns_inode(place) for place in places} == dict.fromkeys(places, directory)
@@ -215,32 +205,32 @@ def test_copy_shares_files_and_not_mounts(scratch: Path) -> None:
     tmpfs(top / "b", "b.txt")
     (top / "empty").mkdir()
     before = mount_table()
-    here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    here = current_mnt_ns()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
     copied = mount_table(ns_fd=fd)
     assert {m.mnt_id for m in copied} & {m.mnt_id for m in before} == set()
     assert max(m.mnt_id for m in before) < min(m.mnt_id for m in copied)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     write(Path("/file"), "from inside")
     umount2("/a", MNT_DETACH)
     mount("tmpfs", "/empty", "tmpfs")
-    setns(here, CLONE_NEWNS)
+    enter(here)
     assert (top / "file").read_text() == "from inside"
     assert mount_table() == before
     write(top / "file", "from outside")
     umount2(top / "b", MNT_DETACH)
     bind(top / "a", top / "again")
-    assert [m.mnt_point for m in mount_table(ns_fd=fd)] == ["/", "/b", "/empty"]
-    setns(fd, CLONE_NEWNS)
+    assert mount_points(fd) == ["/", "/b", "/empty"]
+    enter(fd)
     assert Path("/file").read_text() == "from outside"
 
 
 @pytest.mark.rule("C7")
 @pytest.mark.needs("user namespace")
-@COVERED_FIX
-@KEPT_UNBINDABLE_FIX
+@fixes.KEEP_COVERED
+@fixes.KEEP_UNBINDABLE
 def test_foreign_copy_of_an_unbindable_child_stays_unbindable(scratch: Path) -> None:
     """A foreign caller's copy holds an unbindable child and all below it, unbindable as it was:
     inside it cannot be bound, nor be the source of another namespace."""
@@ -251,19 +241,46 @@ def test_foreign_copy_of_an_unbindable_child_stays_unbindable(scratch: Path) -> 
     (top / "place").mkdir()
     expected = predict_copy(top, recursive=True, foreign=True)
 
-    def foreign_copy() -> tuple[list[str], dict[str, str], list[str]]:
-        fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    def foreign_copy() -> tuple[list[str], dict[str, str], list[Outcome]]:
+        fd = copy(top, recursive=True)
         lines = namespace_tree(fd).lines()
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         calls = [
-            outcome(lambda: mount("/unbindable", "/place", None, MS_BIND)),
-            outcome(lambda: open_tree(AT_FDCWD, "/unbindable", FLAGS)),
-            outcome(lambda: open_tree(AT_FDCWD, "/unbindable", FLAGS | AT_RECURSIVE)),
-            outcome(lambda: open_tree(AT_FDCWD, "/unbindable/below", FLAGS)),
+            outcome(mount, "/unbindable", "/place", None, MS_BIND),
+            outcome(copy, "/unbindable"),
+            outcome(copy, "/unbindable", recursive=True),
+            outcome(copy, "/unbindable/below"),
         ]
         return lines, readable("/"), calls
 
     lines, files, calls = in_child(as_foreign(foreign_copy))
     assert lines == expected.lines()
     assert files == {"unbindable/u.txt": "u.txt", "unbindable/below/b.txt": "b.txt"}
-    assert calls == ["EINVAL", "EINVAL", "EINVAL", "allowed"]
+    assert calls == ["EINVAL", "EINVAL", "EINVAL", "success"]
+
+
+@pytest.mark.needs("user namespace")
+@pytest.mark.rule("BK1", "C7")
+@fixes.KEEP_UNBINDABLE
+def test_unbindable_stays_unbindable(scratch: Path) -> None:
+    """An unbindable child of a foreign copy is unbindable there too: it says so, and no call copies
+    it, single or recursive."""
+    top = tmpfs(scratch / "top")
+    propagation(tmpfs(top / "child"), MS_UNBINDABLE)
+    (top / "place").mkdir()
+    become_foreign()
+    enter(copy(top, recursive=True))
+    before = mount_table()
+
+    found = {
+        "bind": outcome(mount, "/child", "/place", None, MS_BIND),
+        "rbind": outcome(mount, "/child", "/place", None, MS_BIND | MS_REC),
+        "clone": outcome(clone, "/child"),
+        "recursive clone": outcome(clone, "/child", recursive=True),
+        "namespace": outcome(copy, "/child"),
+        "recursive namespace": outcome(copy, "/child", recursive=True),
+    }
+
+    assert statmount(mnt_id_of("/child")).mnt_propagation == MS_UNBINDABLE
+    assert found == dict.fromkeys(found, "EINVAL")
+    assert mount_table() == before

@@ -15,31 +15,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.test_copying import COVERED_FIX, KEPT_UNBINDABLE_FIX
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.syscalls import open_tree, setns
 from tests.utils.trees import bind, propagation, readable, tmpfs, write
 from tests.utils.userns import become_foreign
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-pytestmark = [pytest.mark.needs("user namespace"), COVERED_FIX]
+pytestmark = [pytest.mark.needs("user namespace"), fixes.KEEP_COVERED]
 
 
 def covered_tree(scratch: Path) -> Path:
-    """A tmpfs with secrets under mounts of every kind: on directories and on files, of every
+    """Make a tmpfs with secrets under mounts of every kind: on directories and on files, of every
     propagation type, in stacks, and below mounts that are on the tmpfs themselves."""
     top = tmpfs(scratch / "top", "seen", "leaf/seen", "leaf/sub/seen")
     for name, kind in (
@@ -68,26 +61,26 @@ def covered_tree(scratch: Path) -> Path:
     return top
 
 
-def no_secret(files: dict[str, str]) -> None:
-    """The tree itself is sound: through its path no secret can be read."""
+def check_no_secret(files: dict[str, str]) -> None:
+    """Check that the tree is sound: no secret is among what its path shows."""
     assert files
     assert [path for path, text in files.items() if "secret" in (path.split("/")[-1], text)] == []
 
 
 @pytest.mark.rule("C7", "K6")
-@KEPT_UNBINDABLE_FIX
+@fixes.KEEP_UNBINDABLE
 def test_recursive_copy_shows_what_the_path_shows(scratch: Path) -> None:
     """Every cover comes along: the files to be read inside are those to be read before."""
     top = covered_tree(scratch)
     files = readable(top)
-    no_secret(files)
+    check_no_secret(files)
     expected = predict_copy(top, recursive=True, foreign=True)
     become_foreign()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
     assert namespace_tree(fd).lines() == expected.lines()
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert readable("/") == files
 
 
@@ -119,19 +112,14 @@ def test_single_copy_uncovers_nothing(scratch: Path) -> None:
     before = {name: readable(top / name) for name in DIRECTORIES}
     become_foreign()
 
-    copies: dict[str, int] = {}
-    refusals = []
-    for name in DIRECTORIES:
-        try:
-            copies[name] = open_tree(AT_FDCWD, top / name, FLAGS)
-        except OSError as error:
-            refusals.append((name, errno.errorcode[error.errno or 0]))
+    ends = {name: outcome(copy, top / name) for name in DIRECTORIES}
     inside = {}
-    for name, fd in copies.items():
-        setns(fd, CLONE_NEWNS)
-        inside[name] = readable("/")
+    for name, end in ends.items():
+        if isinstance(end.result, int):
+            enter(end.result)
+            inside[name] = readable("/")
 
-    assert refusals == [(name, "EINVAL") for name, below in DIRECTORIES.items() if below]
+    assert ends == {name: "EINVAL" if below else "success" for name, below in DIRECTORIES.items()}
     assert inside == {name: before[name] for name, below in DIRECTORIES.items() if not below}
 
 
@@ -149,15 +137,14 @@ def test_covers_over_an_open_directory(scratch: Path) -> None:
     expected = predict_copy(root, recursive=True, foreign=True)
     become_foreign()
 
-    with refused(errno.EINVAL):
-        open_tree(root, "", FLAGS | AT_EMPTY_PATH)
-    both = open_tree(root, "", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE)
-    beside = open_tree(sub, "", FLAGS | AT_EMPTY_PATH)
+    fails(errno.EINVAL, copy, "", dirfd=root)
+    both = copy("", dirfd=root, recursive=True)
+    beside = copy("", dirfd=sub)
 
     assert namespace_tree(both).lines() == expected.lines()
-    setns(both, CLONE_NEWNS)
+    enter(both)
     assert readable("/") == through_path == {"seen": "seen", "cover.txt": "cover.txt"}
-    setns(beside, CLONE_NEWNS)
+    enter(beside)
     assert readable("/") == through_fd == {"seen": "seen", "inner/seen": "seen"}
 
 
@@ -168,17 +155,16 @@ def test_copy_of_a_copy_uncovers_nothing(scratch: Path) -> None:
     top = covered_tree(scratch)
     files = readable(top)
     become_foreign()
-    setns(open_tree(AT_FDCWD, top / "level", FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+    enter(copy(top / "level", recursive=True))
     files = {path[6:]: text for path, text in files.items() if path.startswith("level/")}
     assert readable("/") == files
 
     for path in ("/", "/one", "/one/two"):
-        with refused(errno.EINVAL):
-            open_tree(AT_FDCWD, path, FLAGS)
-    fd = open_tree(AT_FDCWD, "/", FLAGS | AT_RECURSIVE)
-    leaf = open_tree(AT_FDCWD, "/one", FLAGS | AT_RECURSIVE)
+        fails(errno.EINVAL, copy, path)
+    fd = copy("/", recursive=True)
+    leaf = copy("/one", recursive=True)
 
-    setns(leaf, CLONE_NEWNS)
+    enter(leaf)
     assert readable("/") == {p[4:]: text for p, text in files.items() if p.startswith("one/")}
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert readable("/") == files

@@ -6,53 +6,27 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, enter, enter_top, place
+from tests.open_tree_ns.trees import small_tree
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
     CLONE_FS,
     CLONE_NEWNS,
     CLONE_NEWUTS,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.mounts import listmount, mnt_id_of
 from tests.utils.nsfs import current_mnt_ns, ns_id, ns_inode
-from tests.utils.process import holding, sharing_fs
-from tests.utils.syscalls import open_tree, setns, unshare
+from tests.utils.process import ended, holding, sharing_fs
+from tests.utils.syscalls import setns, unshare
 from tests.utils.trees import tmpfs
 from tests.utils.userns import enter_new_mount_ns
-
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
-
-
-def place() -> dict[str, tuple[int, tuple[int, int]]]:
-    """Where the caller stands: mount and inode of its root, of its directory, and above them."""
-    return {path: (mnt_id_of(path), ns_inode(path)) for path in ("/", ".", "..", "/..")}
-
-
-def enter(fd: int) -> int:
-    """Enter the namespace *fd*, and make sure of it first; return the mount one stands on then."""
-    top = listmount(ns_fd=fd)[0]
-    setns(fd, CLONE_NEWNS)
-    where = {path: mnt_id_of(path) for path in ("/", ".")}
-    assert where == {"/": top, ".": top}, "setns(2) did not lead to the top of the namespace"
-    return top
-
-
-def small_tree(scratch: Path) -> Path:
-    """A mount with a directory and a child."""
-    top = tmpfs(scratch / "top", "top.txt", "dir/file.txt")
-    tmpfs(top / "child", "child.txt")
-    return top
+from tests.utils.visitor import PIDFD_THREAD
 
 
 @pytest.mark.rule("N1", "C3")
@@ -64,10 +38,10 @@ def test_entering_moves_root_and_directory(caller: Caller, scratch: Path) -> Non
     os.chdir(top / "dir" / "deep")
     directory = ns_inode(str(top / "dir"))
     caller.act()
-    fd = open_tree(AT_FDCWD, top / "dir", FLAGS)
+    fd = copy(top / "dir", recursive=True)
     copied = listmount(ns_fd=fd)[0]
 
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
 
     assert place() == dict.fromkeys(["/", ".", "..", "/.."], (copied, directory))
     assert os.getcwd() == "/"
@@ -78,10 +52,10 @@ def test_entering_moves_root_and_directory(caller: Caller, scratch: Path) -> Non
 def test_entering_leaves_a_chroot(scratch: Path) -> None:
     """A chrooted caller that enters is out of its chroot: its root is the top of the copy."""
     top = small_tree(scratch)
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top, recursive=True)
     os.chroot(top / "dir")
     os.chdir("/")
-    top_id = enter(fd)
+    top_id = enter_top(fd)
     assert {mnt for mnt, _ in place().values()} == {top_id}
     assert Path("/child/child.txt").read_text() == "child.txt"
 
@@ -95,7 +69,7 @@ def test_old_directories_stay_valid(caller: Caller, scratch: Path) -> None:
     above, mnt_id = ns_inode(str(scratch)), mnt_id_of(outside)
     _stay = current_mnt_ns()  # without it the old namespace would end when the caller leaves
     caller.act()
-    enter(open_tree(AT_FDCWD, top, FLAGS))
+    enter_top(copy(top, recursive=True))
 
     os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
 
@@ -107,7 +81,7 @@ def test_old_directories_stay_valid(caller: Caller, scratch: Path) -> None:
 
 
 def ns_inode_at(path: str, dirfd: int) -> tuple[int, int]:
-    """Device and inode number of a path relative to a descriptor."""
+    """Return device and inode number of *path*, relative to *dirfd*."""
     status = os.stat(path, dir_fd=dirfd)
     return status.st_dev, status.st_ino
 
@@ -122,12 +96,12 @@ def test_old_directories_outlive_their_namespace(caller: Caller, scratch: Path) 
     above = ns_inode(str(top))
     caller.act()
 
-    enter(open_tree(AT_FDCWD, top, FLAGS))
+    enter_top(copy(top, recursive=True))
 
     os.close(os.open("new.txt", os.O_CREAT | os.O_WRONLY, dir_fd=outside))
     assert sorted(os.listdir("/dir")) == ["file.txt", "new.txt"]
     assert [ns_inode_at("/".join([".."] * up), outside) for up in (1, 2, 3)] == [above] * 3
-    assert outcome(lambda: open_tree(outside, "", SINGLE | AT_EMPTY_PATH)) == "EINVAL"
+    assert outcome(copy, "", dirfd=outside) == "EINVAL"
 
 
 @pytest.mark.rule("N1", "C2")
@@ -137,11 +111,9 @@ def test_host_paths_are_gone(caller: Caller, scratch: Path) -> None:
     top = small_tree(scratch)
     tmpfs(scratch / "secret", "secret.txt")
     caller.act()
-    enter(open_tree(AT_FDCWD, top, FLAGS))
+    enter_top(copy(top, recursive=True))
     paths = [str(scratch), "/proc/self", "/etc", "/../../.." + str(scratch), "../../secret"]
-    assert {path: outcome(partial(os.stat, path)) for path in paths} == dict.fromkeys(
-        paths, "ENOENT"
-    )
+    assert {path: outcome(os.stat, path) for path in paths} == dict.fromkeys(paths, "ENOENT")
     assert sorted(os.listdir("/")) == ["child", "dir", "top.txt"]
 
 
@@ -149,17 +121,16 @@ def test_host_paths_are_gone(caller: Caller, scratch: Path) -> None:
 def test_thread_refuses_entry(scratch: Path) -> None:
     """A process with a second thread shares its root and directory: EINVAL, nothing moves. With an
     fs_struct of its own the thread that asks may enter, alone."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    fd = copy(small_tree(scratch), recursive=True)
     before = place()
     done = threading.Event()
     other = threading.Thread(target=done.wait)
     other.start()
     try:
-        with refused(errno.EINVAL):
-            setns(fd, CLONE_NEWNS)
+        fails(errno.EINVAL, enter, fd)
         assert place() == before
         unshare(CLONE_FS)
-        top = enter(fd)
+        top = enter_top(fd)
     finally:
         done.set()
         other.join()
@@ -170,40 +141,43 @@ def test_thread_refuses_entry(scratch: Path) -> None:
 def test_process_with_the_same_root_refuses_entry(scratch: Path) -> None:
     """A process made with CLONE_FS shares root and directory as a thread does: EINVAL while it
     lives."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
+    fd = copy(small_tree(scratch), recursive=True)
     before = place()
     with sharing_fs():
-        with refused(errno.EINVAL):
-            setns(fd, CLONE_NEWNS)
+        fails(errno.EINVAL, enter, fd)
         assert place() == before
-    top = enter(fd)
+    top = enter_top(fd)
     assert {mnt for mnt, _ in place().values()} == {top}
 
 
 @pytest.mark.rule("N2")
 def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
     """Once the other thread is gone, nothing is shared, and entering works."""
-    fd = open_tree(AT_FDCWD, small_tree(scratch), FLAGS)
-    other = threading.Thread(target=lambda: None)
+    fd = copy(small_tree(scratch), recursive=True)
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
     other.start()
+    assert other.native_id is not None
+    task = os.pidfd_open(other.native_id, PIDFD_THREAD)
+
+    done.set()
     other.join()
-    task = Path(f"/proc/self/task/{other.native_id}")
-    for _ in range(1 << 20):  # join() waits for the thread's end in Python, not in the kernel
-        if not task.exists():
-            break
-    top = enter(fd)
+    # join() waits for the thread's end in Python, not in the kernel.
+    assert ended(task, 20), "the other thread does not end"
+
+    top = enter_top(fd)
     assert {mnt for mnt, _ in place().values()} == {top}
 
 
 @pytest.mark.rule("N2")
-@pytest.mark.fixed_by("-", "7.3.4", "mount: refuse setns() with a shared fs_struct again")
+@fixes.SHARED_FS_STRUCT
 def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
     """By way of a pidfd, with another namespace along, a shared fs_struct is EINVAL as well."""
     top = small_tree(scratch)
 
     def live_inside() -> None:
         unshare(CLONE_NEWUTS)
-        enter(open_tree(AT_FDCWD, top, FLAGS))
+        enter_top(copy(top, recursive=True))
 
     with holding(live_inside) as inside:
         pidfd = os.pidfd_open(inside.pid)
@@ -213,8 +187,7 @@ def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
         other.start()
         try:
             for kinds in (CLONE_NEWNS, CLONE_NEWNS | CLONE_NEWUTS):
-                with refused(errno.EINVAL):
-                    setns(pidfd, kinds)
+                fails(errno.EINVAL, setns, pidfd, kinds)
                 assert (place(), ns_id(current_mnt_ns()), ns_inode("/proc/self/ns/uts")) == before
         finally:
             done.set()
@@ -229,7 +202,7 @@ def test_entry_by_pidfd(scratch: Path) -> None:
 
     def live_inside() -> tuple[int, int]:
         unshare(CLONE_NEWUTS)
-        enter(open_tree(AT_FDCWD, top, FLAGS))
+        enter_top(copy(top, recursive=True))
         os.chroot("/dir")
         os.chdir("/")
         return 0, 0

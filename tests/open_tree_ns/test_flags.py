@@ -24,7 +24,7 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     OpenTree,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
 from tests.utils.nsfs import ns_get_nstype
@@ -35,12 +35,12 @@ MAKES_NAMESPACE = "a mount namespace"
 MAKES_DETACHED = "an O_PATH descriptor"
 
 
-def outcome(path: Path, flags: int) -> str:
-    """What open_tree(2) does with *flags* on a directory: what it makes, or the errno's name."""
-    try:
-        fd = open_tree(AT_FDCWD, path, flags)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
+def made_by(path: Path, flags: int) -> str:
+    """Return what open_tree(2) makes of a directory with *flags*, or the name of the errno."""
+    end = outcome(open_tree, AT_FDCWD, path, flags)
+    if not isinstance(end.result, int):
+        return end
+    fd = end.result
     try:
         if OPEN_TREE_NAMESPACE in OpenTree(flags):
             return MAKES_NAMESPACE if ns_get_nstype(fd) == CLONE_NEWNS else "something else"
@@ -49,8 +49,8 @@ def outcome(path: Path, flags: int) -> str:
         os.close(fd)
 
 
-def stated(flags: OpenTree) -> str:
-    """The rule: one of CLONE and NAMESPACE at most, and AT_RECURSIVE only with one of them."""
+def rule_for(flags: OpenTree) -> str:
+    """State the rule: at most one of CLONE and NAMESPACE, AT_RECURSIVE only with one of them."""
     makers = flags & (OPEN_TREE_CLONE | OPEN_TREE_NAMESPACE)
     if makers == OPEN_TREE_CLONE | OPEN_TREE_NAMESPACE:
         return "EINVAL"
@@ -60,7 +60,7 @@ def stated(flags: OpenTree) -> str:
 
 
 def every_subset() -> list[OpenTree]:
-    """All 128 combinations of the seven bits that exist."""
+    """Return all 128 combinations of the seven bits that exist."""
     bits = list(OpenTree)
     return [
         OpenTree(sum(chosen))
@@ -70,7 +70,7 @@ def every_subset() -> list[OpenTree]:
 
 
 def differences(found: dict[OpenTree, str], expected: dict[OpenTree, str]) -> list[str]:
-    """Where *found* differs from *expected*, a line each."""
+    """Say where *found* differs from *expected*, a line each."""
     return [
         f"{flags!r}: expected {expected[flags]}, got {found[flags]}"
         for flags in expected
@@ -84,8 +84,8 @@ def test_every_combination_of_known_bits(scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf")
     subsets = every_subset()
     assert len(subsets) == 128
-    found = {flags: outcome(leaf, flags) for flags in subsets}
-    assert differences(found, {flags: stated(flags) for flags in subsets}) == []
+    found = {flags: made_by(leaf, flags) for flags in subsets}
+    assert differences(found, {flags: rule_for(flags) for flags in subsets}) == []
 
 
 @pytest.mark.rule("F2")
@@ -95,17 +95,22 @@ def test_every_unknown_bit(scratch: Path) -> None:
     known = sum(OpenTree)
     unknown = [OpenTree(1 << bit) for bit in range(32) if not known & 1 << bit]
     assert len(unknown) == 25
-    found = {bit: outcome(leaf, bit | OPEN_TREE_NAMESPACE) for bit in unknown}
+    found = {bit: made_by(leaf, bit | OPEN_TREE_NAMESPACE) for bit in unknown}
     assert differences(found, dict.fromkeys(unknown, "EINVAL")) == []
 
 
 @pytest.mark.rule("F5")
 @pytest.mark.skipif(ctypes.sizeof(ctypes.c_long) < 8, reason="needs registers of 64 bits")
 def test_upper_half_of_the_register_is_ignored(scratch: Path) -> None:
-    """The argument is an unsigned int: bits above the 32nd do not count."""
+    """The argument is an unsigned int: bits above the 32nd do not count, none of them."""
     leaf = tmpfs(scratch / "leaf")
-    fd = open_tree(AT_FDCWD, leaf, 1 << 32 | OPEN_TREE_NAMESPACE)
-    assert ns_get_nstype(fd) == CLONE_NEWNS
+    expected = predict_copy(leaf, recursive=False).lines()
+    upper = [*(1 << bit for bit in range(32, 64)), (1 << 64) - (1 << 32)]
+
+    fds = {bits: open_tree(AT_FDCWD, leaf, bits | OPEN_TREE_NAMESPACE) for bits in upper}
+
+    copies = {hex(bits): namespace_tree(fd).lines() for bits, fd in fds.items()}
+    assert copies == dict.fromkeys(copies, expected)
 
 
 @pytest.mark.rule("F6")
@@ -116,8 +121,7 @@ def test_nofollow_final_symlink(kind: str, scratch: Path) -> None:
     (top / "directory").mkdir()
     link = top / "link"
     link.symlink_to({"to_directory": "directory", "dangling": "missing", "loop": "link"}[kind])
-    with refused(errno.ENOTDIR):
-        open_tree(AT_FDCWD, link, OPEN_TREE_NAMESPACE | AT_SYMLINK_NOFOLLOW)
+    fails(errno.ENOTDIR, open_tree, AT_FDCWD, link, OPEN_TREE_NAMESPACE | AT_SYMLINK_NOFOLLOW)
 
 
 @pytest.mark.rule("F6")
@@ -159,8 +163,7 @@ def test_empty_path_copies_what_dirfd_names(kind: str, scratch: Path) -> None:
 def test_empty_path_does_not_take_null(scratch: Path) -> None:
     """AT_EMPTY_PATH does not make NULL a path: EFAULT, unlike some newer calls."""
     dirfd = os.open(tmpfs(scratch / "leaf"), os.O_PATH)
-    with refused(errno.EFAULT):
-        open_tree(dirfd, None, OPEN_TREE_NAMESPACE | AT_EMPTY_PATH)
+    fails(errno.EFAULT, open_tree, dirfd, None, OPEN_TREE_NAMESPACE | AT_EMPTY_PATH)
 
 
 @pytest.mark.rule("F9")
@@ -246,6 +249,5 @@ def test_open_tree_attr_with_attributes(
     """A namespace is no mount, so that any real attribute for it is EINVAL; nothing is made."""
     leaf = tmpfs(scratch / "leaf")
     before = mount_table(), os.listdir("/proc/self/fd")
-    with refused(errno.EINVAL):
-        open_tree_attr(AT_FDCWD, leaf, OPEN_TREE_NAMESPACE, attr, size)
+    fails(errno.EINVAL, open_tree_attr, AT_FDCWD, leaf, OPEN_TREE_NAMESPACE, attr, size)
     assert (mount_table(), os.listdir("/proc/self/fd")) == before

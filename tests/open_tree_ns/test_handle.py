@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.constants import (
     AT_FDCWD,
-    AT_RECURSIVE,
     CLONE_FS,
     CLONE_NEWNET,
     CLONE_NEWNS,
@@ -27,22 +27,16 @@ from tests.utils.constants import (
     CLONE_NEWUTS,
     MNT_DETACH,
     MS_BIND,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
     Clone,
     FsMagic,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
 from tests.utils.nsfs import (
     NS_GET_ID,
-    NS_MNT_GET_NEXT,
-    NS_MNT_GET_PREV,
     current_mnt_ns,
-    listns,
     mnt_get_info,
-    mnt_get_neighbour,
     ns_get_nstype,
     ns_id,
     ns_inode,
@@ -53,13 +47,6 @@ from tests.utils.trees import tmpfs, write
 from tests.utils.userns import enter_new_mount_ns
 from tests.utils.visitor import Visitor
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-
-
-def new_ns(path: Path, flags: int = 0) -> int:
-    """A new namespace with a copy of *path*."""
-    return open_tree(AT_FDCWD, path, FLAGS | flags)
-
 
 @pytest.mark.rule("R1")
 def test_kind_of_file(caller: Caller, scratch: Path) -> None:
@@ -67,7 +54,7 @@ def test_kind_of_file(caller: Caller, scratch: Path) -> None:
     and not O_PATH, named mnt:[inode]; there is nothing to read in it."""
     leaf = tmpfs(scratch / "leaf")
     caller.act()
-    fd = new_ns(leaf)
+    fd = copy(leaf)
 
     status = os.fstat(fd)
     assert status.st_mode == stat.S_IFREG | 0o444
@@ -76,8 +63,7 @@ def test_kind_of_file(caller: Caller, scratch: Path) -> None:
     assert os.readlink(f"/proc/self/fd/{fd}") == f"mnt:[{status.st_ino}]"
     modes = os.O_ACCMODE | os.O_PATH
     assert fcntl.fcntl(fd, fcntl.F_GETFL) & modes == os.O_RDONLY
-    with refused(errno.EINVAL):
-        os.read(fd, 1)
+    fails(errno.EINVAL, os.read, fd, 1)
 
 
 #: A high number for a descriptor: exec closes them in ascending order, so that this is the last.
@@ -86,7 +72,7 @@ LAST = 900
 
 @contextmanager
 def next_program() -> Iterator[int]:
-    """The PID of a child that has just executed a program, with all descriptors that survive it.
+    """Start a program in a child, with all descriptors that survive exec; give the child's PID.
 
     The program waits for input until the block ends; it need not have come that far.
     """
@@ -118,7 +104,7 @@ def test_exec(scratch: Path) -> None:
     closed there, and stays open here."""
     leaf = tmpfs(scratch / "leaf")
     kept = open_tree(AT_FDCWD, leaf, OPEN_TREE_NAMESPACE)
-    closed = open_tree(AT_FDCWD, leaf, OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC)
+    closed = copy(leaf)
 
     with next_program() as pid:
         found = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
@@ -136,14 +122,13 @@ def test_ids(caller: Caller, scratch: Path) -> None:
     caller.act()
     ids = [ns_id(current_mnt_ns())]
     for _ in range(3):
-        fd = new_ns(leaf)
+        fd = copy(leaf)
         assert ns_get_nstype(fd) == CLONE_NEWNS
         ids.append(ns_id(fd))
         assert ns_id(fd, NS_GET_ID) == mnt_get_info(fd).mnt_ns_id == ids[-1]
         assert [mount.mnt_ns_id for mount in mount_table(ns_fd=fd)] == [ids[-1]]
         os.close(fd)
-        with refused(errno.ENOENT):
-            open_tree(AT_FDCWD, leaf / "missing", FLAGS)
+        fails(errno.ENOENT, copy, leaf / "missing")
     assert ids == sorted(set(ids))
 
 
@@ -154,7 +139,7 @@ def test_number_of_mounts(caller: Caller, scratch: Path) -> None:
     top = tmpfs(scratch / "top")
     tmpfs(top / "child")
     caller.act()
-    fd = new_ns(top, AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
     def counts() -> tuple[int, int, int]:
         info = mnt_get_info(fd)
@@ -169,101 +154,17 @@ def test_number_of_mounts(caller: Caller, scratch: Path) -> None:
         assert counts() == (16, 2, 2)
 
 
-def walk(fd: int, request: int) -> list[int]:
-    """The ids of all namespaces from that of *fd* on, itself left out, until ENOENT.
-
-    A step that does not lead on, upwards or downwards, ends the walk: it would not end by itself.
-    """
-    ids: list[int] = []
-    call = "NS_MNT_GET_NEXT" if request == NS_MNT_GET_NEXT else "NS_MNT_GET_PREV"
-    before = ns_id(fd)
-    while True:
-        try:
-            neighbour, info = mnt_get_neighbour(fd, request)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return ids
-        assert not os.get_inheritable(neighbour), f"{call} gave a descriptor that survives exec"
-        found = info.mnt_ns_id
-        assert ns_id(neighbour) == found, f"{call} told another id than that of the descriptor"
-        onwards = before < found if request == NS_MNT_GET_NEXT else before > found
-        assert onwards, f"{call} led from the namespace with id {before} to that with id {found}"
-        ids.append(found)
-        before = found
-        fd = os.dup2(neighbour, NEIGHBOUR, inheritable=False)
-        os.close(neighbour)
-
-
-#: Where :func:`walk` keeps the one descriptor it needs.
-NEIGHBOUR = 500
-
-
-@pytest.mark.rule("R5")
-@pytest.mark.needs("sight of all namespaces")
-@pytest.mark.room(descriptors=NEIGHBOUR + 10)
-@pytest.mark.isolated(pid_namespace=False)
-def test_neighbours(scratch: Path) -> None:
-    """NS_MNT_GET_NEXT from the caller's namespace passes the new ones, in the order of their ids,
-    and ends with ENOENT; NS_MNT_GET_PREV is the way back. Each step's descriptor is closed on
-    exec, and holds nothing once it is closed."""
-    leaf = tmpfs(scratch / "leaf")
-    here = current_mnt_ns()
-    fds = [new_ns(leaf) for _ in range(3)]
-    gone = ns_id(fds[1])
-    os.close(fds.pop(1))
-    ids = [ns_id(fd) for fd in fds]
-
-    onwards = walk(here, NS_MNT_GET_NEXT)
-    back = walk(fds[-1], NS_MNT_GET_PREV)
-
-    assert onwards == sorted(set(onwards))
-    assert back == sorted(set(back), reverse=True)
-    own = [ns_id(here), *ids]
-    assert [number for number in onwards if number in own] == ids
-    assert [number for number in back if number in own] == [ids[0], ns_id(here)]
-    assert gone not in onwards
-    assert gone not in back
-
-
-@pytest.mark.rule("R6")
-@pytest.mark.needs("sight of all namespaces", "listns")
-@pytest.mark.isolated(pid_namespace=False)
-def test_listed_while_held(scratch: Path) -> None:
-    """listns(2) lists the namespace from the call on until its last holder, a descriptor or a
-    task, is gone."""
-    leaf = tmpfs(scratch / "leaf")
-    fds = [new_ns(leaf) for _ in range(2)]
-    ids = [ns_id(fd) for fd in fds]
-
-    def listed() -> list[int]:
-        found = listns()
-        assert found == sorted(set(found))
-        return [number for number in found if number in ids]
-
-    assert listed() == ids
-    os.close(fds[0])
-    assert listed() == ids[1:]
-    with Visitor() as visitor:
-        visitor.enter(fds[1])
-        os.close(fds[1])
-        assert listed() == ids[1:]
-        visitor.leave()
-        assert listed() == []
-
-
 @pytest.mark.rule("R7")
 def test_kinds_for_setns(caller: Caller, scratch: Path) -> None:
     """setns(2) takes the handle as CLONE_NEWNS or 0; any other kind, or another one besides, is
     EINVAL, and moves nobody."""
     leaf = tmpfs(scratch / "leaf")
     caller.act()
-    fd = new_ns(leaf)
+    fd = copy(leaf)
     here = mnt_id_of("/")
     others = (CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUTS, CLONE_FS, Clone(1))
     for kinds in (*others, *(CLONE_NEWNS | other for other in others)):
-        with refused(errno.EINVAL):
-            setns(fd, kinds)
+        fails(errno.EINVAL, setns, fd, kinds)
     assert mnt_id_of("/") == here
 
     with Visitor() as visitor:
@@ -278,19 +179,18 @@ def test_other_descriptors_for_setns(scratch: Path) -> None:
     """What open_tree(2) returns without OPEN_TREE_NAMESPACE, and a handle reopened with O_PATH,
     is EBADF for setns(2); a handle reopened for reading is as good as the first."""
     leaf = tmpfs(scratch / "leaf")
-    fd = new_ns(leaf)
+    fd = copy(leaf)
     link = f"/proc/self/fd/{fd}"
     for other in (
         open_tree(AT_FDCWD, leaf, 0),
-        open_tree(AT_FDCWD, leaf, OPEN_TREE_CLONE),
+        clone(leaf),
         open_tree(AT_FDCWD, link, 0),
         os.open(link, os.O_PATH),
     ):
-        with refused(errno.EBADF):
-            setns(other, CLONE_NEWNS)
+        fails(errno.EBADF, enter, other)
     again = os.open(link, os.O_RDONLY)
     assert ns_inode(again) == ns_inode(fd)
-    setns(again, CLONE_NEWNS)
+    enter(again)
     assert mnt_id_of("/") == listmount(ns_fd=fd)[0]
 
 
@@ -308,7 +208,7 @@ def test_bind_mount_of_the_handle(scratch: Path) -> None:
     own = current_mnt_ns()
     with holding(enter_new_mount_ns) as other:
         newer = os.open(other.proc("ns/mnt"), os.O_RDONLY)
-        fd = new_ns(leaf)
+        fd = copy(leaf)
         for wanted in (fd, newer):
             bind(wanted)
             (bound,) = (mounted for mounted in mount_table() if mounted.mnt_point == str(target))
@@ -316,13 +216,11 @@ def test_bind_mount_of_the_handle(scratch: Path) -> None:
             assert bound.mnt_root == f"mnt:[{os.fstat(wanted).st_ino}]"
             assert ns_inode(str(target)) == ns_inode(wanted)
             umount2(target)
-        with refused(errno.EINVAL):
-            bind(own)
+        fails(errno.EINVAL, bind, own)
         unshare(CLONE_NEWNS)
         for older in (own, newer, fd, current_mnt_ns()):
-            with refused(errno.EINVAL):
-                bind(older)
-    setns(own, CLONE_NEWNS)
+            fails(errno.EINVAL, bind, older)
+    enter(own)
     assert mount_table() == before
 
 
@@ -334,12 +232,11 @@ def test_bind_mount_from_inside(scratch: Path) -> None:
     (top / "proc").mkdir()
     mount("/proc", top / "proc", None, MS_BIND)
     maker = current_mnt_ns()
-    older, fd, newer = (new_ns(top, AT_RECURSIVE) for _ in range(3))
-    setns(fd, CLONE_NEWNS)
-    inside = new_ns(Path("/"))
+    older, fd, newer = (copy(top, recursive=True) for _ in range(3))
+    enter(fd)
+    inside = copy("/")
     for wanted in (maker, older, fd):
-        with refused(errno.EINVAL):
-            mount(f"/proc/self/fd/{wanted}", "/target", None, MS_BIND)
+        fails(errno.EINVAL, mount, f"/proc/self/fd/{wanted}", "/target", None, MS_BIND)
     for wanted in (newer, inside):
         mount(f"/proc/self/fd/{wanted}", "/target", None, MS_BIND)
         assert ns_inode("/target") == ns_inode(wanted)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, enter
+from tests.open_tree_ns.trees import nested_tree
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     CLONE_NEWUSER,
     FSCONFIG_CMD_CREATE,
     FSMOUNT_CLOEXEC,
@@ -29,10 +28,8 @@ from tests.utils.constants import (
     MS_REMOUNT,
     MS_SHARED,
     NULL_FS_MAGIC,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mountinfo import line_of, mountinfo, open_proc
 from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
@@ -42,26 +39,16 @@ from tests.utils.syscalls import (
     fsmount,
     fsopen,
     mount,
-    open_tree,
-    setns,
     unshare,
 )
 from tests.utils.trees import tmpfs
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
-
-
-def nested_tree(scratch: Path) -> Path:
-    """Mounts side by side and on each other."""
-    top = tmpfs(scratch / "top", "top.txt")
-    tmpfs(top / "a", "a.txt")
-    tmpfs(top / "a" / "inner", "inner.txt")
-    tmpfs(top / "b", "b.txt")
-    return top
-
 
 def stacked_tree(scratch: Path) -> tuple[int, Path]:
-    """Two mounts on one place, each with a mount on it; and a descriptor of the buried one."""
+    """Put two mounts on one place, each with a mount on it.
+
+    Return a descriptor of the buried one, and the place.
+    """
     top = tmpfs(scratch / "top", "lower.txt")
     tmpfs(top / "below", "below.txt")
     buried = os.open(top, os.O_PATH | os.O_DIRECTORY)
@@ -77,9 +64,9 @@ def test_base_is_private_nullfs(caller: Caller, scratch: Path) -> None:
     top = nested_tree(scratch)
     caller.act()
 
-    first = open_tree(AT_FDCWD, top, FLAGS)
-    setns(first, CLONE_NEWNS)
-    second = open_tree(AT_FDCWD, "/", FLAGS)
+    first = copy(top, recursive=True)
+    enter(first)
+    second = copy("/", recursive=True)
 
     for fd in (first, second):
         base = base_of(fd)
@@ -97,7 +84,7 @@ def test_ids_ascend_from_the_base(caller: Caller, scratch: Path) -> None:
     top = nested_tree(scratch)
     caller.act()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top, recursive=True)
 
     base = base_of(fd)
     mounts = mount_table(ns_fd=fd)
@@ -116,12 +103,12 @@ def test_base_is_in_no_list(caller: Caller, scratch: Path) -> None:
     top = nested_tree(scratch)
     proc = open_proc()
     caller.act()
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top, recursive=True)
     base = base_of(fd)
 
     outside = listmount(ns_fd=fd)
     below_base = listmount(base.mnt_id, ns_fd=fd)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     inside = listmount()
     lines = mountinfo(proc)
 
@@ -138,21 +125,20 @@ def test_base_is_in_no_list(caller: Caller, scratch: Path) -> None:
 def test_base_is_denied_to_the_unprivileged(scratch: Path) -> None:
     """Inside, a caller without CAP_SYS_ADMIN over the owner gets EPERM for the base, and the
     mounts above it all the same."""
-    fd = open_tree(AT_FDCWD, nested_tree(scratch), FLAGS)
+    fd = copy(nested_tree(scratch), recursive=True)
     base = base_of(fd).mnt_id
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     before = mount_table()
 
     unshare(CLONE_NEWUSER)
 
-    with refused(errno.EPERM):
-        statmount(base)
-    with refused(errno.EPERM):
-        listmount(base)
+    fails(errno.EPERM, statmount, base)
+    fails(errno.EPERM, listmount, base)
     assert mount_table() == before
 
 
 @pytest.mark.rule("Y3")
+@fixes.MOUNTINFO_ITERATION
 def test_mountinfo_tells_what_statmount_tells(caller: Caller, scratch: Path) -> None:
     """Inside, mountinfo has a line for each listed mount, with the same facts as statmount(2)."""
     top = nested_tree(scratch)
@@ -162,7 +148,7 @@ def test_mountinfo_tells_what_statmount_tells(caller: Caller, scratch: Path) -> 
     proc = open_proc()
     caller.act()
 
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
 
     lines = {line.mnt_id: line for line in mountinfo(proc)}
     assert lines == {mount.mnt_id_old: line_of(mount) for mount in mount_table()}
@@ -173,7 +159,7 @@ def test_mountinfo_tells_what_statmount_tells(caller: Caller, scratch: Path) -> 
 def test_list_below_a_mount(scratch: Path) -> None:
     """listmount(2) of a mount gives all that lies on it and not itself; LISTMOUNT_REVERSE gives
     each list in exactly the opposite order; and so from inside."""
-    fd = open_tree(AT_FDCWD, nested_tree(scratch), FLAGS)
+    fd = copy(nested_tree(scratch), recursive=True)
     ids = {mount.mnt_point: mount.mnt_id for mount in mount_table(ns_fd=fd)}
     expected = {
         "/": [ids["/a"], ids["/a/inner"], ids["/b"]],
@@ -187,7 +173,7 @@ def test_list_below_a_mount(scratch: Path) -> None:
     assert {p: listmount(i, ns_fd=fd) for p, i in ids.items()} == expected
     assert {p: listmount(i, ns_fd=fd, reverse=True) for p, i in ids.items()} == backwards
     assert listmount(ns_fd=fd, reverse=True) == listmount(ns_fd=fd)[::-1]
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert {p: listmount(i) for p, i in ids.items()} == expected
     assert {p: listmount(i, reverse=True) for p, i in ids.items()} == backwards
 
@@ -200,11 +186,11 @@ def test_stacked_root_from_outside_and_inside(caller: Caller, scratch: Path) -> 
     expected = predict_copy(buried, recursive=True, foreign=caller.foreign)
     caller.act()
 
-    fd = open_tree(buried, "", FLAGS | AT_EMPTY_PATH)
+    fd = copy("", dirfd=buried, recursive=True)
 
     assert namespace_tree(fd).lines() == expected.lines()
     outside = listmount(ns_fd=fd)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     inside = listmount()
     assert namespace_tree().lines() == expected.visible().lines()
     assert (len(outside), len(inside), mnt_get_info(fd).nr_mounts) == (4, 2, 4)

@@ -17,20 +17,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import NAMESPACE, copy, enter
 from tests.utils.caps import CAP_SYS_ADMIN, capget, effective
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
     CLONE_NEWNS,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
     MNT_DETACH,
     MOUNT_ATTR_RDONLY,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
+from tests.utils.expect import fails, outcome
 from tests.utils.limits import (
     allow_mnt_namespaces,
     descriptor_table_full,
@@ -38,21 +39,23 @@ from tests.utils.limits import (
     start_counting,
     until_refused,
 )
-from tests.utils.mounts import mount_table
-from tests.utils.nsfs import current_mnt_ns, exists, ns_id
+from tests.utils.mounts import listmount, mount_table
+from tests.utils.nsfs import (
+    current_mnt_ns,
+    exists,
+    ns_id,
+)
 from tests.utils.syscalls import (
     MountAttrStruct,
-    PathLike,
     open_tree,
     open_tree_attr,
-    setns,
     umount2,
+    unshare,
 )
 from tests.utils.trees import bind, propagation, tmpfs
-from tests.utils.userns import enter_new_mount_ns
+from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.visitor import Visitor
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: Calls of each kind: far more than any count that could hide a leak.
 MANY = 200
 pytestmark = pytest.mark.needs("user namespace")
@@ -75,11 +78,13 @@ def without_privilege(call: Callable[[], int]) -> int:
 
 
 def refusals(top: Path, beside: int, limit_fd: int) -> dict[str, Refusal]:
-    """What is refused to any caller, each once. *beside* is in another mount namespace."""
-    good = partial(open_tree, AT_FDCWD, top / "leaf", FLAGS)
+    """Return a call for each reason to refuse any caller.
 
-    def call(path: PathLike, flags: int = FLAGS, dirfd: int = AT_FDCWD) -> Callable[[], int]:
-        return partial(open_tree, dirfd, path, flags)
+    :param beside: a directory of another mount namespace.
+    :param limit_fd: see :func:`open_limit`.
+    """
+    good = partial(copy, top / "leaf")
+    with_flags = partial(open_tree, AT_FDCWD, top / "leaf")
 
     def at_the_limit() -> int:
         allow_mnt_namespaces(0, limit_fd)
@@ -89,21 +94,21 @@ def refusals(top: Path, beside: int, limit_fd: int) -> dict[str, Refusal]:
     size = ctypes.sizeof(attr)
     return {
         "table": (partial(with_full_table, good), errno.EMFILE),
-        "flag": (call(top / "leaf", FLAGS | 1 << 30), errno.EINVAL),
-        "both": (call(top / "leaf", FLAGS | OPEN_TREE_CLONE), errno.EINVAL),
+        "flag": (partial(with_flags, NAMESPACE | 1 << 30), errno.EINVAL),
+        "both": (partial(with_flags, NAMESPACE | OPEN_TREE_CLONE), errno.EINVAL),
         "privilege": (partial(without_privilege, good), errno.EPERM),
-        "NULL": (call(None), errno.EFAULT),
-        "empty": (call(""), errno.ENOENT),
-        "missing": (call(top / "missing"), errno.ENOENT),
-        "dirfd": (call("x", dirfd=1 << 20), errno.EBADF),
-        "below a file": (call(top / "file/x"), errno.ENOTDIR),
-        "file": (call(top / "file"), errno.ENOTDIR),
-        "unbindable": (call(top / "unbindable"), errno.EINVAL),
-        "unbindable, all": (call(top / "unbindable", FLAGS | AT_RECURSIVE), errno.EINVAL),
-        "elsewhere": (call("", FLAGS | AT_EMPTY_PATH, beside), errno.EINVAL),
-        "elsewhere, all": (call("", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE, beside), errno.EINVAL),
+        "NULL": (partial(copy, None), errno.EFAULT),
+        "empty": (partial(open_tree, AT_FDCWD, "", NAMESPACE), errno.ENOENT),
+        "missing": (partial(copy, top / "missing"), errno.ENOENT),
+        "dirfd": (partial(copy, "x", dirfd=1 << 20), errno.EBADF),
+        "below a file": (partial(copy, top / "file/x"), errno.ENOTDIR),
+        "file": (partial(copy, top / "file"), errno.ENOTDIR),
+        "unbindable": (partial(copy, top / "unbindable"), errno.EINVAL),
+        "unbindable, all": (partial(copy, top / "unbindable", recursive=True), errno.EINVAL),
+        "elsewhere": (partial(copy, "", dirfd=beside), errno.EINVAL),
+        "elsewhere, all": (partial(copy, "", dirfd=beside, recursive=True), errno.EINVAL),
         "attribute": (
-            partial(open_tree_attr, AT_FDCWD, top / "leaf", FLAGS, attr, size),
+            partial(open_tree_attr, AT_FDCWD, top / "leaf", NAMESPACE, attr, size),
             errno.EINVAL,
         ),
         "limit": (at_the_limit, errno.ENOSPC),
@@ -111,16 +116,16 @@ def refusals(top: Path, beside: int, limit_fd: int) -> dict[str, Refusal]:
 
 
 def detached_directory(path: Path) -> int:
-    """A directory of a mount that is mounted no more."""
+    """Return a directory of a mount that was unmounted lazily."""
     fd = os.open(tmpfs(path), os.O_PATH)
     umount2(path, MNT_DETACH)
     return fd
 
 
 def assert_no_leaks(refusals: dict[str, Refusal], leaf: Path, used: int, limit_fd: int) -> None:
-    """Have each call refused many times, with room for exactly one namespace.
+    """Make each call many times, with room for exactly one namespace.
 
-    The errnos must all be the one that is due, and the room still be there after each kind.
+    Each must be refused with its errno, and the room still be there after each kind.
     """
     before = mount_table(), sorted(os.listdir("/proc/self/fd"))
     found, rule = {}, {}
@@ -128,13 +133,10 @@ def assert_no_leaks(refusals: dict[str, Refusal], leaf: Path, used: int, limit_f
         allow_mnt_namespaces(used + 1, limit_fd)
         ends: Counter[str] = Counter()
         for _ in range(MANY):
-            try:
-                fd = call()
-            except OSError as error:
-                ends[errno.errorcode[error.errno or 0]] += 1
-            else:
-                ends["success"] += 1
-                os.close(fd)
+            end = outcome(call)
+            ends[end] += 1
+            if isinstance(end.result, int):
+                os.close(end.result)
         allow_mnt_namespaces(used + 1, limit_fd)
         found[name] = dict(ends), until_refused(leaf)
         rule[name] = {errno.errorcode[number]: MANY}, 1
@@ -142,8 +144,8 @@ def assert_no_leaks(refusals: dict[str, Refusal], leaf: Path, used: int, limit_f
     assert (mount_table(), sorted(os.listdir("/proc/self/fd"))) == before
 
 
-def shelf(scratch: Path) -> Path:
-    """Sources good and bad."""
+def good_and_bad_sources(scratch: Path) -> Path:
+    """Make a tree with a file, a mount "leaf" and one that is unbindable."""
     top = tmpfs(scratch / "top", "file")
     tmpfs(top / "leaf")
     propagation(tmpfs(top / "unbindable"), MS_UNBINDABLE)
@@ -161,7 +163,7 @@ def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
     used += 1
     enter_new_mount_ns()
     assert exists(ns_id(held))
-    top = shelf(scratch)
+    top = good_and_bad_sources(scratch)
     detached = detached_directory(scratch / "detached")
     if caller.foreign:
         caller.act()
@@ -172,41 +174,39 @@ def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
     if caller.foreign:
         # Changing attributes takes privilege over the mount namespace one is in.
         kinds["attribute"] = kinds["attribute"][0], errno.EPERM
-    for name, flags in (("unmounted", FLAGS), ("unmounted, all", FLAGS | AT_RECURSIVE)):
-        kinds[name] = partial(open_tree, detached, "", flags | AT_EMPTY_PATH), errno.EINVAL
+    for name, recursive in (("unmounted", False), ("unmounted, all", True)):
+        kinds[name] = partial(copy, "", dirfd=detached, recursive=recursive), errno.EINVAL
     assert_no_leaks(kinds, top / "leaf", used, limit_fd)
 
 
 @pytest.mark.rule("T4", "K6")
-@pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
-)
+@fixes.KEEP_COVERED
 @pytest.mark.needs("nested user namespace")
 def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
     """Neither do the calls refused to a foreign caller for what they would uncover."""
     start_counting()
-    top = shelf(scratch)
+    top = good_and_bad_sources(scratch)
     Caller.FOREIGN.act()
     limit_fd = open_limit()
-    kinds: dict[str, Refusal] = {"child": (partial(open_tree, AT_FDCWD, top, FLAGS), errno.EINVAL)}
+    kinds: dict[str, Refusal] = {"child": (partial(copy, top), errno.EINVAL)}
     assert_no_leaks(kinds, top / "leaf", 0, limit_fd)
 
 
 @pytest.mark.rule("T4", "K5", "K7")
-@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+@fixes.KEEP_UNBINDABLE
 @pytest.mark.needs("nested user namespace")
 def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
     """Neither do the calls refused for a locked child that would be left out: EINVAL without
     AT_RECURSIVE, EPERM for an unbindable one with it."""
     start_counting()
-    top = shelf(scratch)
+    top = good_and_bad_sources(scratch)
     bind(Path("/proc"), top / "proc", recursive=True)
     Caller.FOREIGN.act()
     limit_fd = open_limit()
-    setns(open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
     kinds: dict[str, Refusal] = {
-        "single": (partial(open_tree, AT_FDCWD, "/", FLAGS), errno.EINVAL),
-        "all": (partial(open_tree, AT_FDCWD, "/", FLAGS | AT_RECURSIVE), errno.EPERM),
+        "single": (partial(copy, "/"), errno.EINVAL),
+        "all": (partial(copy, "/", recursive=True), errno.EPERM),
     }
     # The namespace it is in counts.
     assert_no_leaks(kinds, Path("/leaf"), 1, limit_fd)
@@ -225,7 +225,7 @@ def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
         used += 1
         allow_mnt_namespaces(used + 1)
         for count in range(MANY):
-            fd = open_tree(AT_FDCWD, leaf, FLAGS)
+            fd = copy(leaf)
             if count % 2:
                 visitor.enter(fd)
                 os.close(fd)
@@ -233,3 +233,31 @@ def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
             else:
                 os.close(fd)
         assert until_refused(leaf) == 1
+
+
+@pytest.mark.rule("BL5")
+@fixes.UNSHARED_FS_STRUCT
+@fixes.ACTIVE_REFERENCES
+@pytest.mark.needs("nested user namespace", "UTS namespace")
+def test_unshare_that_fails_half_way(scratch: Path) -> None:
+    """unshare(2) that makes a mount namespace and then fails, hundreds of times inside a new
+    namespace, keeps nothing of what it made and loses nothing of where it was made."""
+    top = tmpfs(scratch / "top")
+    bind(Path("/proc"), top / "proc", recursive=True)
+    enter_new_userns()
+    Path("/proc/sys/user/max_uts_namespaces").write_text("0")
+    allow_mnt_namespaces(2)
+    fd = copy(top, recursive=True)
+    number, ids = ns_id(fd), listmount(ns_fd=fd)
+    enter(fd)
+
+    for _ in range(200):
+        for kinds in (CLONE_NEWNS | CLONE_NEWUTS, CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS):
+            fails(errno.ENOSPC, unshare, kinds)
+    assert os.stat("/proc/self/ns/mnt").st_ino == os.fstat(fd).st_ino
+    assert listmount() == ids
+
+    os.close(fd)
+    assert exists(number)
+    unshare(CLONE_NEWNS)
+    assert not exists(number)

@@ -14,18 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MS_BIND,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.fanotify import mount_watch
 from tests.utils.holders import FOR_ALL, FOR_OWNERS, Holds, Kind, neighbour
 from tests.utils.limits import allow_mnt_namespaces
@@ -39,16 +36,14 @@ from tests.utils.nsfs import (
     ns_id,
 )
 from tests.utils.process import holding
-from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.syscalls import mount, umount2
 from tests.utils.trees import bind, tmpfs
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.visitor import Visitor
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-
 
 def orders(kinds: tuple[Kind, ...]) -> Iterator[tuple[Kind, ...]]:
-    """Each kind alone, every two in both orders, and all of them with each being the last."""
+    """Yield each kind alone, every two in both orders, and all with each being the last."""
     yield from ((kind,) for kind in kinds)
     yield from itertools.permutations(kinds, 2)
     for count in range(len(kinds)):
@@ -57,12 +52,12 @@ def orders(kinds: tuple[Kind, ...]) -> Iterator[tuple[Kind, ...]]:
         yield turned[::-1]
 
 
-def life(holds: Holds, leaf: Path, order: tuple[Kind, ...]) -> list[str]:
-    """Make a namespace, hold it in all ways of *order*, close the handle, let go one by one.
+def check_lifetime(holds: Holds, leaf: Path, order: tuple[Kind, ...]) -> list[str]:
+    """Make a namespace, hold it in all ways of *order*, close the handle, release one by one.
 
-    Return what was wrong: gone while held, or there when all have let go.
+    Return what was wrong: gone while held, or there when all are released.
     """
-    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    fd = copy(leaf)
     number = ns_id(fd)
     releases = [kind(holds, fd) for kind in order]
     os.close(fd)
@@ -87,7 +82,7 @@ def test_held_by_any_holder(caller: Caller, scratch: Path) -> None:
 
     with Visitor() as visitor:
         holds = Holds(visitor, targets)
-        wrong = [line for order in orders(kinds) for line in life(holds, leaf, order)]
+        wrong = [line for order in orders(kinds) for line in check_lifetime(holds, leaf, order)]
 
     assert wrong == []
 
@@ -107,7 +102,7 @@ def test_held_by_neighbours(scratch: Path) -> None:
 
     with Visitor() as visitor:
         holds = Holds(visitor, targets)
-        wrong = [line for order in orders(kinds) for line in life(holds, leaf, order)]
+        wrong = [line for order in orders(kinds) for line in check_lifetime(holds, leaf, order)]
 
     assert wrong == []
 
@@ -121,20 +116,27 @@ def test_held_but_not_listed(scratch: Path) -> None:
     leaf, targets = tmpfs(scratch / "leaf"), tmpfs(scratch / "targets")
     with Visitor() as visitor:
         holds = Holds(visitor, targets)
-        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        fd = copy(leaf)
         number, ids = ns_id(fd), listmount(ns_fd=fd)
         close_mountinfo = holds.mountinfo(fd)
-        assert number in listns()
+        listed = {"held by the handle too": number in listns()}
 
         os.close(fd)
-        assert number not in listns()
+        listed["held by mountinfo alone"] = number in listns()
         assert listmount(ns_id=number) == ids
         again = neighbour(number, NS_MNT_GET_NEXT, current_mnt_ns())
-        assert number in listns()
+        listed["given out again"] = number in listns()
         os.close(again)
-        assert number not in listns()
+        listed["closed again"] = number in listns()
         close_mountinfo()
-        assert not exists(number)
+
+    assert listed == {
+        "held by the handle too": True,
+        "held by mountinfo alone": False,
+        "given out again": True,
+        "closed again": False,
+    }
+    assert not exists(number), "the namespace is there after its mountinfo was closed"
 
 
 @pytest.mark.rule("T1")
@@ -149,19 +151,16 @@ def test_gone_with_the_last_descriptor(caller: Caller, scratch: Path) -> None:
     allow_mnt_namespaces(1 if caller.foreign else 2)
 
     for _ in range(20):
-        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        fd = copy(leaf)
         number, (top,) = ns_id(fd), listmount(ns_fd=fd)
         assert listmount(ns_id=number) == [top]
         assert statmount(top, ns_id=number).mnt_ns_id == number
-        with refused(errno.ENOSPC):
-            open_tree(AT_FDCWD, leaf, FLAGS)
+        fails(errno.ENOSPC, copy, leaf)
 
         os.close(fd)
 
-        with refused(errno.ENOENT):
-            listmount(ns_id=number)
-        with refused(errno.ENOENT):
-            statmount(top, ns_id=number)
+        fails(errno.ENOENT, listmount, ns_id=number)
+        fails(errno.ENOENT, statmount, top, ns_id=number)
 
 
 @pytest.mark.rule("T2")
@@ -172,7 +171,7 @@ def test_not_held_by_what_is_in_it(caller: Caller, scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf", "file.txt")
     caller.act()
     with Visitor() as visitor:
-        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        fd = copy(leaf)
         number = ns_id(fd)
         owner = ns_get_userns(fd)
         directory = visitor.bring(fd, lambda: os.open("/", os.O_RDONLY))
@@ -184,33 +183,36 @@ def test_not_held_by_what_is_in_it(caller: Caller, scratch: Path) -> None:
 
         os.close(fd)
 
-        assert not exists(number)
+        assert not exists(number), "held by what is open, mapped or a working directory in it"
         assert os.listdir(directory) == os.listdir(".") == ["file.txt"]
         assert mapped[:8] == os.pread(file, 8, 0) == b"file.txt"
         assert os.fstat(owner).st_ino == os.stat("/proc/self/ns/user").st_ino
         for source in (directory, path_only, AT_FDCWD):
-            for flags in (FLAGS, FLAGS | AT_RECURSIVE):
-                with refused(errno.EINVAL):
-                    open_tree(source, "", flags | AT_EMPTY_PATH)
+            for recursive in (False, True):
+                fails(errno.EINVAL, copy, "", dirfd=source, recursive=recursive)
 
 
 @pytest.mark.rule("T2", "R8")
+@fixes.MARKS_IN_PROCESS_CONTEXT
 @pytest.mark.needs("mount events")
 def test_not_held_by_a_mark(caller: Caller, scratch: Path) -> None:
     """Who only watches its mount events (fanotify) does not hold it, whether there are events
     that were not read, or none."""
     leaf = tmpfs(scratch / "leaf")
     caller.act()
+    held = {}
     with Visitor() as visitor:
-        for events in (False, True):
-            fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        for events in ("no events", "events not read"):
+            fd = copy(leaf)
             number = ns_id(fd)
             watch = mount_watch(fd)
-            if events:
+            if events == "events not read":
                 visitor.bring(fd, lambda: mount("tmpfs", "/", "tmpfs"))
             os.close(fd)
-            assert not exists(number)
+            held[events] = exists(number)
             os.close(watch)
+
+    assert held == {"no events": False, "events not read": False}
 
 
 @pytest.mark.rule("T2")
@@ -218,19 +220,21 @@ def test_not_held_by_the_dead(caller: Caller, scratch: Path) -> None:
     """A process inside holds it until it dies; as a zombie, not yet waited for, it does not."""
     leaf = tmpfs(scratch / "leaf")
     caller.act()
-    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    fd = copy(leaf)
     number = ns_id(fd)
 
-    def enter() -> None:
-        setns(fd, CLONE_NEWNS)
+    def move_in() -> None:
+        enter(fd)
         os.close(fd)
 
-    with holding(enter) as inside:
+    with holding(move_in) as inside:
         os.close(fd)
-        assert exists(number)
+        held = {"by the living": exists(number)}
         os.kill(inside.pid, signal.SIGKILL)
         os.waitid(os.P_PID, inside.pid, os.WEXITED | os.WNOWAIT)
-        assert not exists(number)
+        held["by a zombie"] = exists(number)
+
+    assert held == {"by the living": True, "by a zombie": False}
 
 
 @pytest.mark.rule("T2")
@@ -241,7 +245,7 @@ def test_chain_of_binds(detach: bool, scratch: Path) -> None:
     top = tmpfs(scratch / "top", "target")
     bind(Path("/proc"), top / "proc")
     with Visitor() as visitor:
-        chain = [open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE) for _ in range(4)]
+        chain = [copy(top, recursive=True) for _ in range(4)]
         numbers = [ns_id(fd) for fd in chain]
         for older, newer in itertools.pairwise(chain):
             visitor.bring(

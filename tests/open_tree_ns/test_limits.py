@@ -14,17 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import clone, copy
 from tests.utils.caps import capget, effective
 from tests.utils.constants import (
-    AT_FDCWD,
     CLONE_NEWNS,
     CLONE_NEWUSER,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.limits import (
     allow_mnt_namespaces,
     start_counting,
@@ -33,14 +30,12 @@ from tests.utils.limits import (
 from tests.utils.nsfs import exists, ns_id
 from tests.utils.process import in_child
 from tests.utils.syscalls import (
-    open_tree,
     setns,
     unshare,
 )
 from tests.utils.trees import fresh_tmpfs, tmpfs
 from tests.utils.userns import enter_new_userns, userns_fd
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 pytestmark = pytest.mark.needs("user namespace")
 
 
@@ -59,12 +54,11 @@ def test_limit(caller: Caller, scratch: Path) -> None:
         allow_mnt_namespaces(used + room)
         assert until_refused(leaf) == room
 
-    fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(5)]
+    fds = [copy(leaf) for _ in range(5)]
     allow_mnt_namespaces(used)
     assert [exists(ns_id(fd)) for fd in fds] == [True] * 5
     for fd in fds:
-        with refused(errno.ENOSPC):
-            open_tree(AT_FDCWD, leaf, FLAGS)
+        fails(errno.ENOSPC, copy, leaf)
         os.close(fd)
     allow_mnt_namespaces(used + 1)
     assert until_refused(leaf) == 1
@@ -76,21 +70,18 @@ def test_what_else_counts(scratch: Path) -> None:
     each takes the one place left, and gives it back."""
     used = start_counting()
     leaf = tmpfs(scratch / "leaf")
-    clone = partial(open_tree, AT_FDCWD, leaf, OPEN_TREE_CLONE)
     allow_mnt_namespaces(used + 1)
 
     makers: tuple[Callable[[], int], ...] = (
-        partial(open_tree, AT_FDCWD, leaf, FLAGS),
-        clone,
+        partial(copy, leaf),
+        partial(clone, leaf),
         fresh_tmpfs,
     )
     for first in makers:
         fd = first()
         for second in makers:
-            with refused(errno.ENOSPC):
-                second()
-        with refused(errno.ENOSPC):
-            unshare(CLONE_NEWNS)
+            fails(errno.ENOSPC, second)
+        fails(errno.ENOSPC, unshare, CLONE_NEWNS)
         os.close(fd)
     unshare(CLONE_NEWNS)  # the one that is left is still needed: the new one takes the place
     assert until_refused(leaf) == 1
@@ -119,7 +110,7 @@ def test_each_ancestor_counts(scratch: Path) -> None:
         (100, 0, 2, 3),
     ]:
         allow_mnt_namespaces(used + above)
-        fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(held)]
+        fds = [copy(leaf) for _ in range(held)]
         setting = f"limit {above} above, {held} of them used; limit {inner}, {depth} below"
         found[setting] = in_child(partial(below, inner, depth))
         rule[setting] = min(inner, above - held)
@@ -142,15 +133,13 @@ def test_limit_is_for_each_uid(scratch: Path) -> None:
     allow_mnt_namespaces(2)
     everything = capget().permitted
 
-    fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(2)]
-    with refused(errno.ENOSPC):
-        open_tree(AT_FDCWD, leaf, FLAGS)
+    fds = [copy(leaf) for _ in range(2)]
+    fails(errno.ENOSPC, copy, leaf)
     os.seteuid(1)
     with effective(everything):
         assert until_refused(leaf) == 2
     os.seteuid(0)
-    with refused(errno.ENOSPC):
-        open_tree(AT_FDCWD, leaf, FLAGS)
+    fails(errno.ENOSPC, copy, leaf)
     for fd in fds:
         os.close(fd)
     assert until_refused(leaf) == 2

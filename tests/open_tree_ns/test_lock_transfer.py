@@ -5,46 +5,44 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_points
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
-    MOVE_MOUNT_BENEATH,
-    MOVE_MOUNT_F_EMPTY_PATH,
     MS_PRIVATE,
+    MS_REC,
     MS_SHARED,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
+    MS_SLAVE,
 )
-from tests.utils.expect import outcome, refused
-from tests.utils.locks import detaching, ends, is_locked, locks
+from tests.utils.expect import fails, outcome
+from tests.utils.locks import is_locked, locks
 from tests.utils.model import namespace_tree
-from tests.utils.mounts import mnt_id_of, mount_table
-from tests.utils.syscalls import mount, move_mount, open_tree, pivot_root, setns, umount2
+from tests.utils.mounts import listmount, mnt_id_of, mount_table
+from tests.utils.process import later
+from tests.utils.syscalls import (
+    mount,
+    pivot_root,
+    umount2,
+)
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.userns import become_foreign
 
-BENEATH_FIX = pytest.mark.fixed_by(
-    "c62a4766937e, ccfac16e0be5", "7.1", "MOVE_MOUNT_BENEATH on the rootfs, with its lock"
-)
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
 
-
-def enter_copy(scratch: Path, caller: Caller) -> int:
-    """Stand in a copy of a small tree, as the one who made it; return its descriptor."""
+def stand_in_a_copy(scratch: Path, caller: Caller) -> int:
+    """Enter a copy of a small tree, as the one who made it, and return its descriptor."""
     top = tmpfs(scratch / "top", "top.txt")
     tmpfs(top / "child", "child.txt")
     (top / "new").mkdir()
     caller.act()
-    fd = open_tree(AT_FDCWD, top, FLAGS)
-    setns(fd, CLONE_NEWNS)
+    fd = copy(top, recursive=True)
+    enter(fd)
     return fd
 
 
@@ -53,7 +51,7 @@ def enter_copy(scratch: Path, caller: Caller) -> int:
 def test_pivot_root(caller: Caller, scratch: Path) -> None:
     """pivot_root(2) works at once. Afterwards the old root can be unmounted, with all on it; the
     new one is locked exactly when the old one was."""
-    enter_copy(scratch, caller)
+    stand_in_a_copy(scratch, caller)
     new = tmpfs(Path("/new"), "new.txt")
     (new / "old").mkdir()
     top = mnt_id_of(new)
@@ -64,8 +62,8 @@ def test_pivot_root(caller: Caller, scratch: Path) -> None:
     assert Path("/new.txt").read_text() == "new.txt"
     assert locks() == {"/old": False, "/old/child": caller.foreign}
     umount2("/old", MNT_DETACH)
-    assert [mount.mnt_point for mount in mount_table()] == ["/"]
-    assert detaching("/") == ends("EINVAL" if caller.foreign else "allowed")
+    assert mount_points() == ["/"]
+    assert outcome(umount2, "/", MNT_DETACH) == ("EINVAL" if caller.foreign else "success")
 
 
 @pytest.mark.rule("K8", "N5")
@@ -73,7 +71,7 @@ def test_pivot_root(caller: Caller, scratch: Path) -> None:
 def test_pivot_root_onto_itself(caller: Caller, scratch: Path) -> None:
     """pivot_root(".", ".") puts the old root on top of the new one, from where it can be detached;
     what remains is the new root, locked exactly when the old one was."""
-    fd = enter_copy(scratch, caller)
+    fd = stand_in_a_copy(scratch, caller)
     os.chdir(tmpfs(Path("/new"), "new.txt"))
     top = mnt_id_of(".")
 
@@ -83,25 +81,25 @@ def test_pivot_root_onto_itself(caller: Caller, scratch: Path) -> None:
     assert [mount.mnt_id for mount in mount_table()] == [top]
     assert namespace_tree(fd).mount_points() == ["/"]
     assert os.listdir("/") == ["new.txt"]
-    assert detaching("/") == ends("EINVAL" if caller.foreign else "allowed")
+    assert outcome(umount2, "/", MNT_DETACH) == ("EINVAL" if caller.foreign else "success")
 
 
 @pytest.mark.rule("K8", "N5")
 @pytest.mark.usefixtures("unlocked")
 def test_pivot_root_to_a_copied_mount(caller: Caller, scratch: Path) -> None:
     """A locked mount cannot become the root: EINVAL, and nothing moves. A free one can."""
-    enter_copy(scratch, caller)
+    stand_in_a_copy(scratch, caller)
     before = mount_table()
     os.chdir("/child")
     child = mnt_id_of(".")
 
-    found = {"pivot_root(2) to /child": outcome(lambda: pivot_root(".", "."))}
+    end = outcome(pivot_root, ".", ".")
 
     if caller.foreign:
-        assert found == {"pivot_root(2) to /child": "EINVAL"}
+        assert end == "EINVAL"
         assert mount_table() == before
     else:
-        assert found == {"pivot_root(2) to /child": "allowed"}
+        assert end == "success"
         assert mnt_id_of("/") == child
 
 
@@ -111,12 +109,11 @@ def test_pivot_root_of_a_shared_root(scratch: Path) -> None:
     works once it is private."""
     top = propagation(tmpfs(scratch / "top"), MS_SHARED)
     (top / "new").mkdir()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
     tmpfs(Path("/new"), "new.txt")
     os.chdir("/new")
 
-    with refused(errno.EINVAL):
-        pivot_root(".", ".")
+    fails(errno.EINVAL, pivot_root, ".", ".")
     mount(None, "/", None, MS_PRIVATE)
     pivot_root(".", ".")
 
@@ -125,31 +122,32 @@ def test_pivot_root_of_a_shared_root(scratch: Path) -> None:
 
 
 @pytest.mark.rule("K8")
-@BENEATH_FIX
+@fixes.TRANSFERRED_LOCK
+@fixes.BENEATH_THE_ROOT
 def test_beneath_a_child(caller: Caller, scratch: Path) -> None:
     """What is moved beneath a locked mount takes its lock: the old mount can be detached now, the
     new one not; where nothing was locked nothing is."""
-    enter_copy(scratch, caller)
+    stand_in_a_copy(scratch, caller)
     beneath = fresh_tmpfs()
 
-    move_mount(beneath, "", AT_FDCWD, "/child", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    attach_beneath(beneath, "/child")
 
     assert os.listdir("/child") == ["child.txt"]
     umount2("/child", MNT_DETACH)
     assert mnt_id_of("/child") == mnt_id_of(beneath)
     assert locks() == {"/child": caller.foreign}
-    assert detaching("/child") == ends("EINVAL" if caller.foreign else "allowed", "/child")
+    assert outcome(umount2, "/child", MNT_DETACH) == ("EINVAL" if caller.foreign else "success")
 
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("K8")
 def test_beneath_a_mount_of_ones_own(scratch: Path) -> None:
     """Beneath a free mount nothing becomes locked, though the tree around it be."""
-    enter_copy(scratch, Caller.FOREIGN)
+    stand_in_a_copy(scratch, Caller.FOREIGN)
     tmpfs(Path("/new"))
     tree = fresh_tmpfs()
 
-    move_mount(tree, "", AT_FDCWD, "/new", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    attach_beneath(tree, "/new")
 
     assert locks() == {"/child": True, "/new": False}
     umount2("/new", MNT_DETACH)
@@ -160,7 +158,7 @@ def test_beneath_a_mount_of_ones_own(scratch: Path) -> None:
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("K8", "K9")
-@pytest.mark.fixed_by("-", "7.3.4", "refuse to put a mount namespace file beneath a locked mount")
+@fixes.KEEP_LOCK_OF_FILES
 def test_namespace_file_beneath_a_lock(scratch: Path) -> None:
     """A mount namespace's file cannot be put beneath a locked mount, whose lock it would take:
     copies leave such files out, and would uncover what it lies on. EINVAL, and nothing moves;
@@ -169,38 +167,93 @@ def test_namespace_file_beneath_a_lock(scratch: Path) -> None:
     bind(top / "file", top / "file")
     bind(Path("/proc"), top / "proc", recursive=True)
     become_foreign()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    enter(copy(top, recursive=True))
     bind(Path("/free"), Path("/free"))
-    handle = open_tree(AT_FDCWD, "/proc", FLAGS)
-    files = [open_tree(AT_FDCWD, f"/proc/self/fd/{handle}", OPEN_TREE_CLONE) for _ in range(2)]
+    handle = copy("/proc", recursive=True)
+    files = [clone(f"/proc/self/fd/{handle}") for _ in range(2)]
     before = mount_table()
     assert (is_locked("/file"), is_locked("/free")) == (True, False)
-    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH
 
-    locked = outcome(lambda: move_mount(files[0], "", AT_FDCWD, "/file", flags))
+    locked = outcome(attach_beneath, files[0], "/file")
     after = mount_table()
-    free = outcome(lambda: move_mount(files[1], "", AT_FDCWD, "/free", flags))
+    free = outcome(attach_beneath, files[1], "/free")
 
     assert {"a locked mount": locked, "a free mount": free} == {
         "a locked mount": "EINVAL",
-        "a free mount": "allowed",
+        "a free mount": "success",
     }
     assert after == before
 
 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("K8")
-@BENEATH_FIX
+@fixes.TRANSFERRED_LOCK
+@fixes.BENEATH_THE_ROOT
 def test_lock_goes_down_a_stack(scratch: Path) -> None:
     """Several mounts moved beneath a locked one, each beneath the topmost: only the lowest, which
     went there first, is locked in the end; all above it can be taken away."""
-    enter_copy(scratch, Caller.FOREIGN)
+    stand_in_a_copy(scratch, Caller.FOREIGN)
     trees = [fresh_tmpfs() for _ in range(3)]
     for tree in trees:
-        move_mount(tree, "", AT_FDCWD, "/child", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+        attach_beneath(tree, "/child")
 
     for tree in reversed(trees):
         umount2("/child", MNT_DETACH)
         assert mnt_id_of("/child") == mnt_id_of(tree)
 
-    assert detaching("/child") == ends("EINVAL", "/child")
+    assert outcome(umount2, "/child", MNT_DETACH) == "EINVAL"
+
+
+def detached_tmpfs(name: str) -> int:
+    """Make a detached tmpfs with an empty file *name* and return its descriptor."""
+    tree = fresh_tmpfs()
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree))
+    return tree
+
+
+class Seen(NamedTuple):
+    """What a namespace shows of the place "/child"."""
+
+    files: list[str]
+    locked: bool
+    #: Mounts in the whole namespace.
+    mounts: int
+
+
+@pytest.mark.rule("BK8", "K8")
+@fixes.LOCK_ABOVE_A_PROPAGATED_COPY
+def test_propagated_copy_beneath_leaves_the_lock(caller: Caller, scratch: Path) -> None:
+    """The source's side moves a mount beneath one that a foreign copy has locked: the copy of it
+    goes beneath, locked, and what is above keeps its lock too; both go as they do at the source.
+    In an owner's slave nothing is locked."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    tmpfs(top / "child", "child.txt")
+
+    def move_beneath() -> None:
+        attach_beneath(detached_tmpfs("beneath.txt"), top / "child")
+
+    def unmount() -> None:
+        umount2(top / "child", MNT_DETACH)
+
+    def see() -> Seen:
+        return Seen(os.listdir("/child"), locks().get("/child", False), len(listmount()))
+
+    steps = {"moved beneath": move_beneath, "unmounted": unmount, "unmounted again": unmount}
+    with ExitStack() as stack:
+        # Prepared here, since they are taken at the source, which the case is about to leave.
+        prepared = {name: stack.enter_context(later(step)) for name, step in steps.items()}
+        caller.act()
+        enter(copy(top, recursive=True))
+        if not caller.foreign:
+            mount(None, "/", None, MS_SLAVE | MS_REC)
+        seen = {"before": see()}
+        for name, step in prepared.items():
+            step()
+            seen[name] = see()
+
+    assert seen == {
+        "before": Seen(["child.txt"], locked=caller.foreign, mounts=2),
+        "moved beneath": Seen(["child.txt"], locked=caller.foreign, mounts=3),
+        "unmounted": Seen(["beneath.txt"], locked=caller.foreign, mounts=2),
+        "unmounted again": Seen([], locked=False, mounts=1),
+    }

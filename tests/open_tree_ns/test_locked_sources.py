@@ -5,49 +5,34 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.test_locks import enter_foreign_copy, nested_tree
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
+from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
-    MOVE_MOUNT_BENEATH,
-    MOVE_MOUNT_F_EMPTY_PATH,
     MS_BIND,
     MS_REC,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
-from tests.utils.locks import detaching, ends, is_locked, locks
+from tests.utils.expect import fails, outcome
+from tests.utils.locks import is_locked, locks
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
 from tests.utils.syscalls import (
     attach,
     mount,
-    move_mount,
-    open_tree,
-    setns,
     umount2,
 )
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
 from tests.utils.unlocked import leave_locks_behind
 from tests.utils.userns import become_foreign
 
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
-FOREIGN = pytest.mark.needs("user namespace")
 
-
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K3")
 @pytest.mark.parametrize(
     ("over", "beneath"),
@@ -67,17 +52,16 @@ def test_copy_below_a_locked_root(over: int, beneath: int, scratch: Path) -> Non
     for _ in range(over):
         attach(fresh_tmpfs(), "/")
     for _ in range(beneath):
-        move_mount(fresh_tmpfs(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+        attach_beneath(fresh_tmpfs(), "/")
 
     copies = [
-        open_tree(AT_FDCWD, "/b", SINGLE),
-        open_tree(fresh_tmpfs(), "", SINGLE | AT_EMPTY_PATH),
+        copy("/b"),
+        copy("", dirfd=fresh_tmpfs()),
     ]
 
     for fd in copies:
-        setns(fd, CLONE_NEWNS)
-        with refused(errno.EINVAL):
-            umount2("/", MNT_DETACH)
+        enter(fd)
+        fails(errno.EINVAL, umount2, "/", MNT_DETACH)
         assert len(mount_table()) == 1
 
 
@@ -89,14 +73,14 @@ def test_copy_below_an_unlocked_stack(scratch: Path) -> None:
     top = tmpfs(scratch / "top")
     for _ in range(3):
         attach(fresh_tmpfs(), "/")
-    setns(open_tree(AT_FDCWD, top, SINGLE), CLONE_NEWNS)
+    enter(copy(top))
 
     umount2("/", MNT_DETACH)
 
     assert mount_table() == []
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K3", "K4")
 @pytest.mark.needs("UNSHARE_EMPTY_MNTNS")
 def test_lock_of_the_source_stays_behind(scratch: Path) -> None:
@@ -107,15 +91,15 @@ def test_lock_of_the_source_stays_behind(scratch: Path) -> None:
     enter_foreign_copy(top)
     leave_locks_behind()
     assert is_locked("/b")
-    setns(open_tree(AT_FDCWD, "/b", SINGLE), CLONE_NEWNS)
+    enter(copy("/b"))
 
-    found = detaching("/")
+    end = outcome(umount2, "/", MNT_DETACH)
 
-    assert found == ends("allowed")
+    assert end == "success"
     assert mount_table() == []
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K3", "K5")
 def test_recursive_copy_keeps_each_lock(scratch: Path) -> None:
     """A recursive owner's copy, and the copy of that copy, have the locks of their source: locked
@@ -127,11 +111,11 @@ def test_recursive_copy_keeps_each_lock(scratch: Path) -> None:
     assert found == {"/a": True, "/a/inner": True, "/b": True, "/own": False, "/a/own": False}
 
     for _ in range(2):
-        setns(open_tree(AT_FDCWD, "/", FLAGS), CLONE_NEWNS)
+        enter(copy("/", recursive=True))
         assert locks() == found
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K1")
 @pytest.mark.needs("nested user namespace")
 def test_foreign_copy_of_a_copy_locks_all(scratch: Path) -> None:
@@ -150,7 +134,7 @@ def test_foreign_copy_of_a_copy_locks_all(scratch: Path) -> None:
     }
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K5")
 def test_single_copy_with_a_locked_child(scratch: Path) -> None:
     """Without AT_RECURSIVE a directory is EINVAL, for the owner too, exactly when a locked mount
@@ -164,17 +148,15 @@ def test_single_copy_with_a_locked_child(scratch: Path) -> None:
     tmpfs(Path("/elsewhere/mine"))
     directories = ["/", "/a", "/dir", "/dir/sub", "/dir/empty", "/b", "/own", "/elsewhere"]
 
-    found = {path: outcome(partial(open_tree, AT_FDCWD, path, SINGLE)) for path in directories}
+    found = {path: outcome(copy, path) for path in directories}
 
     covered = ["/", "/a", "/dir", "/dir/sub"]
-    assert found == {path: "EINVAL" if path in covered else "allowed" for path in directories}
+    assert found == {path: "EINVAL" if path in covered else "success" for path in directories}
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K6")
-@pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
-)
+@fixes.KEEP_COVERED
 def test_foreign_single_copy(scratch: Path) -> None:
     """A foreign caller without AT_RECURSIVE is refused with EINVAL exactly when something is
     mounted on or below the directory: a directory, a file, deeper down, or a mount over it."""
@@ -190,22 +172,19 @@ def test_foreign_single_copy(scratch: Path) -> None:
     covered = ["", "a", "dir", "dir/sub"]
     leaves = ["a/inner", "b", "dir/empty", "own", "stack"]
 
-    found = {
-        path: outcome(partial(open_tree, AT_FDCWD, top / path, SINGLE))
-        for path in [*covered, *leaves]
-    }
-    found["buried"] = outcome(lambda: open_tree(buried, "", SINGLE | AT_EMPTY_PATH))
+    found = {path: outcome(copy, top / path) for path in [*covered, *leaves]}
+    found["buried"] = outcome(copy, "", dirfd=buried)
 
     assert found == {
         **dict.fromkeys([*covered, "buried"], "EINVAL"),
-        **dict.fromkeys(leaves, "allowed"),
+        **dict.fromkeys(leaves, "success"),
     }
     assert mount_table() == before
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K7")
-@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+@fixes.KEEP_UNBINDABLE
 def test_locked_and_unbindable(scratch: Path) -> None:
     """A child that is locked and unbindable can neither be copied nor left out: each recursive
     copy is EPERM; beside it all is as usual."""
@@ -213,33 +192,32 @@ def test_locked_and_unbindable(scratch: Path) -> None:
     propagation(top / "a" / "inner", MS_UNBINDABLE)
     enter_foreign_copy(top)
     before = mount_table()
-    clone, namespace = OPEN_TREE_CLONE | AT_RECURSIVE, FLAGS
 
     found = {
-        "namespace": outcome(lambda: open_tree(AT_FDCWD, "/", namespace)),
-        "namespace of /a": outcome(lambda: open_tree(AT_FDCWD, "/a", namespace)),
-        "clone": outcome(lambda: open_tree(AT_FDCWD, "/a", clone)),
-        "rbind": outcome(lambda: mount("/a", "/own", None, MS_BIND | MS_REC)),
-        "itself": outcome(lambda: open_tree(AT_FDCWD, "/a/inner", namespace)),
-        "/b": outcome(lambda: open_tree(AT_FDCWD, "/b", namespace)),
+        "namespace": outcome(copy, "/", recursive=True),
+        "namespace of /a": outcome(copy, "/a", recursive=True),
+        "clone": outcome(clone, "/a", recursive=True),
+        "rbind": outcome(mount, "/a", "/own", None, MS_BIND | MS_REC),
+        "itself": outcome(copy, "/a/inner", recursive=True),
+        "/b": outcome(copy, "/b", recursive=True),
     }
 
     assert found == {
         **dict.fromkeys(["namespace", "namespace of /a", "clone", "rbind"], "EPERM"),
         "itself": "EINVAL",
-        "/b": "allowed",
+        "/b": "success",
     }
     assert mount_table() == before
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K7")
 def test_unbindable_below_a_lock_of_ones_own(scratch: Path) -> None:
     """The owner of a locked namespace may leave out an unbindable mount of its own as anywhere."""
     enter_foreign_copy(nested_tree(scratch))
     propagation(tmpfs(Path("/own")), MS_UNBINDABLE)
     expected = predict_copy("/", recursive=True)
-    fd = open_tree(AT_FDCWD, "/", FLAGS)
+    fd = copy("/", recursive=True)
     assert namespace_tree(fd).mount_points() == ["/", "/a", "/a/inner", "/b"]
     assert namespace_tree(fd).lines() == expected.lines()
 
@@ -255,7 +233,7 @@ def test_stack_that_is_gone_does_not_count(scratch: Path) -> None:
         attach(tree, "/")
         os.fchdir(tree)
         umount2(".", MNT_DETACH)
-    setns(open_tree(AT_FDCWD, top, SINGLE), CLONE_NEWNS)
+    enter(copy(top))
     assert [mount.fs_type for mount in mount_table()] == ["tmpfs"]
     umount2("/", MNT_DETACH)
     assert mount_table() == []

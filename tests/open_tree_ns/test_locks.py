@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import clone, copy, enter, mount_points
+from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.constants import (
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MOUNT_ATTR_NOSUID,
     MOVE_MOUNT_BENEATH,
@@ -21,50 +21,24 @@ from tests.utils.constants import (
     MS_NOSUID,
     MS_REC,
     MS_SLAVE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
-from tests.utils.locks import detaching, ends, locks
+from tests.utils.expect import Outcome, fails, outcome
+from tests.utils.locks import locks
 from tests.utils.mounts import listmount, mount_table, statmount
-from tests.utils.nsfs import ns_id
+from tests.utils.nsfs import current_mnt_ns, ns_id
 from tests.utils.process import in_child
 from tests.utils.syscalls import (
     attach,
     mount,
     mount_setattr,
     move_mount,
-    open_tree,
-    setns,
     umount2,
 )
 from tests.utils.trees import bind, tmpfs
 from tests.utils.userns import become_foreign
 
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
-FOREIGN = pytest.mark.needs("user namespace")
 
-
-def nested_tree(scratch: Path) -> Path:
-    """Mounts side by side and on each other, and empty directories."""
-    top = tmpfs(scratch / "top", "top.txt")
-    tmpfs(top / "a", "a.txt")
-    tmpfs(top / "a" / "inner", "inner.txt")
-    tmpfs(top / "b", "b.txt")
-    for name in ("own", "elsewhere", "a/own"):
-        (top / name).mkdir()
-    return top
-
-
-def enter_foreign_copy(top: Path) -> None:
-    """Be the owner of a namespace whose mounts are all locked: a foreign caller's copy."""
-    become_foreign()
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
-
-
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K1")
 @pytest.mark.upstream("open_tree_ns_userns.umount_fails_einval")
 def test_umount_fails_einval(scratch: Path) -> None:
@@ -75,8 +49,7 @@ def test_umount_fails_einval(scratch: Path) -> None:
 
     for mounted in reversed(before):
         for flags in (MNT_DETACH, 0):
-            with refused(errno.EINVAL):
-                umount2(mounted.mnt_point, flags)
+            fails(errno.EINVAL, umount2, mounted.mnt_point, flags)
 
     assert mount_table() == before
 
@@ -89,10 +62,10 @@ def test_umount_succeeds(scratch: Path) -> None:
     and the source keeps all its mounts."""
     top = nested_tree(scratch)
     source = mount_table()
-    here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    here = current_mnt_ns()
+    fd = copy(top, recursive=True)
     base = statmount(listmount(ns_fd=fd)[0], ns_fd=fd).mnt_parent_id
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     mount(None, "/", None, MS_SLAVE | MS_REC)
 
     mounted = mount_table()
@@ -102,54 +75,52 @@ def test_umount_succeeds(scratch: Path) -> None:
         if gone.mnt_point != "/":
             assert mount_table() == mounted
 
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     remains = statmount(base)
     assert [mount.mnt_id for mount in mount_table()] == [base]
     assert (remains.fs_type, os.listdir("/")) == ("nullfs", [])
-    setns(here, CLONE_NEWNS)
+    enter(here)
     assert mount_table() == source
 
 
-def moves() -> dict[str, str]:
-    """Every way to move a child or the root of the tree of nested_tree()."""
+def try_all_moves() -> dict[str, Outcome]:
+    """Move a child, or the root, of :func:`nested_tree` in every way; return how each ended."""
     into, beneath = 0, MOVE_MOUNT_BENEATH
     return {
-        "the root": outcome(lambda: move_mount(AT_FDCWD, "/", AT_FDCWD, "/own", into)),
-        "beneath": outcome(lambda: move_mount(AT_FDCWD, "/a/inner", AT_FDCWD, "/b", beneath)),
-        "a child": outcome(lambda: move_mount(AT_FDCWD, "/a", AT_FDCWD, "/elsewhere", into)),
-        "MS_MOVE": outcome(lambda: mount("/b", "/own", None, MS_MOVE)),
+        "the root": outcome(move_mount, AT_FDCWD, "/", AT_FDCWD, "/own", into),
+        "beneath": outcome(move_mount, AT_FDCWD, "/a/inner", AT_FDCWD, "/b", beneath),
+        "a child": outcome(move_mount, AT_FDCWD, "/a", AT_FDCWD, "/elsewhere", into),
+        "MS_MOVE": outcome(mount, "/b", "/own", None, MS_MOVE),
     }
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K1")
 def test_locked_mounts_cannot_be_moved(scratch: Path) -> None:
     """In a foreign caller's copy no mount can be moved away: EINVAL, whatever call is used."""
     enter_foreign_copy(nested_tree(scratch))
     before = mount_table()
-    assert moves() == dict.fromkeys(["the root", "a child", "MS_MOVE", "beneath"], "EINVAL")
+    assert try_all_moves() == dict.fromkeys(["the root", "a child", "MS_MOVE", "beneath"], "EINVAL")
     assert mount_table() == before
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K1", "K2")
 def test_single_foreign_copy_is_locked(scratch: Path) -> None:
     """A foreign copy made without AT_RECURSIVE is locked like any other: it cannot be detached,
     and its restrictions cannot be taken off."""
     leaf = tmpfs(scratch / "leaf", flags=MS_NOSUID)
     become_foreign()
-    fd = open_tree(AT_FDCWD, leaf, SINGLE)
-    setns(fd, CLONE_NEWNS)
+    fd = copy(leaf)
+    enter(fd)
     before = mount_table(ns_fd=fd)
 
     found = {
-        "clearing nosuid": outcome(
-            lambda: mount_setattr(AT_FDCWD, "/", attr_clr=MOUNT_ATTR_NOSUID)
-        ),
-        **detaching("/"),
+        "clearing nosuid": outcome(mount_setattr, AT_FDCWD, "/", attr_clr=MOUNT_ATTR_NOSUID),
+        "detaching": outcome(umount2, "/", MNT_DETACH),
     }
 
-    assert found == {"clearing nosuid": "EPERM", **ends("EINVAL")}
+    assert found == {"clearing nosuid": "EPERM", "detaching": "EINVAL"}
     assert mount_table(ns_fd=fd) == before
 
 
@@ -158,15 +129,15 @@ def test_single_foreign_copy_is_locked(scratch: Path) -> None:
 def test_unlocked_mounts_can_be_moved(scratch: Path) -> None:
     """In an owner's copy each child can be moved, also beneath another; the root is refused only
     because it cannot go into itself: ELOOP."""
-    setns(open_tree(AT_FDCWD, nested_tree(scratch), FLAGS), CLONE_NEWNS)
-    assert moves() == {
+    enter(copy(nested_tree(scratch), recursive=True))
+    assert try_all_moves() == {
         "the root": "ELOOP",
-        **dict.fromkeys(["a child", "MS_MOVE", "beneath"], "allowed"),
+        **dict.fromkeys(["a child", "MS_MOVE", "beneath"], "success"),
     }
     assert sorted(os.listdir("/elsewhere")) == ["a.txt", "inner", "own"]
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K1")
 def test_later_mounts_are_free(scratch: Path) -> None:
     """What the owner of a foreign copy mounts there itself can be moved and unmounted, also from
@@ -185,7 +156,7 @@ def test_later_mounts_are_free(scratch: Path) -> None:
     assert Path("/b/b.txt").read_text() == "b.txt"
 
 
-@FOREIGN
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("K1")
 def test_copies_of_locked_mounts(scratch: Path) -> None:
     """Bind mounts cannot show what a locked child covers either: a single one is EINVAL, a
@@ -193,14 +164,14 @@ def test_copies_of_locked_mounts(scratch: Path) -> None:
     enter_foreign_copy(nested_tree(scratch))
     before = mount_table()
     assert {
-        "bind": outcome(lambda: mount("/", "/own", None, MS_BIND)),
-        "clone": outcome(lambda: open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE)),
-        "bind of /a": outcome(lambda: mount("/a", "/own", None, MS_BIND)),
+        "bind": outcome(mount, "/", "/own", None, MS_BIND),
+        "clone": outcome(clone, "/"),
+        "bind of /a": outcome(mount, "/a", "/own", None, MS_BIND),
     } == {"bind": "EINVAL", "clone": "EINVAL", "bind of /a": "EINVAL"}
     assert mount_table() == before
 
     bind(Path("/b"), Path("/own"))
-    attach(open_tree(AT_FDCWD, "/a", OPEN_TREE_CLONE | AT_RECURSIVE), "/elsewhere")
+    attach(clone("/a", recursive=True), "/elsewhere")
 
     assert locks() == {
         "/a": True,
@@ -212,47 +183,52 @@ def test_copies_of_locked_mounts(scratch: Path) -> None:
     }
 
 
-@FOREIGN
-@pytest.mark.rule("K1", "T1")
-def test_detached_locked_trees_hide_and_end(scratch: Path) -> None:
-    """Trees with locked mounts in them are bound and lazily unmounted, in each other. Directories
-    held open in there do not show what the locked mounts covered; and with its last task the
-    namespace ends, held or not."""
+def detach_locked_trees(scratch: Path) -> tuple[int, dict[str, int]]:
+    """Enter a foreign copy, bind trees with locked mounts into each other, and unmount them lazily.
+
+    Return the namespace, and directories on those trees by where they were mounted.
+    """
     top = tmpfs(scratch / "top", "covered/under.txt")
     tmpfs(top / "covered", "cover.txt", "deep/under.txt")
     tmpfs(top / "covered" / "deep", "deep.txt")
     for name in ("one", "two"):
         (top / name).mkdir()
+    become_foreign()
+    fd = copy(top, recursive=True)
+    enter(fd)
+    bind(Path("/covered"), Path("/one"), recursive=True)
+    attach(clone("/", recursive=True), "/two")
+    paths = ("/one", "/one/deep", "/two", "/two/covered", "/two/covered/deep", "/two/one")
+    held = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in paths}
+    umount2("/two", MNT_DETACH)
+    umount2("/one", MNT_DETACH)
+    return fd, held
 
-    def inside() -> tuple[int, dict[str, str]]:
-        become_foreign()
-        fd = open_tree(AT_FDCWD, top, FLAGS)
-        mnt_ns_id = ns_id(fd)
-        setns(fd, CLONE_NEWNS)
-        before = mount_table()
-        bind(Path("/covered"), Path("/one"), recursive=True)
-        attach(open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | AT_RECURSIVE), "/two")
-        paths = ("/one", "/one/deep", "/two", "/two/covered", "/two/covered/deep", "/two/one")
-        held = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in paths}
-        umount2("/two", MNT_DETACH)
-        umount2("/one", MNT_DETACH)
-        assert mount_table() == before
-        seen = {
-            "deep/under.txt in /one": outcome(
-                lambda: os.stat("deep/under.txt", dir_fd=held["/one"])
-            ),
-            "covered/under.txt in /two": outcome(
-                lambda: os.stat("covered/under.txt", dir_fd=held["/two"])
-            ),
-            "deep/under.txt in /two/covered": outcome(
-                lambda: os.stat("deep/under.txt", dir_fd=held["/two/covered"])
-            ),
-            "deep/under.txt in /two/one": outcome(
-                lambda: os.stat("deep/under.txt", dir_fd=held["/two/one"])
-            ),
-        }
-        return mnt_ns_id, seen
 
-    mnt_ns_id, seen = in_child(inside)
-    assert seen == dict.fromkeys(seen, "ENOENT")
-    assert outcome(lambda: listmount(ns_id=mnt_ns_id)) == "ENOENT"
+@pytest.mark.needs("user namespace")
+@pytest.mark.rule("K1")
+def test_detached_locked_trees_hide_what_they_cover(scratch: Path) -> None:
+    """Directories held open in lazily unmounted trees do not show what the locked mounts on them
+    covered, and no other mount is gone."""
+    fd, held = detach_locked_trees(scratch)
+    covered = {
+        "/one": "deep/under.txt",
+        "/two": "covered/under.txt",
+        "/two/covered": "deep/under.txt",
+        "/two/one": "deep/under.txt",
+    }
+
+    found = {place: outcome(os.stat, name, dir_fd=held[place]) for place, name in covered.items()}
+
+    assert found == dict.fromkeys(covered, "ENOENT")
+    assert mount_points(fd) == ["/", "/covered", "/covered/deep"]
+
+
+@pytest.mark.needs("user namespace")
+@pytest.mark.rule("T1")
+def test_detached_locked_trees_end_with_the_last_task(scratch: Path) -> None:
+    """Trees with locked mounts in them, unmounted lazily and held open, do not keep a namespace:
+    it ends with its last task."""
+    mnt_ns_id = in_child(lambda: ns_id(detach_locked_trees(scratch)[0]))
+
+    fails(errno.ENOENT, listmount, ns_id=mnt_ns_id)

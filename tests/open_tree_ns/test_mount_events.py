@@ -3,28 +3,30 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy
 from tests.utils.constants import (
-    AT_FDCWD,
     MNT_DETACH,
     MS_SHARED,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
 from tests.utils.mounts import listmount
 from tests.utils.nsfs import (
     current_mnt_ns,
+    exists,
+    ns_id,
 )
-from tests.utils.syscalls import mount, open_tree, umount2
+from tests.utils.syscalls import mount, umount2
 from tests.utils.trees import propagation, tmpfs
 from tests.utils.visitor import Visitor
-
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 
 
 @pytest.mark.rule("R8")
@@ -34,7 +36,7 @@ def test_mount_events(caller: Caller, scratch: Path) -> None:
     attached and detached inside, by its id, and of nothing that happens in another namespace."""
     leaf = tmpfs(scratch / "leaf")
     caller.act()
-    fd, other = open_tree(AT_FDCWD, leaf, FLAGS), open_tree(AT_FDCWD, leaf, FLAGS)
+    fd, other = copy(leaf), copy(leaf)
     first, second = mount_watch(fd), mount_watch(fd, other)
 
     def heard() -> list[object]:
@@ -64,7 +66,7 @@ def test_mount_events_of_the_source(scratch: Path) -> None:
     private = tmpfs(scratch / "private")
     shared = propagation(tmpfs(scratch / "shared"), MS_SHARED)
     source = mount_watch(current_mnt_ns())
-    fd, fd_shared = open_tree(AT_FDCWD, private, FLAGS), open_tree(AT_FDCWD, shared, FLAGS)
+    fd, fd_shared = copy(private), copy(shared)
     watch, watch_shared = mount_watch(fd), mount_watch(fd_shared)
     assert mount_events(source) == []
 
@@ -75,3 +77,42 @@ def test_mount_events_of_the_source(scratch: Path) -> None:
     propagated = listmount(ns_fd=fd_shared)[-1]
     assert mount_events(watch_shared, 1) == [(FAN_MNT_ATTACH, propagated)]
     assert mount_events(watch) == []
+
+
+@pytest.mark.rule("BL6", "R8")
+@fixes.MARKS_IN_PROCESS_CONTEXT
+@pytest.mark.needs("mount events")
+def test_watches_in_every_order(caller: Caller, scratch: Path) -> None:
+    """Handle, watches and a task inside may go in any order, with events read or not: each mount
+    is reported once, and the namespace lives as long as handle and task do."""
+    leaf = tmpfs(scratch / "leaf")
+    caller.act()
+    holders = ["handle", "task", "watch", "unread watch"]
+    turns = [holders[count:] + holders[:count] for count in range(len(holders))]
+    orders = [*turns, *(turn[::-1] for turn in turns)]
+    wrong = []
+    with Visitor() as visitor:
+        for order in orders:
+            fd = copy(leaf)
+            number = ns_id(fd)
+            watches = mount_watch(fd), mount_watch(fd)
+            visitor.bring(fd, partial(mount, "tmpfs", "/", "tmpfs"))
+            attached = listmount(ns_fd=fd)[-1]
+            visitor.bring(fd, partial(umount2, "/", MNT_DETACH))
+            wanted = [(FAN_MNT_ATTACH, attached), (FAN_MNT_DETACH, attached)]
+            visitor.enter(fd)
+            end: dict[str, Callable[[], None]] = {
+                "handle": partial(os.close, fd),
+                "task": visitor.leave,
+                "watch": partial(os.close, watches[0]),
+                "unread watch": partial(os.close, watches[1]),
+            }
+            if mount_events(watches[0], 1) != wanted:
+                wrong.append("not one event for each: attached, detached")
+            left = [*order]
+            for name in order:
+                end[name]()
+                left.remove(name)
+                if exists(number) is not ("handle" in left or "task" in left):
+                    wrong.append(f"with {left} left, exists: {exists(number)}")
+    assert wrong == []

@@ -8,33 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import is_mnt_ns_file, namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
 from tests.utils.process import in_child
-from tests.utils.syscalls import attach, move_mount, open_tree, setns
+from tests.utils.syscalls import attach, move_mount
 from tests.utils.trees import bind, fresh_tmpfs, readable, tmpfs, write
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 KINDS = ("cgroup", "ipc", "net", "pid", "time", "user", "uts")
 
 
 def bind_new_mnt_ns(scratch: Path, target: Path) -> Path:
     """Bind-mount the file of a new mount namespace at *target*."""
     leaf = tmpfs(scratch / "leaf")
-    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    fd = copy(leaf)
     return bind(Path(f"/proc/self/fd/{fd}"), target)
 
 
@@ -53,11 +48,11 @@ def test_mount_namespace_files_are_left_out(caller: Caller, scratch: Path) -> No
     expected = predict_copy(top, recursive=True, foreign=caller.foreign)
     caller.act()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
-    copy = namespace_tree(fd)
-    assert copy.mount_points() == ["/", *sorted(["/dir", *(f"/{kind}" for kind in kinds)])]
-    assert copy.lines() == expected.lines()
+    copied = namespace_tree(fd)
+    assert copied.mount_points() == ["/", *sorted(["/dir", *(f"/{kind}" for kind in kinds)])]
+    assert copied.lines() == expected.lines()
 
 
 @pytest.mark.rule("C8")
@@ -68,10 +63,10 @@ def test_open_tree_clone_keeps_them(scratch: Path) -> None:
     bind(top / "file", top / "mnt")
     (scratch / "clone").mkdir()
 
-    clone = open_tree(AT_FDCWD, top, OPEN_TREE_CLONE | AT_RECURSIVE)
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    cloned = clone(top, recursive=True)
+    fd = copy(top, recursive=True)
 
-    attach(clone, scratch / "clone")
+    attach(cloned, scratch / "clone")
     prefix = str(scratch / "clone")
     points = [m.mnt_point for m in mount_table() if (m.mnt_point or "").startswith(prefix)]
     assert points == [prefix, f"{prefix}/mnt", f"{prefix}/mnt"]
@@ -79,7 +74,7 @@ def test_open_tree_clone_keeps_them(scratch: Path) -> None:
 
 
 def locked_mnt_ns_file(scratch: Path) -> Path:
-    """A tree with a mount namespace's file that is locked in place.
+    """Make a tree with a mount namespace's file that is locked in place.
 
     A detached mount made here, and handed to a user namespace that attaches a tree to it: mounts
     that come from another user namespace are locked together. (unshare(2) and propagation leave
@@ -93,7 +88,7 @@ def locked_mnt_ns_file(scratch: Path) -> Path:
         top = tmpfs(scratch / "top", "file")
         write(top / "mnt", "secret")
         bind_new_mnt_ns(scratch, top / "mnt")
-        tree = open_tree(AT_FDCWD, top, OPEN_TREE_CLONE | AT_RECURSIVE)
+        tree = clone(top, recursive=True)
         move_mount(tree, "", detached, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
 
     in_child(attach_from_another_user_namespace)
@@ -105,7 +100,7 @@ def locked_mnt_ns_file(scratch: Path) -> Path:
 
 @pytest.mark.rule("C9")
 @pytest.mark.needs("user namespace")
-@pytest.mark.fixed_by("-", "7.3.4", "refuse to leave out a locked mount namespace file")
+@fixes.KEEP_LOCK_OF_FILES
 def test_locked_mount_namespace_file(caller: Caller, scratch: Path) -> None:
     """A locked child that would be left out holds the whole copy up: EPERM with AT_RECURSIVE,
     EINVAL without, and nothing changes."""
@@ -114,10 +109,8 @@ def test_locked_mount_namespace_file(caller: Caller, scratch: Path) -> None:
     assert [m.mnt_point for m in before if is_mnt_ns_file(m)] == [f"{place}/mnt"]
     caller.act()
 
-    with refused(errno.EPERM):
-        open_tree(AT_FDCWD, place, FLAGS | AT_RECURSIVE)
-    with refused(errno.EINVAL):
-        open_tree(AT_FDCWD, place, FLAGS)
+    fails(errno.EPERM, copy, place, recursive=True)
+    fails(errno.EINVAL, copy, place)
 
     assert mount_table() == before
 
@@ -141,7 +134,7 @@ def test_mount_namespace_file_keeps_its_place_covered(scratch: Path) -> None:
     assert readable(top) == {"seen": "seen"}
     Caller.FOREIGN.act()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert readable("/") == {"seen": "seen"}

@@ -4,28 +4,26 @@ meet the flag they must agree with it."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.caps import CAP_SYS_ADMIN, drop
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
-    CLONE_NEWNS,
     FSCONFIG_CMD_CREATE,
     FSMOUNT_CLOEXEC,
     FSMOUNT_NAMESPACE,
     MNT_DETACH,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
     UNSHARE_EMPTY_MNTNS,
 )
-from tests.utils.expect import outcome
+from tests.utils.expect import fails, outcome
 from tests.utils.model import base_of, namespace_tree
 from tests.utils.mounts import mnt_id_of, mount_table
 from tests.utils.nsfs import current_mnt_ns, ns_get_userns, ns_id, ns_inode
@@ -35,19 +33,16 @@ from tests.utils.syscalls import (
     fsmount,
     fsopen,
     mount_setattr,
-    open_tree,
-    setns,
     umount2,
     unshare,
 )
 from tests.utils.trees import fresh_tmpfs, tmpfs
 
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 MAKE = FSMOUNT_NAMESPACE | FSMOUNT_CLOEXEC
 
 
 def created_tmpfs() -> int:
-    """A tmpfs that waits for fsmount(2)."""
+    """Create a tmpfs and return the descriptor that fsmount(2) takes."""
     fs = fsopen("tmpfs")
     fsconfig(fs, FSCONFIG_CMD_CREATE)
     return fs
@@ -62,16 +57,16 @@ def test_fsmount_namespace_refusals() -> None:
     fsmount(used, MAKE)
     before = mount_table()
     found = {
-        "unknown flag": outcome(lambda: fsmount(-1, MAKE | 4)),
-        "unknown attribute": outcome(lambda: fsmount(-1, MAKE, 1 << 30)),
-        "no descriptor": outcome(lambda: fsmount(-1, MAKE)),
-        "another descriptor": outcome(lambda: fsmount(file, MAKE)),
-        "not created": outcome(lambda: fsmount(fsopen("tmpfs"), MAKE)),
-        "in use": outcome(lambda: fsmount(used, MAKE)),
+        "unknown flag": outcome(fsmount, -1, MAKE | 4),
+        "unknown attribute": outcome(fsmount, -1, MAKE, 1 << 30),
+        "no descriptor": outcome(fsmount, -1, MAKE),
+        "another descriptor": outcome(fsmount, file, MAKE),
+        "not created": outcome(fsmount, fsopen("tmpfs"), MAKE),
+        "in use": outcome(fsmount, used, MAKE),
     }
     drop(CAP_SYS_ADMIN)
-    found["unprivileged"] = outcome(lambda: fsmount(fs, MAKE))
-    found["unprivileged, unknown flag"] = outcome(lambda: fsmount(fs, MAKE | 4))
+    found["unprivileged"] = outcome(fsmount, fs, MAKE)
+    found["unprivileged, unknown flag"] = outcome(fsmount, fs, MAKE | 4)
     assert found == {
         "unknown flag": "EINVAL",
         "unknown attribute": "EINVAL",
@@ -96,29 +91,33 @@ def test_fsmount_namespace_locks(caller: Caller) -> None:
     attr = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
     fd = fsmount(fs, MAKE, attr)
     assert ns_inode(ns_get_userns(fd)) == ns_inode("/proc/self/ns/user")
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
 
     assert [(mount.fs_type, mount.mnt_attr) for mount in mount_table()] == [("tmpfs", attr)]
-    lift = outcome(lambda: mount_setattr(AT_FDCWD, "/", attr_clr=MOUNT_ATTR_NOSUID))
-    unmount = outcome(lambda: umount2("/", MNT_DETACH))
+    lift = outcome(mount_setattr, AT_FDCWD, "/", attr_clr=MOUNT_ATTR_NOSUID)
+    unmount = outcome(umount2, "/", MNT_DETACH)
 
-    assert (lift, unmount) == (("EPERM", "EINVAL") if caller.foreign else ("allowed", "allowed"))
+    assert (lift, unmount) == (("EPERM", "EINVAL") if caller.foreign else ("success", "success"))
 
 
 @pytest.mark.needs("FSMOUNT_NAMESPACE")
 @pytest.mark.rule("Y8", "N10", "P13")
 def test_flag_and_fsmount_namespace(scratch: Path) -> None:
-    """Inside a namespace made by fsmount(2) the flag copies its top; from outside it cannot."""
+    """Inside a namespace made by fsmount(2) the flag copies its mounts; from outside it cannot, and
+    changes nothing on either side."""
     fd = fsmount(created_tmpfs(), MAKE)
     here = current_mnt_ns()
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     tmpfs(Path("/child"), "child.txt")
     root = os.open("/", os.O_PATH | os.O_DIRECTORY)
-    copy = open_tree(AT_FDCWD, "/child", SINGLE)
-    setns(here, CLONE_NEWNS)
-    assert namespace_tree(copy).mount_points() == ["/"]
-    assert ns_id(copy) > ns_id(fd)
-    assert outcome(lambda: open_tree(root, "", SINGLE | AT_EMPTY_PATH)) == "EINVAL"
+    copied = copy("/child")
+    enter(here)
+    assert namespace_tree(copied).mount_points() == ["/"]
+    assert ns_id(copied) > ns_id(fd)
+    before = mount_table(), mount_table(ns_fd=fd)
+    fails(errno.EINVAL, copy, "", dirfd=root)
+    fails(errno.EINVAL, copy, "", dirfd=root, recursive=True)
+    assert (mount_table(), mount_table(ns_fd=fd)) == before
 
 
 @pytest.mark.needs("UNSHARE_EMPTY_MNTNS")
@@ -131,13 +130,13 @@ def test_flag_in_an_empty_namespace(scratch: Path) -> None:
     base = mnt_id_of("/")
     assert [(mount.mnt_id, mount.fs_type) for mount in mount_table()] == [(base, "nullfs")]
 
-    fd = open_tree(tree, "", SINGLE | AT_EMPTY_PATH)
+    fd = copy("", dirfd=tree)
     attach(tree, "/")
-    beside = open_tree(tree, "", SINGLE | AT_EMPTY_PATH)
+    beside = copy("", dirfd=tree)
 
     for made in (fd, beside):
         assert [mount.fs_type for mount in mount_table(ns_fd=made)] == ["tmpfs"]
         assert base_of(made).fs_type == "nullfs"
-        setns(made, CLONE_NEWNS)
+        enter(made)
         umount2("/", MNT_DETACH)
         assert mount_table() == []

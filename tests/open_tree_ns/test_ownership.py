@@ -17,19 +17,16 @@ from typing import TypeVar
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     CLONE_NEWUSER,
     MNT_DETACH,
     MS_SHARED,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import answer, refused
+from tests.utils.expect import answer, fails, outcome
 from tests.utils.handover import fds_from_child
-from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mount_table, statmount
 from tests.utils.nsfs import (
     NS_GET_OWNER_UID,
@@ -42,11 +39,10 @@ from tests.utils.nsfs import (
     ns_ioctl,
 )
 from tests.utils.process import holding, in_child
-from tests.utils.syscalls import open_tree, setns, umount2
+from tests.utils.syscalls import setns, umount2
 from tests.utils.trees import propagation, tmpfs
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 pytestmark = pytest.mark.needs("user namespace")
 T = TypeVar("T")
 
@@ -61,7 +57,7 @@ PAIRS = [(member, owner) for member in LINEAGE for owner in LINEAGE]
 
 
 def has_power(member: str, owner: str) -> bool:
-    """The rule: the power over a user namespace is with those in it, or in one it lies in."""
+    """State the rule: those in a user namespace, or in one it lies in, have power over it."""
     return member in LINEAGE[owner]
 
 
@@ -73,7 +69,7 @@ class Family:
     handles: dict[str, int]
 
     def everyone(self, question: Callable[[int], T]) -> dict[tuple[str, str], T]:
-        """Have each member, with all capabilities there are in it, ask of each owner's handle."""
+        """Ask each member, with all capabilities it can have, about each owner's handle."""
         found = {}
         for member, userns in self.userns.items():
 
@@ -88,25 +84,30 @@ class Family:
 
 
 def make_family(leaf: Path) -> Family:
-    """Let each of the four copy *leaf*; their descriptors arrive in messages."""
+    """Make the four user namespaces, each with a copy of *leaf*."""
 
-    def copy() -> list[int]:
-        return [os.open("/proc/self/ns/user", os.O_RDONLY), open_tree(AT_FDCWD, leaf, FLAGS)]
+    def handles() -> list[int]:
+        return [os.open("/proc/self/ns/user", os.O_RDONLY), copy(leaf)]
 
     def children(count: int) -> Callable[[], Sequence[int]]:
         def run() -> list[int]:
             fds = []
             for _ in range(count):
                 enter_new_userns()
-                fds += copy()
+                fds += handles()
             return fds
 
         return run
 
-    fds = [*copy(), *fds_from_child(children(2)), *fds_from_child(children(1))]
+    fds = [*handles(), *fds_from_child(children(2)), *fds_from_child(children(1))]
     return Family(
         dict(zip(LINEAGE, fds[::2], strict=True)), dict(zip(LINEAGE, fds[1::2], strict=True))
     )
+
+
+def owner_of(handle: int) -> tuple[int, int]:
+    """Return device and inode number of the user namespace that owns *handle*'s."""
+    return ns_inode(ns_get_userns(handle))
 
 
 @pytest.mark.rule("U2", "U3")
@@ -117,7 +118,7 @@ def test_owner_is_the_callers_user_namespace(scratch: Path) -> None:
     family = make_family(tmpfs(scratch / "leaf"))
     inodes = {owner: ns_inode(fd) for owner, fd in family.userns.items()}
 
-    found = family.everyone(lambda handle: answer(lambda: ns_inode(ns_get_userns(handle))))
+    found = family.everyone(lambda handle: answer(owner_of, handle))
 
     assert found == {
         (member, owner): inodes[owner] if has_power(member, owner) else "EPERM"
@@ -128,13 +129,13 @@ def test_owner_is_the_callers_user_namespace(scratch: Path) -> None:
 @pytest.mark.rule("U3")
 def test_no_parent_and_no_owner_uid(scratch: Path) -> None:
     """A mount namespace has no parent, and no owner's uid of its own: both ioctls are EINVAL."""
-    fd = open_tree(AT_FDCWD, tmpfs(scratch / "leaf"), FLAGS)
+    fd = copy(tmpfs(scratch / "leaf"))
     for request in (NS_GET_PARENT, NS_GET_OWNER_UID):
-        with refused(errno.EINVAL):
-            ns_ioctl(fd, request)
+        fails(errno.EINVAL, ns_ioctl, fd, request)
 
 
 @pytest.mark.rule("U7", "U8")
+@fixes.STATMOUNT_PERMISSION
 @pytest.mark.needs("nested user namespace")
 def test_who_sees_it_by_id(scratch: Path) -> None:
     """By its id a namespace is listed to those with power over its owner; for others, whatever
@@ -146,28 +147,27 @@ def test_who_sees_it_by_id(scratch: Path) -> None:
     )
     assert owners == foreigners  # a private mount: it is the same for all
     family = make_family(leaf)
+    seen = {owner: (*mount_table(ns_fd=fd), base_of(fd)) for owner, fd in family.handles.items()}
 
     def look(handle: int) -> tuple[object, ...]:
-        mnt_id = ns_id(handle)
-        (top,) = listmount(ns_fd=handle)
+        mnt_ns_id, (top,) = ns_id(handle), listmount(ns_fd=handle)
         base = statmount(top, ns_fd=handle).mnt_parent_id
         return (
-            answer(lambda: listmount(ns_id=mnt_id) == [top]),
-            answer(lambda: statmount(top, ns_id=mnt_id).mnt_point),
-            answer(lambda: statmount(base, ns_fd=handle).fs_type),
+            answer(listmount, ns_id=mnt_ns_id),
+            answer(statmount, top, ns_id=mnt_ns_id),
+            answer(statmount, base, ns_fd=handle),
             namespace_tree(handle).lines(),
             mnt_get_info(handle).nr_mounts,
         )
 
     found = family.everyone(look)
 
-    assert found == {
-        (member, owner): (
-            (True, "/", "nullfs") if has_power(member, owner) else ("ENOENT", "EPERM", "EPERM")
-        )
-        + (owners, 1)
-        for member, owner in PAIRS
-    }
+    def rule(member: str, owner: str) -> tuple[object, ...]:
+        top, base = seen[owner]
+        powerful = [top.mnt_id], top, base
+        return powerful if has_power(member, owner) else ("ENOENT", "EPERM", "EPERM")
+
+    assert found == {(member, owner): (*rule(member, owner), owners, 1) for member, owner in PAIRS}
 
 
 @pytest.mark.rule("U4", "U6")
@@ -178,25 +178,22 @@ def test_who_may_enter(scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf", "leaf.txt")
     family = make_family(leaf)
 
-    def enter(handle: int) -> object:
+    def try_to_enter(handle: int) -> tuple[str, bool]:
         (top,) = listmount(ns_fd=handle)
+        end = outcome(enter, handle)
+        return end, end == "success" and listmount() == [top] == listmount(ns_fd=handle)
 
-        def go() -> bool:
-            setns(handle, CLONE_NEWNS)
-            return listmount() == [top] == listmount(ns_fd=handle)
-
-        return answer(go)
-
-    found = family.everyone(enter)
+    found = family.everyone(try_to_enter)
 
     assert found == {
-        (member, owner): True if has_power(member, owner) else "EPERM" for member, owner in PAIRS
+        (member, owner): ("success", True) if has_power(member, owner) else ("EPERM", False)
+        for member, owner in PAIRS
     }
 
 
 @contextmanager
 def inside_a_lower_namespace(scratch: Path) -> Iterator[Path]:
-    """Sit in a mount namespace of a user namespace below one's own, with a shared tree in it."""
+    """Enter a mount namespace that a user namespace below one's own owns; give a shared tree."""
 
     def below() -> None:
         enter_new_userns()
@@ -206,7 +203,7 @@ def inside_a_lower_namespace(scratch: Path) -> Iterator[Path]:
         propagation(top, MS_SHARED, recursive=True)
 
     with holding(below) as other:
-        setns(os.open(other.proc("ns/mnt"), os.O_RDONLY), CLONE_NEWNS)
+        enter(os.open(other.proc("ns/mnt"), os.O_RDONLY))
         owner = ns_get_userns(current_mnt_ns())
         assert ns_inode(owner) != ns_inode("/proc/self/ns/user")
         yield scratch / "top"
@@ -219,23 +216,20 @@ def test_caller_from_above_is_foreign(scratch: Path) -> None:
     with inside_a_lower_namespace(scratch) as top:
         expected = predict_copy(top, recursive=True, foreign=True)
         before = mount_table()
-        fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+        fd = copy(top, recursive=True)
         assert mount_table() == before
 
     assert ns_inode(ns_get_userns(fd)) == ns_inode("/proc/self/ns/user")
     assert namespace_tree(fd).lines() == expected.lines()
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     for path in ("/covered", "/"):
-        with refused(errno.EINVAL):
-            umount2(path, MNT_DETACH)
+        fails(errno.EINVAL, umount2, path, MNT_DETACH)
     assert os.listdir("/covered") == ["cover.txt"]
 
 
 @pytest.mark.rule("U5", "K6")
-@pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
-)
+@fixes.KEEP_COVERED
 def test_caller_from_above_uncovers_nothing(scratch: Path) -> None:
     """Neither may it leave out what is mounted below the directory: EINVAL."""
-    with inside_a_lower_namespace(scratch) as top, refused(errno.EINVAL):
-        open_tree(AT_FDCWD, top, FLAGS)
+    with inside_a_lower_namespace(scratch) as top:
+        fails(errno.EINVAL, copy, top)

@@ -8,57 +8,48 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.calls import NAMESPACE, clone, copy, enter
 from tests.utils.caps import CAP_SYS_ADMIN, CAP_SYS_CHROOT, keep_only
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
     AT_SYMLINK_NOFOLLOW,
     CLONE_NEWNS,
     FSCONFIG_CMD_CREATE,
     MNT_DETACH,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
     UNSHARE_EMPTY_MNTNS,
-    OpenTree,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
 from tests.utils.nsfs import ns_inode
 from tests.utils.process import holding
 from tests.utils.syscalls import (
-    PathLike,
     attach,
     fsconfig,
     fsmount,
     fsopen,
     open_tree,
-    setns,
     umount2,
     unshare,
 )
 from tests.utils.trees import bind, tmpfs, write
 from tests.utils.userns import enter_new_mount_ns
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-RECURSION = pytest.mark.parametrize(
-    "recursive", [OpenTree(0), AT_RECURSIVE], ids=["single", "recursive"]
-)
-DIRECTORY_FIX = pytest.mark.fixed_by(
-    "805d5a2b7928", "7.1-rc8, 7.0.y 50cd49d34062", "restrict OPEN_TREE_NAMESPACE to directories"
-)
+P = ParamSpec("P")
+RECURSION = pytest.mark.parametrize("recursive", [False, True], ids=["single", "recursive"])
 
 
-def refuse(number: int, dirfd: int, path: PathLike, flags: int = FLAGS) -> None:
-    """The call must end in this errno and leave the caller's mounts and descriptors alone."""
+def refuse(number: int, call: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Make *call*, which must fail with this errno and leave the caller's mounts and descriptors
+    alone."""
+    __tracebackhide__ = True
     before = mount_table(), os.listdir("/proc/self/fd")
-    with refused(number):
-        open_tree(dirfd, path, flags)
+    fails(number, call, *args, **kwargs)
     assert (mount_table(), os.listdir("/proc/self/fd")) == before
 
 
@@ -66,27 +57,25 @@ def refuse(number: int, dirfd: int, path: PathLike, flags: int = FLAGS) -> None:
 @pytest.mark.parametrize("address", [None, 1, 1 << 12], ids=["NULL", "1", "0x1000"])
 def test_bad_pointer(address: int | None) -> None:
     """A path that is not in the caller's memory is EFAULT."""
-    refuse(errno.EFAULT, AT_FDCWD, address)
+    refuse(errno.EFAULT, copy, address)
 
 
 @pytest.mark.rule("P2")
 def test_empty_path() -> None:
     """An empty path without AT_EMPTY_PATH is ENOENT."""
-    refuse(errno.ENOENT, AT_FDCWD, "")
+    refuse(errno.ENOENT, open_tree, AT_FDCWD, "", NAMESPACE)
 
 
 @pytest.mark.rule("P3")
-@pytest.mark.parametrize(
-    ("path", "flags"), [("x", FLAGS), ("", FLAGS | AT_EMPTY_PATH)], ids=["relative", "empty"]
-)
-def test_bad_dirfd(path: str, flags: OpenTree) -> None:
+@pytest.mark.parametrize("path", ["x", ""], ids=["relative", "empty"])
+def test_bad_dirfd(path: str) -> None:
     """A descriptor that is not open is EBADF where the path needs it."""
-    refuse(errno.EBADF, 1 << 20, path, flags)
+    refuse(errno.EBADF, copy, path, dirfd=1 << 20)
 
 
 @pytest.fixture
 def shelf(scratch: Path) -> Path:
-    """A tmpfs with a file, a directory, and links that lead nowhere."""
+    """Make a tmpfs with a file, a directory, and links that lead nowhere."""
     top = tmpfs(scratch / "shelf", "file")
     (top / "directory").mkdir()
     (top / "dangling").symlink_to("missing")
@@ -111,13 +100,13 @@ def shelf(scratch: Path) -> Path:
 def test_walk_errors(path: str, number: int, shelf: Path) -> None:
     """A path that cannot be walked ends with the errno of the walk."""
     dirfd = os.open(shelf, os.O_PATH)
-    refuse(number, dirfd, path)
+    refuse(number, copy, path, dirfd=dirfd)
 
 
 @pytest.mark.rule("P5")
 def test_dirfd_is_a_file(shelf: Path) -> None:
     """A path relative to a regular file is ENOTDIR."""
-    refuse(errno.ENOTDIR, os.open(shelf / "file", os.O_RDONLY), "x")
+    refuse(errno.ENOTDIR, copy, "x", dirfd=os.open(shelf / "file", os.O_RDONLY))
 
 
 @pytest.mark.rule("P8")
@@ -127,7 +116,7 @@ def test_parent_without_search_permission(scratch: Path) -> None:
     (top / "closed" / "inner").mkdir(parents=True)
     (top / "closed").chmod(0)
     keep_only(CAP_SYS_ADMIN)
-    refuse(errno.EACCES, AT_FDCWD, top / "closed/inner")
+    refuse(errno.EACCES, copy, top / "closed/inner")
 
 
 @pytest.mark.rule("P8")
@@ -138,7 +127,7 @@ def test_no_permission_on_the_directory_itself(scratch: Path) -> None:
     (top / "closed").chmod(0)
     expected = predict_copy(top / "closed", recursive=False)
     keep_only(CAP_SYS_ADMIN, CAP_SYS_CHROOT)
-    fd = open_tree(AT_FDCWD, top / "closed", FLAGS)
+    fd = copy(top / "closed")
     assert namespace_tree(fd).lines() == expected.lines()
 
 
@@ -187,17 +176,17 @@ NO_DIRECTORY: dict[str, Callable[[Path], int]] = {
 }
 
 
-@DIRECTORY_FIX
+@fixes.DIRECTORIES_ONLY
 @pytest.mark.rule("P9")
 @RECURSION
 @pytest.mark.parametrize("kind", NO_DIRECTORY)
-def test_no_directory_by_descriptor(kind: str, recursive: OpenTree, scratch: Path) -> None:
+def test_no_directory_by_descriptor(kind: str, recursive: bool, scratch: Path) -> None:
     """A root directory that is no directory is ENOTDIR, whatever else it is."""
     fd = NO_DIRECTORY[kind](tmpfs(scratch / "top"))
-    refuse(errno.ENOTDIR, fd, "", FLAGS | recursive | AT_EMPTY_PATH)
+    refuse(errno.ENOTDIR, copy, "", dirfd=fd, recursive=recursive)
 
 
-@DIRECTORY_FIX
+@fixes.DIRECTORIES_ONLY
 @pytest.mark.rule("P9")
 @pytest.mark.parametrize("name", ["file", "fifo", "mounted"])
 def test_no_directory_by_path(name: str, scratch: Path) -> None:
@@ -205,8 +194,9 @@ def test_no_directory_by_path(name: str, scratch: Path) -> None:
     top = tmpfs(scratch / "top", "file")
     os.mkfifo(top / "fifo")
     bind(top / "file", top / "mounted")
-    refuse(errno.ENOTDIR, AT_FDCWD, top / name)
-    refuse(errno.ENOTDIR, AT_FDCWD, top / name, FLAGS | AT_SYMLINK_NOFOLLOW)
+    refuse(errno.ENOTDIR, copy, top / name)
+    flags = NAMESPACE | AT_SYMLINK_NOFOLLOW
+    refuse(errno.ENOTDIR, open_tree, AT_FDCWD, top / name, flags)
 
 
 @pytest.mark.rule("P11")
@@ -216,46 +206,46 @@ def test_unlinked_directory(scratch: Path) -> None:
     (top / "gone").mkdir()
     dirfd = os.open(top / "gone", os.O_PATH)
     (top / "gone").rmdir()
-    fd = open_tree(dirfd, "", FLAGS | AT_EMPTY_PATH)
-    copy = namespace_tree(fd)
-    assert (copy.mnt_root, copy.mnt_point, copy.children) == ("/gone//deleted", "/", ())
+    fd = copy("", dirfd=dirfd)
+    copied = namespace_tree(fd)
+    assert (copied.mnt_root, copied.mnt_point, copied.children) == ("/gone//deleted", "/", ())
 
 
 @pytest.mark.rule("P12")
 @RECURSION
-def test_lazily_unmounted_source(recursive: OpenTree, scratch: Path) -> None:
+def test_lazily_unmounted_source(recursive: bool, scratch: Path) -> None:
     """A directory whose mount was detached belongs to no namespace any more: EINVAL."""
     top = tmpfs(scratch / "top")
     tmpfs(top / "child")
     dirfd = os.open(top, os.O_PATH)
     umount2(top, MNT_DETACH)
-    refuse(errno.EINVAL, dirfd, "", FLAGS | recursive | AT_EMPTY_PATH)
+    refuse(errno.EINVAL, copy, "", dirfd=dirfd, recursive=recursive)
 
 
 @pytest.mark.rule("P13")
 @RECURSION
-def test_directory_of_another_namespace(recursive: OpenTree, scratch: Path) -> None:
+def test_directory_of_another_namespace(recursive: bool, scratch: Path) -> None:
     """A directory of another mount namespace cannot be copied from here: EINVAL."""
     tmpfs(scratch / "top")
     with holding(enter_new_mount_ns) as other:
-        refuse(errno.EINVAL, AT_FDCWD, other.proc(f"root{scratch}/top"), FLAGS | recursive)
+        refuse(errno.EINVAL, copy, other.proc(f"root{scratch}/top"), recursive=recursive)
         dirfd = os.open(other.proc("root"), os.O_PATH)
-        refuse(errno.EINVAL, dirfd, "", FLAGS | recursive | AT_EMPTY_PATH)
+        refuse(errno.EINVAL, copy, "", dirfd=dirfd, recursive=recursive)
 
 
 @pytest.mark.rule("P14")
 @RECURSION
 @pytest.mark.parametrize("part", [".", "directory", "child"], ids=["top", "directory", "child"])
-def test_detached_tree(part: str, recursive: OpenTree, scratch: Path) -> None:
+def test_detached_tree(part: str, recursive: bool, scratch: Path) -> None:
     """A detached tree made in this namespace is a source: its top, a directory in it, a mount on
     it. The copy is one: it outlives the tree."""
     top = tmpfs(scratch / "top", "directory/below/file.txt")
     tmpfs(top / "directory" / "below")
     tmpfs(top / "child")
-    expected = predict_copy(top / part, recursive=bool(recursive))
-    tree = open_tree(AT_FDCWD, top, OPEN_TREE_CLONE | AT_RECURSIVE)
+    expected = predict_copy(top / part, recursive=recursive)
+    tree = clone(top, recursive=True)
 
-    fd = open_tree(tree, part, FLAGS | recursive)
+    fd = copy(part, dirfd=tree, recursive=recursive)
     assert namespace_tree(fd).lines() == expected.lines()
     source = os.open(".", os.O_RDONLY, dir_fd=tree)
     assert sorted(os.listdir(source)) == sorted(os.listdir(top))
@@ -266,12 +256,12 @@ def test_detached_tree(part: str, recursive: OpenTree, scratch: Path) -> None:
 
 @pytest.mark.rule("P15")
 @RECURSION
-def test_detached_tree_of_another_namespace(recursive: OpenTree, scratch: Path) -> None:
+def test_detached_tree_of_another_namespace(recursive: bool, scratch: Path) -> None:
     """A detached tree cloned in another mount namespace is EINVAL, though it can be attached."""
     top = tmpfs(scratch / "top", "file.txt")
-    tree = open_tree(AT_FDCWD, top, OPEN_TREE_CLONE)
+    tree = clone(top)
     unshare(CLONE_NEWNS)
-    refuse(errno.EINVAL, tree, "", FLAGS | recursive | AT_EMPTY_PATH)
+    refuse(errno.EINVAL, copy, "", dirfd=tree, recursive=recursive)
     (top / "here").mkdir()
     attach(tree, top / "here")
     assert (top / "here" / "file.txt").exists()
@@ -279,43 +269,43 @@ def test_detached_tree_of_another_namespace(recursive: OpenTree, scratch: Path) 
 
 @pytest.mark.rule("P16")
 @RECURSION
-def test_fresh_file_system_of_another_namespace(recursive: OpenTree) -> None:
+def test_fresh_file_system_of_another_namespace(recursive: bool) -> None:
     """A mount made by fsmount(2) has no namespace of origin: it can be copied from any."""
     fs = fsopen("tmpfs")
     fsconfig(fs, FSCONFIG_CMD_CREATE)
     fresh = fsmount(fs)
     directory = ns_inode(fresh)
     unshare(CLONE_NEWNS)
-    fd = open_tree(fresh, "", FLAGS | recursive | AT_EMPTY_PATH)
-    copy = namespace_tree(fd)
-    assert (copy.fs_type, copy.mnt_root, copy.mnt_point) == ("tmpfs", "/", "/")
-    setns(fd, CLONE_NEWNS)
+    fd = copy("", dirfd=fresh, recursive=recursive)
+    copied = namespace_tree(fd)
+    assert (copied.fs_type, copied.mnt_root, copied.mnt_point) == ("tmpfs", "/", "/")
+    enter(fd)
     assert ns_inode("/") == directory
 
 
 @pytest.mark.rule("P17")
 @pytest.mark.needs("UNSHARE_EMPTY_MNTNS")
 @RECURSION
-def test_nullfs_as_source(recursive: OpenTree) -> None:
+def test_nullfs_as_source(recursive: bool) -> None:
     """The nullfs root of an empty namespace can be copied: nullfs on nullfs."""
     unshare(UNSHARE_EMPTY_MNTNS)
-    fd = open_tree(AT_FDCWD, "/", FLAGS | recursive)
-    copy = namespace_tree(fd)
-    assert (copy.fs_type, copy.mnt_point, copy.children) == ("nullfs", "/", ())
+    fd = copy("/", recursive=recursive)
+    copied = namespace_tree(fd)
+    assert (copied.fs_type, copied.mnt_point, copied.children) == ("nullfs", "/", ())
     assert base_of(fd).fs_type == "nullfs"
 
 
 @pytest.mark.rule("P18")
 @RECURSION
-def test_chrooted_caller(recursive: OpenTree, scratch: Path) -> None:
+def test_chrooted_caller(recursive: bool, scratch: Path) -> None:
     """A chrooted caller may make the call; "/" is its root, here a directory inside a mount."""
     top = tmpfs(scratch / "top", "jail/inside.txt", "outside.txt")
     tmpfs(top / "jail" / "below")
-    expected = predict_copy(top / "jail", recursive=bool(recursive))
+    expected = predict_copy(top / "jail", recursive=recursive)
     directory = ns_inode(str(top / "jail"))
     os.chroot(top / "jail")
     os.chdir("/")
-    fd = open_tree(AT_FDCWD, "/", FLAGS | recursive)
+    fd = copy("/", recursive=recursive)
     assert namespace_tree(fd).lines() == expected.lines()
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert ns_inode("/") == directory

@@ -6,38 +6,44 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, enter
+from tests.open_tree_ns.trees import tree_with_proc
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
+    MNT_DETACH,
+    MS_BIND,
+    MS_REC,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
 from tests.utils.copies import made_in_child
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.inotify import is_gone, watch
-from tests.utils.mounts import mnt_id_of, statmount
+from tests.utils.mounts import listmount, mnt_id_of, statmount
+from tests.utils.nsfs import ns_id
 from tests.utils.process import in_child
-from tests.utils.syscalls import mount, open_tree, setns, umount2
-from tests.utils.trees import propagation, tmpfs
+from tests.utils.syscalls import (
+    mount,
+    umount2,
+)
+from tests.utils.trees import propagation, tmpfs, write
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: Far more calls than other processes take ids meanwhile.
 MANY = 300
 #: What is left of a file system nobody pins, when it is unmounted.
-FREE = {"umount2": "allowed", "file system": "gone"}
+FREE = {"umount2": "success", "file system": "gone"}
 
 
 def unmounting(path: Path, end: int, seconds: float = 2) -> dict[str, str]:
-    """Unmount *path*: how that ends, and whether the file system (whose watch is *end*) does."""
-    ended = outcome(partial(umount2, path))
+    """Unmount *path*; return how that ended, and whether the file system ends within *seconds*.
+
+    :param end: the watch of the file system (see :func:`watch`).
+    """
+    ended = outcome(umount2, path)
     return {"umount2": ended, "file system": "gone" if is_gone(end, seconds) else "alive"}
 
 
@@ -53,9 +59,9 @@ def test_a_copy_that_is_gone_pins_nothing(caller: Caller, scratch: Path) -> None
     def make() -> None:
         single, recursive, entered = tops
         caller.act()
-        os.close(open_tree(AT_FDCWD, single, FLAGS))
-        os.close(open_tree(AT_FDCWD, recursive, FLAGS | AT_RECURSIVE))
-        setns(open_tree(AT_FDCWD, entered, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+        os.close(copy(single))
+        os.close(copy(recursive, recursive=True))
+        enter(copy(entered, recursive=True))
 
     in_child(make)
 
@@ -69,23 +75,21 @@ def test_the_end_of_the_namespace_ends_its_mounts(caller: Caller, scratch: Path)
     ends with it."""
     top = tmpfs(scratch / "top")
     end = watch(top)
-    copy = made_in_child(caller.act, lambda: open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE))
+    copied = made_in_child(caller.act, lambda: copy(top, recursive=True))
 
-    assert unmounting(top, end, seconds=0) == {"umount2": "allowed", "file system": "alive"}
-    os.close(copy.ns_fd)
+    assert unmounting(top, end, seconds=0) == {"umount2": "success", "file system": "alive"}
+    os.close(copied.ns_fd)
 
-    ended = {"file system": "gone" if is_gone(end) else "alive"}
-    assert ended == {"file system": "gone"}, "the namespace is gone, its mount is not"
+    assert is_gone(end), "the namespace is gone, its file system is not"
 
 
 def refused_copies(caller: Caller, top: Path, times: int) -> None:
-    """Have *caller* refused to copy *top*, which is unbindable, so many times in a child."""
+    """In a child, let *caller* try *times* times to copy *top*, which is unbindable."""
 
     def work() -> None:
         caller.act()
-        for flags in (FLAGS, FLAGS | AT_RECURSIVE) * (times // 2):
-            with refused(errno.EINVAL):
-                open_tree(AT_FDCWD, top, flags)
+        for recursive in (False, True) * (times // 2):
+            fails(errno.EINVAL, copy, top, recursive=recursive)
 
     in_child(work)
 
@@ -125,3 +129,30 @@ def test_refused_calls_leak_no_mount(caller: Caller, scratch: Path) -> None:
             break
 
     assert taken[-1] < MANY // 2, f"mount ids taken by {MANY} refused calls, each time: {taken}"
+
+
+@pytest.mark.rule("BK2", "T1")
+@fixes.NAMESPACE_LOOPS
+def test_recursive_bind_cannot_pin_its_own_namespace(scratch: Path) -> None:
+    """Outside, the file of the new namespace lies on a bind of some other file. Inside, a recursive
+    bind of that would hold the namespace by a mount in itself: EINVAL; a single one is fine. And
+    the namespace ends with its last task."""
+    target = write(scratch / "target")
+    mount("/proc/self/ns/net", target, None, MS_BIND)
+    below = os.open(target, os.O_PATH)
+    fd = copy(tree_with_proc(scratch), recursive=True)
+    mnt_ns_id = ns_id(fd)
+    mount(f"/proc/self/fd/{fd}", target, None, MS_BIND)
+
+    def inside() -> dict[str, str]:
+        enter(fd)
+        source = f"/proc/self/fd/{below}"
+        return {
+            "rbind": outcome(mount, source, "/file", None, MS_BIND | MS_REC),
+            "bind": outcome(mount, source, "/file", None, MS_BIND),
+        }
+
+    assert in_child(inside) == {"rbind": "EINVAL", "bind": "success"}
+    umount2(target, MNT_DETACH)
+    os.close(fd)
+    assert outcome(listmount, ns_id=mnt_ns_id) == "ENOENT"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 from collections.abc import Iterable
@@ -12,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import NAMESPACE
 from tests.utils.caps import CAP_SYS_ADMIN, effective
 from tests.utils.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
     CLONE_NEWNS,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
+from tests.utils.expect import SUCCESS, Outcome, outcome
 from tests.utils.limits import allow_mnt_namespaces, descriptor_table_full, open_limit
 from tests.utils.syscalls import PathLike, open_tree, setns
 from tests.utils.trees import propagation, tmpfs
@@ -30,7 +30,6 @@ from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 pytestmark = pytest.mark.needs("user namespace")  # its limit of mount namespaces is the case's own
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: Nothing else, so that CAP_DAC_OVERRIDE does not open closed directories.
 PRIVILEGED = 1 << CAP_SYS_ADMIN
 PLENTY = 1000
@@ -49,22 +48,20 @@ ORDER = {
 
 
 def expected(faults: Iterable[str]) -> str:
-    """What the call must end in: the errno of the first of its faults in the order."""
-    return next((ORDER[fault] for fault in ORDER if fault in faults), "success")
+    """State the rule: the call ends in the errno of the first of its faults in the order."""
+    return next((ORDER[fault] for fault in ORDER if fault in faults), SUCCESS)
 
 
-def outcome(dirfd: int, path: PathLike, flags: int = FLAGS) -> str:
-    """What the call ends in: the name of the errno, or "success"."""
-    try:
-        fd = open_tree(dirfd, path, flags)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    os.close(fd)
-    return "success"
+def end_of(dirfd: int, path: PathLike, flags: int = NAMESPACE) -> Outcome:
+    """Make the call, close what it returned, and return how it ended."""
+    end = outcome(open_tree, dirfd, path, flags)
+    if isinstance(end.result, int):
+        os.close(end.result)
+    return end
 
 
-def outcome_with(faults: frozenset[str], good: int, bad: int) -> str:
-    """What a call with these faults ends in (but for the limit, which is set outside).
+def end_with(faults: frozenset[str], good: int, bad: int) -> Outcome:
+    """Make a call with these faults (but for the limit, which is set outside).
 
     :param good: a directory that can be copied; below it lies a regular file, "file".
     :param bad: a directory that cannot be copied; the same.
@@ -75,10 +72,10 @@ def outcome_with(faults: frozenset[str], good: int, bad: int) -> str:
         stack.enter_context(effective(capable))
         if "full descriptor table" in faults:
             stack.enter_context(descriptor_table_full())
-        return outcome(
+        return end_of(
             1 << 20 if "closed dirfd" in faults else dirfd,
             None if "NULL path" in faults else "file" if "no directory" in faults else ".",
-            FLAGS | (1 << 30 if "unknown flag" in faults else 0),
+            NAMESPACE | (1 << 30 if "unknown flag" in faults else 0),
         )
 
 
@@ -107,10 +104,10 @@ def test_every_combination_of_faults(caller: Caller, scratch: Path) -> None:
         for count in range(len(ORDER)):
             for chosen in itertools.combinations([f for f in ORDER if f != limit], count):
                 faults = frozenset(chosen) | (frozenset([limit]) if limited else frozenset())
-                got = outcome_with(faults, goodfd, badfd)
-                if got != expected(faults):
+                end = end_with(faults, goodfd, badfd)
+                if end != expected(faults):
                     names = " + ".join(fault for fault in ORDER if fault in faults)
-                    wrong.append(f"{names}: expected {expected(faults)}, got {got}")
+                    wrong.append(f"{names}: {end.against(expected(faults))}")
 
     assert wrong == []
 
@@ -142,20 +139,20 @@ def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
         "loop of links": (dirfd, "loop", "ELOOP"),
         "below a closed directory": (dirfd, "closed/inner", "EACCES"),
     }
-    unknown = FLAGS | 1 << 30
-    both = FLAGS | OPEN_TREE_CLONE
+    unknown = NAMESPACE | 1 << 30
+    both = NAMESPACE | OPEN_TREE_CLONE
     allow_mnt_namespaces(0)
 
     found = {}
     for name, (fd, path, _) in paths.items():
         with effective(PRIVILEGED):
-            found[name, "limit"] = outcome(fd, path)
-            found[name, "flag"] = outcome(fd, path, unknown)
-            found[name, "pair of flags"] = outcome(fd, path, both)
+            found[name, "limit"] = end_of(fd, path)
+            found[name, "flag"] = end_of(fd, path, unknown)
+            found[name, "pair of flags"] = end_of(fd, path, both)
             with descriptor_table_full():
-                found[name, "table"] = outcome(fd, path)
+                found[name, "table"] = end_of(fd, path)
         with effective(0):
-            found[name, "privilege"] = outcome(fd, path)
+            found[name, "privilege"] = end_of(fd, path)
 
     rule = {}
     for name, (_, _, number) in paths.items():
@@ -167,9 +164,7 @@ def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("O1", "K6")
-@pytest.mark.fixed_by(
-    "0febe278ec45", "7.2.11", "namespace: keep covered mounts covered in OPEN_TREE_NAMESPACE"
-)
+@fixes.KEEP_COVERED
 @pytest.mark.needs("nested user namespace")
 def test_what_would_be_uncovered_comes_after_the_limit(scratch: Path) -> None:
     """A foreign caller's copy that would leave out a child (EINVAL) loses to the limit of
@@ -178,13 +173,13 @@ def test_what_would_be_uncovered_comes_after_the_limit(scratch: Path) -> None:
     top = tmpfs(scratch / "top")
     tmpfs(top / "child")
     become(Caller.FOREIGN)
-    assert outcome(AT_FDCWD, top) == "EINVAL"
+    assert end_of(AT_FDCWD, top) == "EINVAL"
     allow_mnt_namespaces(0)
-    assert outcome(AT_FDCWD, top) == "ENOSPC"
+    assert end_of(AT_FDCWD, top) == "ENOSPC"
 
 
 @pytest.mark.rule("O1", "K7")
-@pytest.mark.fixed_by("-", "7.2.11", "mount: keep a copied mount unbindable")
+@fixes.KEEP_UNBINDABLE
 @pytest.mark.needs("nested user namespace")
 def test_child_that_cannot_be_left_out_comes_last(scratch: Path) -> None:
     """A locked unbindable child below (EPERM) loses to an unbindable source (EINVAL), and both to
@@ -194,13 +189,13 @@ def test_child_that_cannot_be_left_out_comes_last(scratch: Path) -> None:
     propagation(tmpfs(top / "child"), MS_UNBINDABLE)
     become(Caller.FOREIGN)
     limit = open_limit()
-    setns(open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE), CLONE_NEWNS)
+    setns(open_tree(AT_FDCWD, top, NAMESPACE | AT_RECURSIVE), CLONE_NEWNS)
 
-    def ask() -> tuple[str, str]:
+    def ask() -> tuple[Outcome, Outcome]:
         allow_mnt_namespaces(PLENTY, limit)
-        plenty = outcome(AT_FDCWD, "/", FLAGS | AT_RECURSIVE)
+        plenty = end_of(AT_FDCWD, "/", NAMESPACE | AT_RECURSIVE)
         allow_mnt_namespaces(0, limit)
-        return plenty, outcome(AT_FDCWD, "/", FLAGS | AT_RECURSIVE)
+        return plenty, end_of(AT_FDCWD, "/", NAMESPACE | AT_RECURSIVE)
 
     child = ask()
     propagation(Path("/"), MS_UNBINDABLE)

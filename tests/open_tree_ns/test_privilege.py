@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.caps import (
     CAP_SYS_ADMIN,
     CAP_SYS_CHROOT,
@@ -18,29 +20,18 @@ from tests.utils.caps import (
     effective,
     keep_only,
 )
-from tests.utils.constants import (
-    AT_FDCWD,
-    CLONE_NEWNS,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
-)
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.handover import fds_from_child
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of
 from tests.utils.nsfs import ns_get_userns
 from tests.utils.nsfs import ns_inode as inode
 from tests.utils.process import in_child
-from tests.utils.syscalls import open_tree, setns
 from tests.utils.trees import tmpfs
 from tests.utils.userns import become_foreign, enter_new_userns
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-OTHER_USERNS = pytest.mark.needs("user namespace")
 
-
-@OTHER_USERNS
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("U1")
 @pytest.mark.upstream("open_tree_ns_caps.requires_cap_sys_admin")
 def test_requires_cap_sys_admin(scratch: Path) -> None:
@@ -50,11 +41,10 @@ def test_requires_cap_sys_admin(scratch: Path) -> None:
 
     drop(CAP_SYS_ADMIN)
 
-    with refused(errno.EPERM):
-        open_tree(AT_FDCWD, leaf, FLAGS)
+    fails(errno.EPERM, copy, leaf)
 
 
-@OTHER_USERNS
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("U1")
 def test_cap_sys_admin_is_enough(scratch: Path) -> None:
     """CAP_SYS_ADMIN in the caller's user namespace, and no other capability, is enough."""
@@ -63,12 +53,12 @@ def test_cap_sys_admin_is_enough(scratch: Path) -> None:
     become_foreign()
 
     keep_only(CAP_SYS_ADMIN)
-    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    fd = copy(leaf)
 
     assert namespace_tree(fd).lines() == expected.lines()
 
 
-@OTHER_USERNS
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("U1", "U2")
 @pytest.mark.upstream("open_tree_ns_userns.create_in_userns")
 def test_create_in_userns(scratch: Path) -> None:
@@ -79,14 +69,14 @@ def test_create_in_userns(scratch: Path) -> None:
     owner_of_source = inode("/proc/self/ns/user")
     become_foreign()
 
-    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    fd = copy(leaf)
 
     owner = inode(ns_get_userns(fd))
     assert owner == inode("/proc/self/ns/user") != owner_of_source
     assert namespace_tree(fd).lines() == expected.lines()
 
 
-@OTHER_USERNS
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("U4", "N1")
 @pytest.mark.upstream("open_tree_ns_userns.setns_in_userns")
 def test_setns_in_userns(scratch: Path) -> None:
@@ -95,9 +85,9 @@ def test_setns_in_userns(scratch: Path) -> None:
     directory = inode(str(leaf))
     become_foreign()
 
-    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    fd = copy(leaf)
     top = listmount(ns_fd=fd)[0]
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
 
     assert (mnt_id_of("/"), inode("/")) == (top, directory)
     assert (mnt_id_of("."), inode(".")) == (top, directory)
@@ -105,22 +95,19 @@ def test_setns_in_userns(scratch: Path) -> None:
 
 
 def permitted_caps() -> list[int]:
-    """The numbers of all capabilities the caller may make effective."""
+    """Return the numbers of all capabilities that the caller may make effective."""
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     return [cap for cap in range(last + 1) if capget().permitted >> cap & 1]
 
 
-def may(flags: int, path: Path, mask: int) -> bool:
-    """Whether open_tree(2) succeeds with the capabilities of *mask*; False is EPERM."""
+def may(call: Callable[[Path], int], path: Path, mask: int) -> bool:
+    """Return whether *call* of *path* succeeds with the capabilities of *mask*; False is EPERM."""
     with effective(mask):
-        try:
-            fd = open_tree(AT_FDCWD, path, flags)
-        except OSError as error:
-            if error.errno != errno.EPERM:
-                raise
-            return False
-    os.close(fd)
-    return True
+        end = outcome(call, path)
+    assert end in ("success", "EPERM"), end.against("success or EPERM")
+    if isinstance(end.result, int):
+        os.close(end.result)
+    return end == "success"
 
 
 @pytest.mark.rule("U1")
@@ -132,13 +119,13 @@ def test_each_capability(caller: Caller, scratch: Path) -> None:
     caps = permitted_caps()
     everything = sum(1 << cap for cap in caps)
 
-    alone = [cap for cap in caps if may(FLAGS, leaf, 1 << cap)]
-    needed = [cap for cap in caps if not may(FLAGS, leaf, everything & ~(1 << cap))]
+    alone = [cap for cap in caps if may(copy, leaf, 1 << cap)]
+    needed = [cap for cap in caps if not may(copy, leaf, everything & ~(1 << cap))]
 
     assert (alone, needed) == ([CAP_SYS_ADMIN], [CAP_SYS_ADMIN])
 
 
-@OTHER_USERNS
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("U1")
 def test_no_capability_over_the_mount_namespace(scratch: Path) -> None:
     """Capabilities over the mount namespace's owner are not asked for: where OPEN_TREE_CLONE is
@@ -147,15 +134,14 @@ def test_no_capability_over_the_mount_namespace(scratch: Path) -> None:
     everything = capget().permitted
 
     def both() -> tuple[bool, bool]:
-        clone = may(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC, leaf, everything)
-        return clone, may(FLAGS, leaf, everything)
+        return may(clone, leaf, everything), may(copy, leaf, everything)
 
     assert both() == (True, True)
     become_foreign()
     assert both() == (False, True)
 
 
-@OTHER_USERNS
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("U1")
 def test_capability_in_another_user_namespace(scratch: Path) -> None:
     """It is the user namespace one is in that counts: whoever made it, and would have every
@@ -165,7 +151,7 @@ def test_capability_in_another_user_namespace(scratch: Path) -> None:
     def inside() -> str:
         enter_new_userns()
         with effective(0):
-            return outcome(lambda: open_tree(AT_FDCWD, leaf, FLAGS))
+            return outcome(copy, leaf)
 
     assert in_child(inside) == "EPERM"
 
@@ -178,20 +164,20 @@ def test_capabilities_for_entering(caller: Caller, scratch: Path) -> None:
     caller.act()
     everything = capget().permitted
     admin, chroot = 1 << CAP_SYS_ADMIN, 1 << CAP_SYS_CHROOT
-    fd = open_tree(AT_FDCWD, leaf, FLAGS)
+    fd = copy(leaf)
     here = inode("/proc/self/ns/mnt"), mnt_id_of("/")
 
     for mask in (0, admin, chroot, everything & ~admin, everything & ~chroot):
-        with effective(mask), refused(errno.EPERM):
-            setns(fd, CLONE_NEWNS)
+        with effective(mask):
+            fails(errno.EPERM, enter, fd)
     assert (inode("/proc/self/ns/mnt"), mnt_id_of("/")) == here
 
     with effective(admin | chroot):
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
     assert mnt_id_of("/") == listmount(ns_fd=fd)[0]
 
 
-@OTHER_USERNS
+@pytest.mark.needs("user namespace")
 @pytest.mark.rule("U4")
 def test_power_over_the_owner_is_not_enough_to_enter(scratch: Path) -> None:
     """Whoever made the owner's user namespace has every capability over it from above, and needs
@@ -202,7 +188,7 @@ def test_power_over_the_owner_is_not_enough_to_enter(scratch: Path) -> None:
 
     def below() -> list[int]:
         enter_new_userns()
-        return [open_tree(AT_FDCWD, leaf, FLAGS)]
+        return [copy(leaf)]
 
     (fd,) = fds_from_child(below)
     here = inode("/proc/self/ns/mnt"), mnt_id_of("/")
@@ -215,10 +201,10 @@ def test_power_over_the_owner_is_not_enough_to_enter(scratch: Path) -> None:
         ("all but CAP_SYS_CHROOT", everything & ~chroot),
     ):
         with effective(mask):
-            found[name] = outcome(lambda: setns(fd, CLONE_NEWNS))
+            found[name] = outcome(enter, fd)
 
     assert found == dict.fromkeys(found, "EPERM")
     assert (inode("/proc/self/ns/mnt"), mnt_id_of("/")) == here
     with effective(admin | chroot):
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
     assert mnt_id_of("/") == listmount(ns_fd=fd)[0]

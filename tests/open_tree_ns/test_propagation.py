@@ -14,33 +14,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
     MountFlags,
 )
-from tests.utils.copies import Copy, made_in_child
-from tests.utils.expect import refused
+from tests.utils.copies import Copy
+from tests.utils.expect import fails
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
+from tests.utils.nsfs import current_mnt_ns
 from tests.utils.syscalls import (
     mount,
-    open_tree,
     pivot_root,
-    setns,
     umount2,
 )
 from tests.utils.trees import bind, propagation, tmpfs
-
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-FLAGS = SINGLE | AT_RECURSIVE
 
 #: Where mounts are made, for each type of source; the names are those of the directories too.
 ORIGINS = {
@@ -52,7 +44,7 @@ ORIGINS = {
 
 
 def typed_tree(scratch: Path) -> Path:
-    """A tmpfs with a mount of each propagation type on it; masters are beside it.
+    """Make a tmpfs with a mount of each propagation type on it, masters beside it.
 
     The type ``both`` is a slave that is shared as well. Unbindable mounts are test_copying's.
     """
@@ -73,13 +65,13 @@ Facts = tuple[MountFlags, int, int]
 
 
 def facts_of(mount_point: str, *, ns_fd: int = -1) -> Facts:
-    """Type, peer group and master of the topmost mount at a mount point."""
+    """Return type, peer group and master of the topmost mount at a mount point."""
     found = [m for m in mount_table(ns_fd=ns_fd) if m.mnt_point == mount_point][-1]
     return found.mnt_propagation, found.mnt_peer_group, found.mnt_master
 
 
 def expected_facts(top: Path, *, foreign: bool) -> dict[str, Facts]:
-    """The rule for the children of :func:`typed_tree`, said without the model."""
+    """State the rule for the children of :func:`typed_tree`, without the model."""
     source = {kind: facts_of(str(top / kind)) for kind in ORIGINS}
     shared, slave, both = source["shared"], source["slave"], source["both"]
     assert (shared[0], slave[0], both[0]) == (MS_SHARED, MS_SLAVE, MS_SHARED | MS_SLAVE)
@@ -110,7 +102,7 @@ def test_groups_of_children(caller: Caller, scratch: Path) -> None:
     source = mount_table()
     caller.act()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top, recursive=True)
 
     got = {
         str(m.mnt_point): (m.mnt_propagation, m.mnt_peer_group, m.mnt_master)
@@ -128,16 +120,11 @@ def test_group_of_the_top(caller: Caller, scratch: Path) -> None:
     facts = expected_facts(top, foreign=caller.foreign)
     caller.act()
 
-    whole = {kind: open_tree(AT_FDCWD, f"{top}{kind}", SINGLE) for kind in facts}
-    inner = {kind: open_tree(AT_FDCWD, f"{top}{kind}/source", SINGLE) for kind in facts}
+    whole = {kind: copy(f"{top}{kind}") for kind in facts}
+    inner = {kind: copy(f"{top}{kind}/source") for kind in facts}
 
     assert {kind: facts_of("/", ns_fd=fd) for kind, fd in whole.items()} == facts
     assert {kind: facts_of("/", ns_fd=fd) for kind, fd in inner.items()} == facts
-
-
-def copy_of(top: Path, caller: Caller) -> Copy:
-    """A recursive copy made by *caller* in a child."""
-    return made_in_child(caller.act, lambda: open_tree(AT_FDCWD, top, FLAGS))
 
 
 Places = dict[tuple[str, str], list[str]]
@@ -146,11 +133,11 @@ Places = dict[tuple[str, str], list[str]]
 class Stage:
     """The three places, and what is mounted in them."""
 
-    def __init__(self, top: Path, copy: Copy) -> None:
-        self.top, self.copy = top, copy
+    def __init__(self, top: Path, copied: Copy) -> None:
+        self.top, self.copy = top, copied
 
     def directory(self, kind: str, place: str, origin: str) -> str:
-        """Where a mount made at *origin* is seen from *place*."""
+        """Return where a mount made at *origin* is seen from *place*."""
         roots = {
             "master": self.top.parent / "master" / kind,
             "source": self.top / kind,
@@ -185,7 +172,7 @@ class Stage:
             work()
 
     def seen(self) -> Places:
-        """For each type and origin: the places where that mount is."""
+        """Return, for each type and origin, the places where that mount is."""
         outside = {m.mnt_point for m in mount_table()}
         inside = {m.mnt_point for m in mount_table(ns_fd=self.copy.ns_fd)}
         return {
@@ -237,9 +224,9 @@ def test_mounts_and_unmounts_flow(caller: Caller, scratch: Path) -> None:
     owner both ways, for a foreign caller inside only and never back; unmounted where it was made,
     it is gone everywhere."""
     top = typed_tree(scratch)
-    copy = copy_of(top, caller)
-    stage = Stage(top, copy)
-    before = mount_table(), mount_table(ns_fd=copy.ns_fd)
+    copied = copy_by(caller, top)
+    stage = Stage(top, copied)
+    before = mount_table(), mount_table(ns_fd=copied.ns_fd)
 
     stage.mount_everywhere()
     assert stage.seen() == FLOW[caller]
@@ -247,7 +234,7 @@ def test_mounts_and_unmounts_flow(caller: Caller, scratch: Path) -> None:
     for place in TO_ALL:
         stage.unmount(place)
     assert stage.seen() == NOWHERE
-    assert (mount_table(), mount_table(ns_fd=copy.ns_fd)) == before
+    assert (mount_table(), mount_table(ns_fd=copied.ns_fd)) == before
 
 
 @pytest.mark.rule("G1", "G3")
@@ -255,8 +242,8 @@ def test_unmounting_inside(caller: Caller, scratch: Path) -> None:
     """What has come from outside may be unmounted inside. In an owner's copy that unmounts it at
     the source's peers as well; in a foreign caller's copy it stays everywhere else."""
     top = typed_tree(scratch)
-    copy = copy_of(top, caller)
-    stage = Stage(top, copy)
+    copied = copy_by(caller, top)
+    stage = Stage(top, copied)
     stage.mount_everywhere()
 
     stage.unmount("inside")
@@ -282,16 +269,16 @@ def test_two_copies_of_one_source(caller: Caller, scratch: Path) -> None:
     for name in ("source", "one", "two"):
         (source / name).mkdir()
 
-    one, two = copy_of(source, caller), copy_of(source, caller)
+    one, two = copy_by(caller, source), copy_by(caller, source)
     copies = {"one": one, "two": two}
     mount("tmpfs", source / "source", "tmpfs")
-    for name, copy in copies.items():
-        copy.inside(partial(mount, "tmpfs", f"/{name}", "tmpfs"))
+    for name, copied in copies.items():
+        copied.inside(partial(mount, "tmpfs", f"/{name}", "tmpfs"))
     prefix = str(source)
-    points = [str(m.mnt_point) for m in mount_table()]
+    points = mount_points()
     seen = {"source": sorted(p[len(prefix) :] for p in points if p.startswith(f"{prefix}/"))}
-    for name, copy in copies.items():
-        points = [str(m.mnt_point) for m in mount_table(ns_fd=copy.ns_fd)]
+    for name, copied in copies.items():
+        points = mount_points(copied.ns_fd)
         seen[name] = sorted(point for point in points if point != "/")
 
     everything = ["/one", "/source", "/two"]
@@ -314,18 +301,16 @@ def test_pivot_root_needs_a_private_root(scratch: Path) -> None:
     (top / "new/old").mkdir()
     propagation(top, MS_SHARED, recursive=True)
     source = mount_table()
-    here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
-    setns(open_tree(AT_FDCWD, top, FLAGS), CLONE_NEWNS)
+    here = current_mnt_ns()
+    enter(copy(top, recursive=True))
 
-    with refused(errno.EINVAL):
-        pivot_root("/new", "/new/old")
+    fails(errno.EINVAL, pivot_root, "/new", "/new/old")
     mount(None, "/", None, MS_PRIVATE)
-    with refused(errno.EINVAL):  # the place for the old root is on a shared mount still
-        pivot_root("/new", "/new/old")
+    fails(errno.EINVAL, pivot_root, "/new", "/new/old")
     mount(None, "/new", None, MS_PRIVATE)
     pivot_root("/new", "/new/old")
 
     assert sorted(os.listdir("/")) == ["new.txt", "old"]
-    assert sorted(str(m.mnt_point) for m in mount_table()) == ["/", "/old"]
-    setns(here, CLONE_NEWNS)
+    assert sorted(mount_points()) == ["/", "/old"]
+    enter(here)
     assert mount_table() == source

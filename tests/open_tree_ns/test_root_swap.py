@@ -11,69 +11,56 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
-from tests.utils.locks import detaching, ends, locks
+from tests.utils.locks import locks
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
 from tests.utils.nsfs import ns_inode
-from tests.utils.syscalls import attach, move_mount, open_tree, pivot_root, setns, umount2
+from tests.utils.syscalls import attach, move_mount, pivot_root, umount2
 from tests.utils.trees import fresh_tmpfs, tmpfs, write
-
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
-CLONE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
 
 pytestmark = [
     pytest.mark.needs("MOVE_MOUNT_BENEATH on the root"),
-    pytest.mark.fixed_by(
-        "c62a4766937e, ccfac16e0be5", "7.1", "MOVE_MOUNT_BENEATH on the rootfs, with its lock"
-    ),
+    fixes.TRANSFERRED_LOCK,
+    fixes.BENEATH_THE_ROOT,
 ]
 
 
 def enter_bare_root(scratch: Path, caller: Caller) -> int:
-    """Stand on a bare tmpfs, alone in a new namespace; return the namespace."""
+    """Enter a copy of a bare tmpfs as *caller*, and return its descriptor."""
     top = tmpfs(scratch / "bare", "bare.txt")
     (top / "build").mkdir()
     caller.act()
-    fd = open_tree(AT_FDCWD, top, SINGLE)
-    setns(fd, CLONE_NEWNS)
+    fd = copy(top)
+    enter(fd)
     return fd
 
 
 def assemble(*files: str) -> int:
-    """A detached tree put together inside: a tmpfs with *files*, with another tmpfs on it, with
+    """Put a detached tree together inside: a tmpfs with *files*, with another tmpfs on it, with
     one more on that."""
     top = tmpfs(Path("/build"), *files)
     tmpfs(top / "child", "child.txt")
     tmpfs(top / "child" / "deep", "deep.txt")
-    tree = open_tree(AT_FDCWD, top, CLONE)
+    tree = clone(top, recursive=True)
     umount2(top, MNT_DETACH)
     return tree
 
 
-def slide_beneath(tree: int, path: str = "/") -> None:
-    """Move the detached *tree* beneath the topmost mount at *path*."""
-    move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
-
-
 def swap_root(tree: int) -> None:
-    """The whole swap."""
-    slide_beneath(tree)
+    """Put *tree* beneath the root, step onto it, and take the old root away."""
+    attach_beneath(tree, "/")
     os.fchdir(tree)
     os.chroot(".")
     umount2(".", MNT_DETACH)
@@ -88,12 +75,12 @@ def test_beneath_the_root(caller: Caller, scratch: Path) -> None:
     tree = assemble("new.txt")
     new = mnt_id_of(tree)
 
-    slide_beneath(tree)
+    attach_beneath(tree, "/")
 
     assert (mnt_id_of("/"), sorted(os.listdir("/"))) == (old, ["bare.txt", "build"])
     assert statmount(old).mnt_parent_id == new
     assert statmount(new).mnt_parent_id == base.mnt_id
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert mnt_id_of("/") == old
 
 
@@ -107,7 +94,7 @@ def test_swap(caller: Caller, scratch: Path) -> None:
     tmpfs(Path("/build"), "new.txt")
     tmpfs(Path("/build/child"), "child.txt")
     expected = predict_copy("/build", recursive=True)
-    tree = open_tree(AT_FDCWD, "/build", CLONE)
+    tree = clone("/build", recursive=True)
     new, directory = mnt_id_of(tree), ns_inode(tree)
 
     swap_root(tree)
@@ -117,12 +104,12 @@ def test_swap(caller: Caller, scratch: Path) -> None:
     assert namespace_tree(fd).lines() == expected.lines()
     assert base_of(fd) == base
     assert locks() == {"/child": False}
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert mnt_id_of("/") == new
 
-    assert detaching("/") == ends("EINVAL" if caller.foreign else "allowed")
+    assert outcome(umount2, "/", MNT_DETACH) == ("EINVAL" if caller.foreign else "success")
 
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert mnt_id_of("/") == (new if caller.foreign else base.mnt_id)
 
 
@@ -143,7 +130,7 @@ def test_swap_twice(caller: Caller, scratch: Path) -> None:
     assert namespace_tree(fd).mount_points() == ["/", "/child", "/child/deep"]
     assert base_of(fd) == base
     assert locks() == {"/child": False, "/child/deep": False}
-    assert detaching("/") == ends("EINVAL" if caller.foreign else "allowed")
+    assert outcome(umount2, "/", MNT_DETACH) == ("EINVAL" if caller.foreign else "success")
     assert len(listmount()) == (3 if caller.foreign else 0)
 
 
@@ -153,7 +140,7 @@ def test_swap_to_a_tree_brought_along(scratch: Path) -> None:
     top = tmpfs(scratch / "top", "top.txt")
     tmpfs(top / "child", "child.txt")
     expected = predict_copy(top, recursive=True)
-    tree = open_tree(AT_FDCWD, top, CLONE)
+    tree = clone(top, recursive=True)
     fd = enter_bare_root(scratch, Caller.OWNER)
 
     swap_root(tree)
@@ -186,7 +173,7 @@ def test_swap_leaves_others_where_they_are(scratch: Path) -> None:
     old = mnt_id_of("/")
     held = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     tree = assemble("new.txt")
-    slide_beneath(tree)
+    attach_beneath(tree, "/")
     os.fchdir(tree)
     os.chroot(".")
     # Still mounted: reachable by number only.
@@ -196,8 +183,7 @@ def test_swap_leaves_others_where_they_are(scratch: Path) -> None:
 
     assert old not in listmount()
     assert (mnt_id_of(held), sorted(os.listdir(held))) == (old, ["bare.txt", "build"])
-    with refused(errno.EINVAL):
-        open_tree(held, "", SINGLE | AT_EMPTY_PATH)
+    fails(errno.EINVAL, copy, "", dirfd=held)
 
 
 @pytest.mark.rule("N6")
@@ -212,19 +198,19 @@ def test_refusals(scratch: Path) -> None:
     before = mount_table()
 
     found = {
-        "a covered tree": outcome(lambda: slide_beneath(covered)),
-        "a directory": outcome(lambda: slide_beneath(fresh_tmpfs(), "/build")),
-        "itself": outcome(lambda: move_mount(AT_FDCWD, "/", AT_FDCWD, "/", MOVE_MOUNT_BENEATH)),
+        "a covered tree": outcome(attach_beneath, covered, "/"),
+        "a directory": outcome(attach_beneath, fresh_tmpfs(), "/build"),
+        "itself": outcome(move_mount, AT_FDCWD, "/", AT_FDCWD, "/", MOVE_MOUNT_BENEATH),
     }
     assert mount_table() == before
     os.chroot("/build")
     os.chdir("/")
-    found["a chroot"] = outcome(lambda: slide_beneath(fresh_tmpfs()))
-    setns(fd, CLONE_NEWNS)
+    found["a chroot"] = outcome(attach_beneath, fresh_tmpfs(), "/")
+    enter(fd)
     assert mount_table() == before
     umount2("/", MNT_DETACH)
-    setns(fd, CLONE_NEWNS)
-    found["the base"] = outcome(lambda: slide_beneath(fresh_tmpfs()))
+    enter(fd)
+    found["the base"] = outcome(attach_beneath, fresh_tmpfs(), "/")
 
     assert found == dict.fromkeys(
         ["a covered tree", "a directory", "itself", "a chroot", "the base"], "EINVAL"
@@ -240,12 +226,12 @@ def test_from_nothing(scratch: Path) -> None:
     namespace, is entered, and gives way to a root put together inside."""
     first = fresh_tmpfs()
     os.mkdir("build", dir_fd=first)
-    fd = open_tree(first, "", SINGLE | AT_EMPTY_PATH)
-    setns(fd, CLONE_NEWNS)
+    fd = copy("", dirfd=first)
+    enter(fd)
     tree = fresh_tmpfs()
     attach(tree, "/build")
     write(Path("/build/root.txt"))
-    swap_root(open_tree(AT_FDCWD, "/build", CLONE))
+    swap_root(clone("/build", recursive=True))
     assert (os.listdir("/"), len(listmount())) == (["root.txt"], 1)
     assert base_of(fd).fs_type == "nullfs"
 
@@ -258,10 +244,10 @@ def test_events_of_a_swap(scratch: Path) -> None:
     tmpfs(top / "a")
     tmpfs(top / "a" / "b")
     (top / "c").mkdir()
-    fd = open_tree(AT_FDCWD, top, SINGLE | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
     root, a, b = listmount(ns_fd=fd)
     watch = mount_watch(fd)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     both = FAN_MNT_ATTACH | FAN_MNT_DETACH
 
     move_mount(AT_FDCWD, "/a", AT_FDCWD, "/c", 0)
@@ -269,7 +255,7 @@ def test_events_of_a_swap(scratch: Path) -> None:
 
     tree = fresh_tmpfs()
     new = mnt_id_of(tree)
-    move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    attach_beneath(tree, "/")
     assert mount_events(watch) == [(FAN_MNT_ATTACH, new)]
 
     os.fchdir(tree)
@@ -284,9 +270,9 @@ def test_pivot_root_from_a_dead_root(scratch: Path) -> None:
     """Whose root was unmounted has no root to exchange: pivot_root(2) is EINVAL, though the new
     root and the place for the old are mounts of the namespace."""
     top = tmpfs(scratch / "top")
-    setns(open_tree(AT_FDCWD, top, SINGLE), CLONE_NEWNS)
+    enter(copy(top))
     tree = fresh_tmpfs()
-    move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    attach_beneath(tree, "/")
     umount2("/", MNT_DETACH)
     os.fchdir(tree)
     child = fresh_tmpfs()
@@ -296,8 +282,8 @@ def test_pivot_root_from_a_dead_root(scratch: Path) -> None:
     before = listmount(mnt_id_of(tree))
 
     found = {
-        "itself": outcome(lambda: pivot_root(".", ".")),
-        "a child": outcome(lambda: pivot_root("child", "child/old")),
+        "itself": outcome(pivot_root, ".", "."),
+        "a child": outcome(pivot_root, "child", "child/old"),
     }
 
     assert found == {"itself": "EINVAL", "a child": "EINVAL"}

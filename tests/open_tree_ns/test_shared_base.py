@@ -8,29 +8,26 @@ that there are no paths: all is done by descriptor.
 
 from __future__ import annotations
 
+import errno
 import os
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.constants import (
     AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     CLONE_NEWUSER,
     MNT_DETACH,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome
+from tests.utils.expect import fails
 from tests.utils.handover import fds_from_child
 from tests.utils.model import base_of, namespace_tree
 from tests.utils.mounts import Mount, mnt_id_of, mount_table, statmount
@@ -39,47 +36,44 @@ from tests.utils.syscalls import (
     attach,
     mount,
     mount_setattr,
-    open_tree,
     pivot_root,
-    setns,
     umount2,
     unshare,
 )
 from tests.utils.trees import fresh_tmpfs
 
-SINGLE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH
-FLAGS = SINGLE | AT_RECURSIVE
-
 pytestmark = pytest.mark.usefixtures("unlocked")
 
 
 def stand_on_a_shared_base() -> tuple[int, Mount]:
-    """Become a task whose root is the base of its namespace, bare, and shared.
+    """Enter a new namespace on its base, bare, and make that shared.
 
     Return the namespace and that base.
     """
-    home = open_tree(fresh_tmpfs(), "", SINGLE)
-    setns(home, CLONE_NEWNS)
+    home = copy("", dirfd=fresh_tmpfs())
+    enter(home)
     umount2("/", MNT_DETACH)
-    setns(home, CLONE_NEWNS)
+    enter(home)
     mount(None, "/", None, MS_SHARED)
     base = statmount(mnt_id_of("/"))
     assert (base.fs_type, base.mnt_propagation) == ("nullfs", MS_SHARED)
     return home, base
 
 
-def copy_by(caller: Caller, tree: int, flags: int = SINGLE) -> int:
-    """A copy of a detached tree, by *caller*; the case itself stays what it is."""
+def copied_by(caller: Caller, tree: int, *, recursive: bool = False) -> int:
+    """Have *caller* copy a detached tree; the case itself stays what it is."""
+    make_copy = partial(copy, "", dirfd=tree, recursive=recursive)
 
     def make() -> list[int]:
         unshare(CLONE_NEWUSER)  # without id maps, since there is no /proc here
-        return [open_tree(tree, "", flags)]
+        return [make_copy()]
 
-    return fds_from_child(make)[0] if caller.foreign else open_tree(tree, "", flags)
+    return fds_from_child(make)[0] if caller.foreign else make_copy()
 
 
 def stack_in(ns_fd: int) -> list[tuple[str, int]]:
-    """File system and propagation of the mounts of a namespace that is one stack, lowest first."""
+    """Return file system and propagation of the mounts of a namespace that is one stack, lowest
+    first."""
     stack: list[tuple[str, int]] = []
     layer = namespace_tree(ns_fd)
     while True:
@@ -90,13 +84,13 @@ def stack_in(ns_fd: int) -> list[tuple[str, int]]:
 
 
 def group_of(ns_fd: int) -> tuple[str, int, int, int]:
-    """File system, type, peer group and master of a namespace's base."""
+    """Return file system, type, peer group and master of a namespace's base."""
     base = base_of(ns_fd)
     return base.fs_type, base.mnt_propagation, base.mnt_peer_group, base.mnt_master
 
 
 def expected_group(caller: Caller, here: Mount) -> tuple[str, int, int, int]:
-    """The rule for the base of a copy made where the root is *here*."""
+    """State the rule for the base of a copy made where the root is *here*."""
     if caller.foreign:
         return "nullfs", MS_SLAVE, 0, here.mnt_peer_group
     return "nullfs", MS_SHARED, here.mnt_peer_group, 0
@@ -108,9 +102,9 @@ def test_base_joins_the_group_of_the_root(caller: Caller) -> None:
     top is private, and putting it on the base shows nowhere else."""
     tree = fresh_tmpfs()
     _, here = stand_on_a_shared_base()
-    other = open_tree(tree, "", SINGLE)
+    other = copy("", dirfd=tree)
 
-    fd = copy_by(caller, tree)
+    fd = copied_by(caller, tree)
 
     assert group_of(fd) == expected_group(caller, here)
     assert stack_in(fd) == [("tmpfs", MS_PRIVATE)]
@@ -124,7 +118,7 @@ def test_mounts_arrive_beneath_the_top(caller: Caller) -> None:
     stays what one enters; when it is unmounted there, the copies are as they were."""
     tree = fresh_tmpfs()
     home, here = stand_on_a_shared_base()
-    copies = [copy_by(caller, tree), copy_by(caller, tree)]
+    copies = [copied_by(caller, tree), copied_by(caller, tree)]
     tops = [mount_table(ns_fd=fd) for fd in copies]
 
     attach(fresh_tmpfs(), "/")
@@ -132,11 +126,11 @@ def test_mounts_arrive_beneath_the_top(caller: Caller) -> None:
     arrived = MS_SLAVE if caller.foreign else MS_SHARED
     assert [stack_in(fd) for fd in copies] == [[("tmpfs", arrived), ("tmpfs", MS_PRIVATE)]] * 2
     for fd, (top,) in zip(copies, tops, strict=True):
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         assert [mount.mnt_id for mount in mount_table()] == [mnt_id_of("/")] == [top.mnt_id]
-    setns(home, CLONE_NEWNS)
+    enter(home)
     umount2("/", MNT_DETACH)
-    setns(home, CLONE_NEWNS)
+    enter(home)
     assert [mount_table(ns_fd=fd) for fd in copies] == tops
     assert mount_table() == [here]
 
@@ -149,15 +143,15 @@ def test_owner_changes_the_base_inside() -> None:
     mounted there arrives everywhere."""
     tree = fresh_tmpfs()
     home, _ = stand_on_a_shared_base()
-    one, two, foreign = (copy_by(c, tree) for c in (Caller.OWNER, Caller.OWNER, Caller.FOREIGN))
+    one, two, foreign = (copied_by(c, tree) for c in (Caller.OWNER, Caller.OWNER, Caller.FOREIGN))
 
-    setns(one, CLONE_NEWNS)
+    enter(one)
     umount2("/", MNT_DETACH)
-    setns(home, CLONE_NEWNS)
+    enter(home)
     left = [mnt_get_info(fd).nr_mounts for fd in (home, one, two, foreign)]
-    setns(one, CLONE_NEWNS)
+    enter(one)
     attach(fresh_tmpfs(), "/")
-    setns(home, CLONE_NEWNS)
+    enter(home)
 
     assert left == [0, 0, 0, 0]
     assert stack_in(one) == stack_in(two) == [("tmpfs", MS_SHARED)]
@@ -172,17 +166,16 @@ def test_pivot_root_on_a_shared_base() -> None:
     tree = fresh_tmpfs()
     os.mkdir("new", dir_fd=tree)
     stand_on_a_shared_base()
-    fd = open_tree(tree, "", SINGLE)
-    setns(fd, CLONE_NEWNS)
+    fd = copy("", dirfd=tree)
+    enter(fd)
     attach(fresh_tmpfs(), "/new")
     os.chdir("/new")
     before = mount_table()
     assert base_of(fd).mnt_propagation == MS_SHARED
     assert [mounted.mnt_propagation for mounted in before] == [MS_PRIVATE, MS_PRIVATE]
 
-    found = outcome(lambda: pivot_root(".", "."))
+    fails(errno.EINVAL, pivot_root, ".", ".")
 
-    assert {"pivot_root(2) on a shared base": found} == {"pivot_root(2) on a shared base": "EINVAL"}
     assert mount_table() == before
 
 
@@ -193,63 +186,79 @@ def test_foreign_caller_keeps_to_itself() -> None:
     and not on the caller's root."""
     tree = fresh_tmpfs()
     home, here = stand_on_a_shared_base()
-    one, two, owner = (copy_by(c, tree) for c in (Caller.FOREIGN, Caller.FOREIGN, Caller.OWNER))
+    one, two, owner = (copied_by(c, tree) for c in (Caller.FOREIGN, Caller.FOREIGN, Caller.OWNER))
     others = mount_table(ns_fd=two), mount_table(ns_fd=owner)
 
-    setns(one, CLONE_NEWNS)
+    enter(one)
     attach(fresh_tmpfs(), "/")
-    setns(home, CLONE_NEWNS)
+    enter(home)
 
     assert stack_in(one) == [("tmpfs", MS_PRIVATE), ("tmpfs", MS_PRIVATE)]
     assert (mount_table(ns_fd=two), mount_table(ns_fd=owner)) == others
     assert mount_table() == [here]
 
 
+#: What is on the base of a copy while something is mounted on the caller's root, and afterwards.
+ARRIVED = {
+    Caller.OWNER: [("tmpfs", MS_SHARED), ("tmpfs", MS_PRIVATE)],
+    Caller.FOREIGN: [("tmpfs", MS_SLAVE), ("tmpfs", MS_PRIVATE)],
+}
+ALONE = [("tmpfs", MS_PRIVATE)]
+
+
+def check_group(home: int, here: Mount, copies: dict[int, Caller]) -> None:
+    """Check that the peer group of the caller's root is sound: a mount and an unmount there reach
+    the *copies*, by whom they were made, and each is in the group as its maker's copies are."""
+    attach(fresh_tmpfs(), "/")
+    assert {fd: stack_in(fd) for fd in copies} == {fd: ARRIVED[by] for fd, by in copies.items()}
+    enter(home)
+    umount2("/", MNT_DETACH)
+    enter(home)
+    assert {fd: stack_in(fd) for fd in copies} == dict.fromkeys(copies, ALONE)
+    assert {fd: group_of(fd) for fd in copies} == {
+        fd: expected_group(by, here) for fd, by in copies.items()
+    }
+    assert mount_table() == [here]
+
+
 @pytest.mark.rule("G5", "T4")
 @pytest.mark.needs("user namespace")
-@pytest.mark.fixed_by(
-    "a41dbf5e004e", "7.0-rc2", "mount: hold namespace_sem across copy in create_new_namespace()"
-)
+@fixes.REFUSED_COPIES
 @pytest.mark.room(mount_namespaces=20)
 def test_refused_copies_leave_the_group_sound(scratch: Path) -> None:
-    """A copy that is refused takes its base out of the peer group again: after many of every kind
-    between copies that succeed, each copy is right, and mounts and unmounts reach exactly them.
+    """A copy that is refused takes its base out of the peer group again: after refusals of every
+    kind, before and between copies that succeed, mounts reach exactly those.
 
     Kernels without the fix left a freed mount in the group and went on to use it.
     """
     tree, unbindable = fresh_tmpfs(), fresh_tmpfs()
     file = os.open("file", os.O_CREAT | os.O_RDWR, dir_fd=tree)
     mount_setattr(unbindable, "", AT_EMPTY_PATH, propagation=MS_UNBINDABLE)
-    stranger = open_tree(AT_FDCWD, scratch, OPEN_TREE_CLONE)
+    stranger = clone(scratch)
     home, here = stand_on_a_shared_base()
-    owner, foreign = Caller.OWNER, Caller.FOREIGN
-    refusals = {
-        "unbindable": partial(open_tree, unbindable, "", FLAGS),
-        "unbindable, foreign": partial(copy_by, foreign, unbindable, FLAGS),
-        "not a directory": partial(open_tree, file, "", SINGLE),
-        "of another namespace": partial(open_tree, stranger, "", FLAGS),
-    }
-    expected = dict.fromkeys(refusals, "EINVAL") | {"not a directory": "ENOTDIR"}
     copies: dict[int, Caller] = {}
 
-    for round_ in range(3):
-        assert {name: outcome(call) for name, call in refusals.items()} == expected
-        for caller in (owner, foreign):
-            copies[copy_by(caller, tree)] = caller
-        for fd in list(copies)[::3]:  # some go again, from the middle of the ring
+    for _ in range(3):
+        fails(errno.EINVAL, copy, "", dirfd=unbindable, recursive=True)
+        fails(errno.EINVAL, copied_by, Caller.FOREIGN, unbindable, recursive=True)
+        fails(errno.ENOTDIR, copy, "", dirfd=file)
+        fails(errno.EINVAL, copy, "", dirfd=stranger, recursive=True)
+        copies |= {copied_by(caller, tree): caller for caller in Caller}
+        check_group(home, here, copies)
+
+
+@pytest.mark.rule("G5", "T1")
+@pytest.mark.needs("user namespace")
+def test_closed_copies_leave_the_group_sound() -> None:
+    """A copy that ends takes its base out of the peer group, from wherever in the ring it is:
+    mounts reach exactly the copies that are left."""
+    tree = fresh_tmpfs()
+    home, here = stand_on_a_shared_base()
+    copies = {copied_by(caller, tree): caller for _ in range(3) for caller in Caller}
+    ring = list(copies)
+
+    for gone in ((ring[3], ring[2]), (ring[0], ring[-1])):
+        for fd in gone:
             os.close(fd)
             del copies[fd]
-        attach(fresh_tmpfs(), "/")
-        arrived = {fd: MS_SLAVE if c.foreign else MS_SHARED for fd, c in copies.items()}
-        assert {fd: stack_in(fd) for fd in copies} == {
-            fd: [("tmpfs", kind), ("tmpfs", MS_PRIVATE)] for fd, kind in arrived.items()
-        }, round_
-        setns(home, CLONE_NEWNS)
-        umount2("/", MNT_DETACH)
-        setns(home, CLONE_NEWNS)
-        assert [stack_in(fd) for fd in copies] == [[("tmpfs", MS_PRIVATE)]] * len(copies), round_
-        assert {fd: group_of(fd) for fd in copies} == {
-            fd: expected_group(caller, here) for fd, caller in copies.items()
-        }, round_
-        assert mount_table() == [here], round_
-    assert len(copies) >= 2
+        check_group(home, here, copies)

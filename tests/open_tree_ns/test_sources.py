@@ -9,26 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import NAMESPACE, copy, enter, mount_points
 from tests.utils.constants import (
     AT_FDCWD,
     AT_NO_AUTOMOUNT,
     AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MS_BIND,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mountinfo import line_of, mountinfo, open_proc
 from tests.utils.mounts import listmount, mount_table
 from tests.utils.nsfs import mnt_get_info
-from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.syscalls import mount, open_tree, umount2
 from tests.utils.trees import bind, readable, tmpfs, write
-
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
 
 #: Names of directories, and how mountinfo writes them.
 NAMES = {
@@ -59,10 +55,10 @@ def test_odd_names(caller: Caller, scratch: Path) -> None:
     proc = open_proc()
     caller.act()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top, recursive=True)
 
     assert namespace_tree(fd).lines() == expected.lines()
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     mounts = mount_table()
     lines = mountinfo(proc)
     names = {f"/{name}": f"/{escaped}" for name, escaped in NAMES.items()}
@@ -82,7 +78,7 @@ def test_more_mounts_than_a_page(scratch: Path) -> None:
         bind(top / "source", top / str(number))
     expected = predict_copy(top, recursive=True)
 
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top, recursive=True)
 
     assert namespace_tree(fd).lines() == expected.lines()
     assert mnt_get_info(fd).nr_mounts == 320
@@ -111,12 +107,12 @@ def test_deep_tree(caller: Caller, scratch: Path) -> None:
     expected = predict_copy(top, recursive=True, foreign=caller.foreign)
     caller.act()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top, recursive=True)
 
-    copy = namespace_tree(fd)
-    assert copy.lines() == expected.lines()
-    assert [len(line) - len(line.lstrip(" ")) for line in copy.lines()] == [*range(0, 40, 4)]
-    setns(fd, CLONE_NEWNS)
+    copied = namespace_tree(fd)
+    assert copied.lines() == expected.lines()
+    assert [len(line) - len(line.lstrip(" ")) for line in copied.lines()] == [*range(0, 40, 4)]
+    enter(fd)
     assert readable("/") == files
 
 
@@ -135,14 +131,14 @@ def test_binds_of_sub_directories(caller: Caller, scratch: Path) -> None:
     files = [readable(source) for source in sources]
     caller.act()
 
-    fds = [open_tree(AT_FDCWD, source, FLAGS) for source in sources]
+    fds = [copy(source, recursive=True) for source in sources]
 
     copies = [namespace_tree(fd) for fd in fds]
-    assert [copy.lines() for copy in copies] == [tree.lines() for tree in expected]
-    assert [copy.mnt_root for copy in copies] == ["/", "/dir", "/dir/inner", "/dir"]
+    assert [copied.lines() for copied in copies] == [tree.lines() for tree in expected]
+    assert [copied.mnt_root for copied in copies] == ["/", "/dir", "/dir/inner", "/dir"]
     inside = []
     for fd in fds:
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         inside.append(readable("/"))
     assert inside == files
 
@@ -174,12 +170,12 @@ def test_children_of_other_file_systems(fs_type: str, options: str | None, scrat
     names = sorted(os.listdir(place))
     expected = predict_copy(top, recursive=True)
 
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top, recursive=True)
 
-    copy = namespace_tree(fd)
-    assert copy.lines() == expected.lines()
-    assert copy.children[0].fs_type == fs_type
-    setns(fd, CLONE_NEWNS)
+    copied = namespace_tree(fd)
+    assert copied.lines() == expected.lines()
+    assert copied.children[0].fs_type == fs_type
+    enter(fd)
     assert sorted(os.listdir("/place")) == names != []
 
 
@@ -195,15 +191,14 @@ def test_roots_that_are_deleted(caller: Caller, scratch: Path) -> None:
     expected = predict_copy(top, recursive=True, foreign=caller.foreign)
     caller.act()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS)
+    fd = copy(top, recursive=True)
 
-    copy = namespace_tree(fd)
-    assert [child.mnt_root for child in copy.children] == ["/dir//deleted", "/single//deleted"]
-    assert copy.lines() == expected.lines()
-    setns(fd, CLONE_NEWNS)
+    copied = namespace_tree(fd)
+    assert [child.mnt_root for child in copied.children] == ["/dir//deleted", "/single//deleted"]
+    assert copied.lines() == expected.lines()
+    enter(fd)
     assert readable("/") == {"link": "single"}
-    with refused(errno.ENOENT):
-        write(Path("/bound/new"))
+    fails(errno.ENOENT, write, Path("/bound/new"))
 
 
 @pytest.mark.rule("C4")
@@ -217,18 +212,17 @@ def test_mount_point_unlinked_outside(caller: Caller, scratch: Path) -> None:
     here = os.open(top, os.O_PATH | os.O_DIRECTORY)
     tree = ["/", "/gone", "/gone/below", "/kept"]
     caller.act()
-    fd = open_tree(AT_FDCWD, top, FLAGS)
-    assert sorted(str(m.mnt_point) for m in mount_table(ns_fd=fd)) == tree
-    with refused(errno.EBUSY):
-        os.rmdir("gone", dir_fd=here)
+    fd = copy(top, recursive=True)
+    assert sorted(mount_points(fd)) == tree
+    fails(errno.EBUSY, os.rmdir, "gone", dir_fd=here)
 
     # In a third namespace, in which only the directory is there.
-    setns(open_tree(AT_FDCWD, top / "kept", FLAGS), CLONE_NEWNS)
+    enter(copy(top / "kept", recursive=True))
     os.rmdir("gone", dir_fd=here)
 
-    assert [m.mnt_point for m in mount_table(ns_fd=fd)] == ["/", "/kept"]
+    assert mount_points(fd) == ["/", "/kept"]
     assert mnt_get_info(fd).nr_mounts == 2
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
     assert readable("/") == {"kept/kept.txt": "kept.txt"}
 
 
@@ -244,14 +238,14 @@ def test_automounts_are_copied_as_mounts(caller: Caller, scratch: Path) -> None:
     expected = predict_copy(place, recursive=True, foreign=caller.foreign)
     caller.act()
 
-    fd = open_tree(AT_FDCWD, place, FLAGS | AT_NO_AUTOMOUNT)
+    fd = open_tree(AT_FDCWD, place, NAMESPACE | AT_RECURSIVE | AT_NO_AUTOMOUNT)
 
-    copy = namespace_tree(fd)
-    assert copy.lines() == expected.lines()
-    assert copy.mount_points() == ["/", "/tracing"]
-    setns(fd, CLONE_NEWNS)
-    detached = outcome(lambda: umount2("/tracing", MNT_DETACH))
-    assert detached == ("EINVAL" if caller.foreign else "allowed")
+    copied = namespace_tree(fd)
+    assert copied.lines() == expected.lines()
+    assert copied.mount_points() == ["/", "/tracing"]
+    enter(fd)
+    detached = outcome(umount2, "/tracing", MNT_DETACH)
+    assert detached == ("EINVAL" if caller.foreign else "success")
 
 
 @pytest.mark.rule("C12", "T5")
@@ -268,13 +262,13 @@ def test_mount_max_does_not_count_for_the_copy(scratch: Path) -> None:
     usual = os.pread(sysctl, 32, 0)
     try:
         os.pwrite(sysctl, str(limit).encode(), 0)
-        fd = open_tree(AT_FDCWD, top, FLAGS)
-        setns(fd, CLONE_NEWNS)
-        full = outcome(lambda: mount("/0", "/1", None, MS_BIND))
+        fd = copy(top, recursive=True)
+        enter(fd)
+        full = outcome(mount, "/0", "/1", None, MS_BIND)
         umount2("/9", MNT_DETACH)
-        room = outcome(lambda: mount("/0", "/1", None, MS_BIND))
+        room = outcome(mount, "/0", "/1", None, MS_BIND)
     finally:
         os.pwrite(sysctl, usual, 0)
 
-    assert (full, room) == ("ENOSPC", "allowed")
+    assert (full, room) == ("ENOSPC", "success")
     assert mnt_get_info(fd).nr_mounts == 512 + 1

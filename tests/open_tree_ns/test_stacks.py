@@ -9,28 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
-from tests.open_tree_ns.test_copying import COVERED_FIX
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
-from tests.utils.syscalls import open_tree, setns, umount2
+from tests.utils.nsfs import current_mnt_ns
+from tests.utils.syscalls import umount2
 from tests.utils.trees import readable, tmpfs
-
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 
 
 def stack(scratch: Path) -> tuple[Path, list[int]]:
-    """Three mounts on one place; the path, and a descriptor of the root of each, lowest first."""
+    """Put three mounts on one place; return it, and a descriptor of each root, lowest first."""
     top = scratch / "top"
     roots = []
     for name in ("lower", "middle", "upper"):
@@ -46,13 +40,13 @@ def test_path_names_the_topmost(caller: Caller, scratch: Path) -> None:
     expected = predict_copy(top, recursive=False, foreign=caller.foreign).lines()
     caller.act()
 
-    single = open_tree(AT_FDCWD, top, FLAGS)
-    recursive = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    single = copy(top)
+    recursive = copy(top, recursive=True)
 
     assert len(expected) == 1
     assert namespace_tree(single).lines() == expected
     assert namespace_tree(recursive).lines() == expected
-    setns(recursive, CLONE_NEWNS)
+    enter(recursive)
     assert readable("/") == {"upper": "upper"}
 
 
@@ -63,11 +57,11 @@ def test_owner_copies_a_buried_mount_alone(scratch: Path) -> None:
     _, roots = stack(scratch)
     expected = [predict_copy(root, recursive=False).lines() for root in roots]
 
-    fds = [open_tree(root, "", FLAGS | AT_EMPTY_PATH) for root in roots]
+    fds = [copy("", dirfd=root) for root in roots]
 
     assert [namespace_tree(fd).lines() for fd in fds] == expected
     for fd, name in zip(fds, ("lower", "middle", "upper"), strict=True):
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         assert readable("/") == {name: name}
 
 
@@ -79,13 +73,13 @@ def test_recursive_copy_of_a_buried_mount(caller: Caller, scratch: Path) -> None
     expected = [predict_copy(r, recursive=True, foreign=caller.foreign) for r in roots]
     caller.act()
 
-    fds = [open_tree(root, "", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE) for root in roots]
+    fds = [copy("", dirfd=root, recursive=True) for root in roots]
 
     assert [len(listmount(ns_fd=fd)) for fd in fds] == [3, 2, 1]
     assert [namespace_tree(fd).lines() for fd in fds] == [tree.lines() for tree in expected]
     for fd in fds:
         topmost = listmount(ns_fd=fd)[-1]
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         where = {path: mnt_id_of(path) for path in ("/", ".")}
         assert where == {"/": topmost, ".": topmost}
         assert readable("/") == {"upper": "upper"}
@@ -94,7 +88,7 @@ def test_recursive_copy_of_a_buried_mount(caller: Caller, scratch: Path) -> None
 
 @pytest.mark.rule("C6", "K6")
 @pytest.mark.needs("user namespace")
-@COVERED_FIX
+@fixes.KEEP_COVERED
 def test_foreign_caller_may_not_leave_out_what_lies_on_top(scratch: Path) -> None:
     """An overmount counts as mounted below: without AT_RECURSIVE a foreign caller's buried mount
     is EINVAL, and the topmost one is not."""
@@ -103,10 +97,9 @@ def test_foreign_caller_may_not_leave_out_what_lies_on_top(scratch: Path) -> Non
     Caller.FOREIGN.act()
 
     for root in roots[:2]:
-        with refused(errno.EINVAL):
-            open_tree(root, "", FLAGS | AT_EMPTY_PATH)
+        fails(errno.EINVAL, copy, "", dirfd=root)
 
-    fd = open_tree(roots[2], "", FLAGS | AT_EMPTY_PATH)
+    fd = copy("", dirfd=roots[2])
     assert namespace_tree(fd).lines() == expected.lines()
 
 
@@ -117,17 +110,17 @@ def test_stack_is_taken_down_from_the_top(scratch: Path) -> None:
     the source's stack stays."""
     _, roots = stack(scratch)
     source = mount_table()
-    here = os.open("/proc/self/ns/mnt", os.O_RDONLY)
-    fd = open_tree(roots[0], "", FLAGS | AT_EMPTY_PATH | AT_RECURSIVE)
+    here = current_mnt_ns()
+    fd = copy("", dirfd=roots[0], recursive=True)
 
     seen = []
     for _ in roots:
-        setns(fd, CLONE_NEWNS)
+        enter(fd)
         seen.append(os.listdir("/"))
         umount2("/", MNT_DETACH)
 
     assert seen == [["upper"], ["middle"], ["lower"]]
-    setns(here, CLONE_NEWNS)
+    enter(here)
     assert mount_table() == source
 
 
@@ -144,11 +137,11 @@ def test_stacks_below_the_top(caller: Caller, scratch: Path) -> None:
     expected = predict_copy(top, recursive=True, foreign=caller.foreign)
     caller.act()
 
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
 
-    copy = namespace_tree(fd)
-    assert copy.lines() == expected.lines()
-    assert len(copy.lines()) == 10
-    setns(fd, CLONE_NEWNS)
+    copied = namespace_tree(fd)
+    assert copied.lines() == expected.lines()
+    assert len(copied.lines()) == 10
+    enter(fd)
     assert readable("/") == files
     assert sorted(files) == ["place/child/three.over", "place/three", "top.txt"]

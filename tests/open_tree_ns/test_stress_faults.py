@@ -6,23 +6,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
+from tests.utils.expect import SUCCESS
 from tests.utils.failnth import each_fault, faults_possible, open_fail_nth
 from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
 from tests.utils.model import namespace_tree, predict_copy
@@ -30,7 +27,7 @@ from tests.utils.mounts import mount_table
 from tests.utils.nsfs import current_mnt_ns
 from tests.utils.process import in_child
 from tests.utils.stress import Search
-from tests.utils.syscalls import mount, open_tree, setns, umount2
+from tests.utils.syscalls import mount, umount2
 from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
 from tests.utils.unlocked import leave_locks_behind
 
@@ -40,16 +37,15 @@ pytestmark = [
     pytest.mark.needs("root", "user namespace", "fault injection", "expendable kernel"),
 ]
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: What a failing allocation makes of a call: no memory, or no way to count the namespace.
-ALLOWED = {"", "ENOMEM", "ENOSPC"}
+ALLOWED = {SUCCESS, "ENOMEM", "ENOSPC"}
 MOUNTS = 50
 LIMIT = 8
 
 
 @pytest.fixture(autouse=True)
 def injecting() -> Iterator[None]:
-    """Faults can be injected, and namespaces are few: one that stays counted is missed."""
+    """Allow faults to be injected, and few namespaces: one that stays counted is missed."""
     with faults_possible():
         start_counting()
         allow_mnt_namespaces(LIMIT)
@@ -57,7 +53,7 @@ def injecting() -> Iterator[None]:
 
 
 def many_mounts(scratch: Path) -> Path:
-    """A tree of many mounts, half of them shared, the first without mounts below."""
+    """Make a tree of many mounts, half of them shared, the first without mounts below."""
     top = tmpfs(scratch / "top")
     for number in range(MOUNTS):
         place = tmpfs(top / str(number))
@@ -67,10 +63,10 @@ def many_mounts(scratch: Path) -> Path:
 
 
 def copies_under_faults(call: Callable[[], int], expected: list[str]) -> Counter[str]:
-    """Let each allocation of *call*, which makes a copy, fail; how often it ended how."""
+    """Let each allocation of *call*, which makes a copy, fail; count how it ended."""
     before, ends = mount_table(), Counter[str]()
     for attempt in each_fault(open_fail_nth(), call):
-        ends[attempt.error] += 1
+        ends[attempt.end] += 1
         if attempt.result is not None:
             lines = namespace_tree(attempt.result).lines()
             os.close(attempt.result)
@@ -80,7 +76,7 @@ def copies_under_faults(call: Callable[[], int], expected: list[str]) -> Counter
 
 
 def check(search: Search, run: Callable[[], Counter[str]], leaf: Path) -> None:
-    """Have *run* do its work in a child, again and again, and look for what stays behind."""
+    """Run *run* in a child, again and again, and look for what stays behind."""
     counted = until_refused(leaf)
     for _ in search.seeds():
         ends = in_child(run)
@@ -96,12 +92,12 @@ def test_creation(caller: Caller, recursive: bool, search: Search, scratch: Path
     """Whichever allocation fails: ENOMEM, ENOSPC, or a copy that is whole; the caller's mounts
     stay what they are, and no namespace stays counted."""
     top = many_mounts(scratch)
-    source, flags = (top, FLAGS | AT_RECURSIVE) if recursive else (top / "0", FLAGS)
+    source = top if recursive else top / "0"
     expected = predict_copy(source, recursive=recursive, foreign=caller.foreign).lines()
 
     def run() -> Counter[str]:
         caller.act()
-        return copies_under_faults(lambda: open_tree(AT_FDCWD, source, flags), expected)
+        return copies_under_faults(partial(copy, source, recursive=recursive), expected)
 
     check(search, run, top / "0")
 
@@ -117,14 +113,14 @@ def test_creation_on_a_shared_base(search: Search, scratch: Path) -> None:
         leave_locks_behind()
         fail_nth = open_fail_nth()
         tree = fresh_tmpfs()
-        here = open_tree(tree, "", FLAGS | AT_EMPTY_PATH)
-        setns(here, CLONE_NEWNS)
+        here = copy("", dirfd=tree)
+        enter(here)
         umount2("/", MNT_DETACH)
-        setns(here, CLONE_NEWNS)
+        enter(here)
         mount(None, "/", None, MS_SHARED)
         ends = Counter[str]()
-        for attempt in each_fault(fail_nth, lambda: open_tree(tree, "", FLAGS | AT_EMPTY_PATH)):
-            ends[attempt.error] += 1
+        for attempt in each_fault(fail_nth, lambda: copy("", dirfd=tree)):
+            ends[attempt.end] += 1
             if attempt.result is not None:
                 assert namespace_tree(attempt.result).mount_points() == ["/"]
                 os.close(attempt.result)
@@ -143,14 +139,14 @@ def test_entry(search: Search, scratch: Path) -> None:
 
     def run() -> Counter[str]:
         home, root = current_mnt_ns(), os.stat("/")
-        fd = open_tree(AT_FDCWD, leaf, FLAGS)
+        fd = copy(leaf)
         ends = Counter[str]()
-        for attempt in each_fault(open_fail_nth(), lambda: setns(fd, CLONE_NEWNS)):
-            ends[attempt.error] += 1
+        for attempt in each_fault(open_fail_nth(), lambda: enter(fd)):
+            ends[attempt.end] += 1
             inside = Path("/file").exists()
-            assert inside == (not attempt.error), f"with fault {attempt.fault}: {attempt.error}"
+            assert inside == (attempt.end == SUCCESS), f"with fault {attempt.fault}: {attempt.end}"
             if inside:
-                setns(home, CLONE_NEWNS)
+                enter(home)
             assert os.path.samestat(os.stat("/"), root)
         return ends
 

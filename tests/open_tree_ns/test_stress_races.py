@@ -17,24 +17,17 @@ from random import Random
 
 import pytest
 
-from tests.open_tree_ns.conftest import Caller
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.utils.constants import (
-    AT_EMPTY_PATH,
     AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     MNT_DETACH,
-    MOVE_MOUNT_BENEATH,
-    MOVE_MOUNT_F_EMPTY_PATH,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import outcome, refused
+from tests.utils.expect import fails, outcome
 from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
 from tests.utils.model import Node, namespace_tree
 from tests.utils.mounts import listmount
@@ -42,12 +35,11 @@ from tests.utils.nsfs import exists, listns, ns_id
 from tests.utils.process import in_child, shared_numbers, started
 from tests.utils.rivals import rivals
 from tests.utils.stress import Search
-from tests.utils.syscalls import attach, move_mount, open_tree, setns, umount2
+from tests.utils.syscalls import attach, move_mount, umount2
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
 
 pytestmark = [pytest.mark.stress, pytest.mark.needs("user namespace")]
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 #: Rounds between two looks at the clock.
 ROUND = 200
 #: Namespaces that the creators may have.
@@ -55,8 +47,8 @@ LIMIT = 8
 
 
 def copy_tree(path: Path | str, dirfd: int = AT_FDCWD) -> Node:
-    """The tree of a copy made now; with an empty path, of the directory *dirfd*."""
-    fd = open_tree(dirfd, path, FLAGS | AT_RECURSIVE | AT_EMPTY_PATH)
+    """Copy *path*, recursively, and return the tree of the copy; see :func:`copy`."""
+    fd = copy(path, dirfd=dirfd, recursive=True)
     try:
         return namespace_tree(fd)
     finally:
@@ -109,11 +101,11 @@ def test_copies_against_mounts(caller: Caller, search: Search, scratch: Path) ->
 
 
 def attach_and_detach(tree: Path, target: Path) -> None:
-    """Attach a copy of *tree* in one call, and unmount it lazily in one."""
-    clone = open_tree(AT_FDCWD, tree, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
-    attach(clone, target)
+    """Attach a clone of *tree* in one call, and unmount it lazily in one."""
+    cloned = clone(tree, recursive=True)
+    attach(cloned, target)
     umount2(target, MNT_DETACH)
-    os.close(clone)
+    os.close(cloned)
 
 
 @pytest.mark.rule("G1", "G2", "C7")
@@ -133,9 +125,9 @@ def test_copies_against_changes_of_type(caller: Caller, search: Search, scratch:
             copies = copy_tree(top).children
             # An owner's copy is without what is unbindable.
             assert len(copies) == 1 or not (copies or caller.foreign)
-            for copy in copies:
-                groups = bool(copy.mnt_peer_group), bool(copy.mnt_master)
-                assert (copy.mnt_propagation, *groups) in allowed, copy.line()
+            for copied in copies:
+                groups = bool(copied.mnt_peer_group), bool(copied.mnt_master)
+                assert (copied.mnt_propagation, *groups) in allowed, copied.line()
 
     with rivals(lambda number: propagation(child, types[number % 4])):
         for _ in search.seeds():
@@ -166,7 +158,7 @@ def test_creators_under_a_limit(search: Search, scratch: Path) -> None:
                 # Otherwise each would wait for the other's call to end, always at the same place.
                 for _ in range(dice.randrange(1000)):
                     pass
-                fds.append(open_tree(AT_FDCWD, leaf, FLAGS))
+                fds.append(copy(leaf))
         except OSError as error:
             return fds, error.errno or 0
         return fds, 0
@@ -199,9 +191,19 @@ def test_creators_under_a_limit(search: Search, scratch: Path) -> None:
 
 
 def close_all(fds: list[int]) -> None:
-    """Close them."""
+    """Close all of *fds*."""
     for fd in fds:
         os.close(fd)
+
+
+def copy_until_unmounted(directory: int) -> None:
+    """Copy the whole tree at *directory* again and again, to be refused when it is unmounted.
+
+    :raises OSError: EINVAL once it is.
+    """
+    for _ in range(10 * ROUND):
+        points = copy_tree("", directory).mount_points()
+        assert points == ["/", "/child"], f"of an unmounted tree: {points}"
 
 
 @pytest.mark.rule("P12")
@@ -224,10 +226,7 @@ def test_copies_against_lazy_umount(search: Search, scratch: Path) -> None:
                 if os.fstat(directory).st_dev == below:
                     assert copy_tree("", directory).mount_points() in (["/"], ["/", "/", "/child"])
                 else:
-                    with refused(errno.EINVAL):
-                        for _ in range(10 * ROUND):
-                            points = copy_tree("", directory).mount_points()
-                            assert points == ["/", "/child"], f"of an unmounted tree: {points}"
+                    fails(errno.EINVAL, copy_until_unmounted, directory)
                 os.close(directory)
             search.done += ROUND
 
@@ -242,22 +241,18 @@ def test_listmount_against_close(search: Search, scratch: Path) -> None:
     newest = shared_numbers(1)
 
     def make(_number: int) -> None:
-        fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+        fd = copy(top, recursive=True)
         newest[0] = number = ns_id(fd)
         os.close(fd)
         assert not exists(number), f"mount namespace {number} is there after its last close(2)"
 
-    def look() -> tuple[str, int]:
-        mounts: list[int] = []
-        end = outcome(lambda: mounts.extend(listmount(ns_id=newest[0])))
-        return end, len(mounts)
-
     with rivals(make, make):
         for _ in search.seeds():
             for _ in range(ROUND):
-                end, mounts = look()
-                assert (end, mounts) in (("allowed", 3), ("ENOENT", 0)), (
-                    f"listmount(2) of a namespace of 3 mounts: {end}, {mounts} mounts"
+                end = outcome(listmount, ns_id=newest[0])
+                mounts = len(end.result) if isinstance(end.result, list) else 0
+                assert (end, mounts) in (("success", 3), ("ENOENT", 0)), (
+                    f"{end!r}, of a namespace of 3 mounts: {mounts} mounts"
                 )
             search.done += ROUND
 
@@ -273,7 +268,7 @@ def test_listns_against_close(search: Search, scratch: Path) -> None:
     held: list[int] = []
 
     def make(me: int, _number: int) -> None:
-        held.append(open_tree(AT_FDCWD, leaf, FLAGS))
+        held.append(copy(leaf))
         newest[me] = ns_id(held[-1])
         close_all(held[:-1])
         del held[:-1]
@@ -298,28 +293,27 @@ def test_listns_against_close(search: Search, scratch: Path) -> None:
 def test_entry_against_a_root_swap(search: Search, scratch: Path, unlocked: None) -> None:
     """While the root is swapped again and again, each root with a number, whoever enters stands on
     one of them, and on none that was gone before."""
-    ns = open_tree(AT_FDCWD, tmpfs(scratch / "first", "0"), FLAGS)
+    ns = copy(tmpfs(scratch / "first", "0"))
     swapped = shared_numbers(1)
 
     def swap(number: int) -> None:
-        setns(ns, CLONE_NEWNS)
+        enter(ns)
         tree = fresh_tmpfs()
         os.close(os.open(f"{number + 1}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, dir_fd=tree))
-        beneath = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH
-        move_mount(tree, "", AT_FDCWD, "/", beneath)
+        attach_beneath(tree, "/")
         os.close(tree)
         umount2("/", MNT_DETACH)
         swapped[0] = number + 1
 
-    def enter() -> None:
+    def look() -> None:
         for _ in range(ROUND):
             before = swapped[0]
-            setns(ns, CLONE_NEWNS)
+            enter(ns)
             root = os.listdir("/")
             assert len(root) == 1, f"entered after swap {before}, and found {root}"
             assert int(root[0]) >= before, f"entered after swap {before}, and found {root}"
 
     with rivals(swap):
         for _ in search.seeds():
-            in_child(enter)
+            in_child(look)
             search.done += ROUND

@@ -10,23 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.caps import capget, keep_only
 from tests.utils.constants import (
-    AT_FDCWD,
-    AT_RECURSIVE,
-    CLONE_NEWNS,
     CLONE_NEWPID,
     MS_BIND,
-    OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import answer, refused
+from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.handover import fds_from_child
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mount_table, statmount
 from tests.utils.nsfs import (
     NS_MNT_GET_NEXT,
     NS_MNT_GET_PREV,
+    current_mnt_ns,
+    exists,
+    listns,
     mnt_get_info,
     mnt_get_neighbour,
     ns_get_userns,
@@ -34,11 +34,10 @@ from tests.utils.nsfs import (
     ns_inode,
 )
 from tests.utils.process import in_child
-from tests.utils.syscalls import mount, open_tree, setns, unshare
+from tests.utils.syscalls import mount, unshare
 from tests.utils.trees import tmpfs, write
-from tests.utils.userns import become_foreign
+from tests.utils.userns import become_foreign, enter_new_userns
 
-FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 pytestmark = pytest.mark.needs("user namespace")
 
 
@@ -65,7 +64,7 @@ def test_inherited_by_the_unprivileged(lower: Callable[[], None], scratch: Path)
     tmpfs(top / "child")
     target = write(scratch / "target")
     lines = predict_copy(top, recursive=True).lines()
-    fd = open_tree(AT_FDCWD, top, FLAGS | AT_RECURSIVE)
+    fd = copy(top, recursive=True)
     mnt_id, ids = ns_id(fd), listmount(ns_fd=fd)
     base = statmount(ids[0], ns_fd=fd).mnt_parent_id
 
@@ -74,17 +73,12 @@ def test_inherited_by_the_unprivileged(lower: Callable[[], None], scratch: Path)
     assert namespace_tree(fd).lines() == lines
     assert (mnt_get_info(fd).mnt_ns_id, mnt_get_info(fd).nr_mounts) == (mnt_id, len(ids))
     assert ns_inode(ns_get_userns(fd)) == ns_inode("/proc/self/ns/user")
-    with refused(errno.ENOENT):
-        listmount(ns_id=mnt_id)
-    for call in (
-        lambda: statmount(ids[0], ns_id=mnt_id),
-        lambda: statmount(base, ns_fd=fd),
-        lambda: listmount(base, ns_fd=fd),
-        lambda: setns(fd, CLONE_NEWNS),
-        lambda: mount(f"/proc/self/fd/{fd}", target, None, MS_BIND),
-    ):
-        with refused(errno.EPERM):
-            call()
+    fails(errno.ENOENT, listmount, ns_id=mnt_id)
+    fails(errno.EPERM, statmount, ids[0], ns_id=mnt_id)
+    fails(errno.EPERM, statmount, base, ns_fd=fd)
+    fails(errno.EPERM, listmount, base, ns_fd=fd)
+    fails(errno.EPERM, enter, fd)
+    fails(errno.EPERM, mount, f"/proc/self/fd/{fd}", target, None, MS_BIND)
 
 
 @pytest.mark.rule("U4", "U7")
@@ -95,7 +89,7 @@ def test_creator_of_the_owner(scratch: Path) -> None:
 
     def made_below() -> list[int]:
         become_foreign()
-        return [open_tree(AT_FDCWD, leaf, FLAGS)]
+        return [copy(leaf)]
 
     (fd,) = fds_from_child(made_below)
 
@@ -103,11 +97,11 @@ def test_creator_of_the_owner(scratch: Path) -> None:
 
     assert listmount(ns_id=ns_id(fd)) == listmount(ns_fd=fd)
     assert mount_table(ns_id=ns_id(fd)) == mount_table(ns_fd=fd)
-    with refused(errno.EPERM):
-        setns(fd, CLONE_NEWNS)
+    fails(errno.EPERM, enter, fd)
 
 
 @pytest.mark.rule("U9")
+@fixes.NEIGHBOURS_PERMISSION
 @pytest.mark.isolated(pid_namespace=False)  # so that it is not that alone which refuses
 @pytest.mark.parametrize("state", ["foreign", "no_capabilities", "new_pid_namespace"])
 def test_neighbours_are_for_the_privileged(state: str, scratch: Path) -> None:
@@ -116,17 +110,45 @@ def test_neighbours_are_for_the_privileged(state: str, scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf")
     if state == "foreign":
         become_foreign()
-    fds = [open_tree(AT_FDCWD, leaf, FLAGS) for _ in range(3)]
+    fds = [copy(leaf) for _ in range(3)]
     if state == "no_capabilities":
         keep_only()
     elif state == "new_pid_namespace":
         unshare(CLONE_NEWPID)
 
-    def ask() -> list[object]:
+    def ask() -> list[Outcome]:
         return [
-            answer(lambda request=request: mnt_get_neighbour(fds[1], request))  # type: ignore[misc]
+            outcome(mnt_get_neighbour, fds[1], request)
             for request in (NS_MNT_GET_NEXT, NS_MNT_GET_PREV)
         ]
 
     # In a child, since it is children that are in a new PID namespace.
     assert in_child(ask) == ["EPERM", "EPERM"]
+
+
+@pytest.mark.rule("BL1", "R6")
+@fixes.LISTNS_PERMISSION
+@fixes.LISTNS_REFERENCE
+@pytest.mark.needs("listns", "user namespace")
+@pytest.mark.parametrize("state", ["foreign", "no_capabilities"])
+@pytest.mark.room(mount_namespaces=60, descriptors=100)
+def test_listns_as_a_non_owner(state: str, scratch: Path) -> None:
+    """Without privilege in the initial user namespace listns(2) lists no namespace but one's own,
+    and does nothing to those it leaves out: they go when their last handle is closed."""
+    leaf = tmpfs(scratch / "leaf")
+    fds = [copy(leaf) for _ in range(50)]
+    numbers = [ns_id(fd) for fd in fds]
+    own = ns_id(current_mnt_ns())
+
+    def ask() -> list[list[int]]:
+        if state == "foreign":
+            enter_new_userns()
+        else:
+            keep_only()
+        return [listns() for _ in range(20)]
+
+    assert in_child(ask) == [[own]] * 20
+    assert [exists(number) for number in numbers] == [True] * len(fds)
+    for fd in fds:
+        os.close(fd)
+    assert [exists(number) for number in numbers] == [False] * len(fds)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
@@ -21,25 +22,23 @@ from tests.utils.constants import (
     MS_PRIVATE,
     NULL_FS_MAGIC,
     OPEN_TREE_CLOEXEC,
-    OPEN_TREE_NAMESPACE,
-    OpenTree,
 )
-from tests.utils.expect import refused
+from tests.utils.expect import fails
 from tests.utils.model import base_of, namespace_tree, predict_copy
 from tests.utils.mounts import listmount, mnt_id_of, mount_table
 from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_get_nstype, ns_get_userns, ns_id
 from tests.utils.nsfs import ns_inode as inode
-from tests.utils.syscalls import open_tree, setns
+from tests.utils.syscalls import open_tree
 from tests.utils.trees import bind, tmpfs, write
 
 
 def real_root(scratch: Path) -> Path:
-    """The machine's own root, with whatever is mounted below it."""
+    """Return the machine's own root, with whatever is mounted below it."""
     return Path("/")
 
 
 def subdirectory(scratch: Path) -> Path:
-    """A directory inside a mount, with a mount below it and another beside it."""
+    """Make a directory inside a mount, with a mount below it and another beside it."""
     top = tmpfs(scratch / "top", "top.txt")
     write(top / "inner" / "inner.txt")
     tmpfs(top / "inner" / "below")
@@ -48,12 +47,12 @@ def subdirectory(scratch: Path) -> Path:
 
 
 def proc(scratch: Path) -> Path:
-    """A mount of a pseudo file system."""
+    """Mount a pseudo file system."""
     return bind(Path("/proc"), scratch / "proc")
 
 
 def flat_tree(scratch: Path) -> Path:
-    """A mount with several mounts on it, one of them the bind mount of a sub-directory."""
+    """Make a mount with several on it, one of them the bind mount of a sub-directory."""
     top = tmpfs(scratch / "top", "top.txt", "dir/file.txt")
     for name in ("a", "b", "c"):
         tmpfs(top / name, f"{name}.txt")
@@ -62,7 +61,7 @@ def flat_tree(scratch: Path) -> Path:
 
 
 def deep_tree(scratch: Path) -> Path:
-    """Mounts on mounts, of several file systems, and one mounted over another."""
+    """Make mounts on mounts, of several file systems, and one mounted over another."""
     top = tmpfs(scratch / "top")
     level = top
     for name in ("one", "two", "three", "four"):
@@ -74,25 +73,19 @@ def deep_tree(scratch: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One variant of the upstream fixture: what to copy, and how."""
+    """One variant of the upstream fixture: what to copy, and whether recursively."""
 
     build: Callable[[Path], Path]
-    flags: OpenTree
-
-    @property
-    def recursive(self) -> bool:
-        """Whether AT_RECURSIVE is among the flags."""
-        return AT_RECURSIVE in self.flags
+    recursive: bool
 
 
-PLAIN = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 VARIANTS = {
-    "basic_root": Variant(real_root, PLAIN),
-    "recursive_root": Variant(real_root, PLAIN | AT_RECURSIVE),
-    "subdir_tmp": Variant(subdirectory, PLAIN),
-    "subdir_proc": Variant(proc, PLAIN),
-    "recursive_tmp": Variant(flat_tree, PLAIN | AT_RECURSIVE),
-    "recursive_run": Variant(deep_tree, PLAIN | AT_RECURSIVE),
+    "basic_root": Variant(real_root, recursive=False),
+    "recursive_root": Variant(real_root, recursive=True),
+    "subdir_tmp": Variant(subdirectory, recursive=False),
+    "subdir_proc": Variant(proc, recursive=False),
+    "recursive_tmp": Variant(flat_tree, recursive=True),
+    "recursive_run": Variant(deep_tree, recursive=True),
 }
 
 
@@ -123,7 +116,7 @@ def test_create_namespace(variant: Variant, scratch: Path) -> None:
     expected = predict_copy(path, recursive=variant.recursive)
     before = mount_table()
 
-    fd = open_tree(AT_FDCWD, path, variant.flags)
+    fd = copy(path, recursive=variant.recursive)
 
     assert ns_get_nstype(fd) == CLONE_NEWNS
     assert ns_id(fd) > ns_id(current_mnt_ns())
@@ -141,11 +134,11 @@ def test_setns_into_namespace(variant: Variant, scratch: Path) -> None:
     expected = predict_copy(path, recursive=variant.recursive)
     directory = inode(str(path))
 
-    fd = open_tree(AT_FDCWD, path, variant.flags)
+    fd = copy(path, recursive=variant.recursive)
     top = listmount(ns_fd=fd)[0]
     names = sorted(os.listdir(path))
     keep_proc = os.open("/proc/self/ns", os.O_PATH | os.O_DIRECTORY)
-    setns(fd, CLONE_NEWNS)
+    enter(fd)
 
     assert os.stat("mnt", dir_fd=keep_proc).st_ino == os.fstat(fd).st_ino
     assert (mnt_id_of("/"), inode("/")) == (top, directory)
@@ -161,7 +154,7 @@ def test_verify_mount_properties(variant: Variant, scratch: Path) -> None:
     """The top of the copy is mounted on "/" of a hidden, empty, private base of nullfs."""
     path = variant.build(scratch)
 
-    fd = open_tree(AT_FDCWD, path, variant.flags)
+    fd = copy(path, recursive=variant.recursive)
 
     top = mount_table(ns_fd=fd)[0]
     base = base_of(fd)
@@ -179,9 +172,8 @@ def test_verify_mount_properties(variant: Variant, scratch: Path) -> None:
 
 
 def ask_for_recursion_alone() -> None:
-    """open_tree() with AT_RECURSIVE that is told neither to clone nor to make a namespace."""
-    with refused(errno.EINVAL):
-        open_tree(AT_FDCWD, "/", AT_RECURSIVE | OPEN_TREE_CLOEXEC)
+    """Make a call with AT_RECURSIVE and neither CLONE nor NAMESPACE, which must fail."""
+    fails(errno.EINVAL, open_tree, AT_FDCWD, "/", AT_RECURSIVE | OPEN_TREE_CLOEXEC)
 
 
 @pytest.mark.rule("F4")

@@ -13,7 +13,6 @@ import os
 from enum import IntEnum, IntFlag
 
 AT_FDCWD = -100
-AT_EMPTY_PATH = 0x1000
 
 
 class OpenTree(IntFlag):
@@ -23,7 +22,7 @@ class OpenTree(IntFlag):
     OPEN_TREE_NAMESPACE = 1 << 1
     AT_SYMLINK_NOFOLLOW = 0x100
     AT_NO_AUTOMOUNT = 0x800
-    AT_EMPTY_PATH = AT_EMPTY_PATH
+    AT_EMPTY_PATH = 0x1000
     AT_RECURSIVE = 0x8000
     OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 
@@ -33,6 +32,7 @@ OPEN_TREE_NAMESPACE = OpenTree.OPEN_TREE_NAMESPACE
 OPEN_TREE_CLOEXEC = OpenTree.OPEN_TREE_CLOEXEC
 AT_SYMLINK_NOFOLLOW = OpenTree.AT_SYMLINK_NOFOLLOW
 AT_NO_AUTOMOUNT = OpenTree.AT_NO_AUTOMOUNT
+AT_EMPTY_PATH = OpenTree.AT_EMPTY_PATH
 AT_RECURSIVE = OpenTree.AT_RECURSIVE
 
 
@@ -127,8 +127,16 @@ MS_SLAVE = MountFlags.MS_SLAVE
 MS_SHARED = MountFlags.MS_SHARED
 MS_STRICTATIME = MountFlags.MS_STRICTATIME
 
-MNT_DETACH = 2
-MNT_EXPIRE = 4
+
+class Umount(IntFlag):
+    """Flags of umount2(2) (``linux/fs.h``)."""
+
+    MNT_DETACH = 2
+    MNT_EXPIRE = 4
+
+
+MNT_DETACH = Umount.MNT_DETACH
+MNT_EXPIRE = Umount.MNT_EXPIRE
 
 
 class Clone(IntFlag):

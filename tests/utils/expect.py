@@ -1,42 +1,205 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a case expects of a call, said so that the failure names the call and both outcomes."""
+"""Expectations of calls: a failure names the call, its arguments, what was expected and what came.
+
+A call ends in :data:`SUCCESS` or in the name of an errno. There are no other words for it.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import errno
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-@contextmanager
-def refused(number: int) -> Iterator[None]:
-    """The block makes one call, which the kernel must refuse with exactly this errno."""
+#: How a call ends that the kernel does not refuse.
+SUCCESS = "success"
+_AT_FDCWD = -100
+#: Parameters whose plain numbers are bits, shown in hexadecimal.
+_BITS = frozenset({"flags", "kinds", "attr_set", "attr_clr", "attr_flags", "mask", "propagation"})
+
+
+def errno_name(error: OSError) -> str:
+    """Return the name of the errno of *error*; its number where it has no name."""
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
+
+
+def shorthand(spell: Callable[P, partial[T]]) -> Callable[P, T]:
+    """Turn *spell*, which returns a call, into a function that makes it; texts name that call."""
+
+    @functools.wraps(spell)
+    def make(*args: P.args, **kwargs: P.kwargs) -> T:
+        __tracebackhide__ = True
+        return spell(*args, **kwargs)()
+
+    make.spell = spell  # type: ignore[attr-defined]
+    return make
+
+
+@dataclass(slots=True)
+class Call:
+    """A call with its arguments; as text, spelt with the names of descriptors and flags."""
+
+    function: Callable[..., object]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        function, args, kwargs = self.function, self.args, dict(self.kwargs)
+        while True:
+            if isinstance(function, partial):
+                args, kwargs = (*function.args, *args), {**function.keywords, **kwargs}
+                function = function.func
+            elif hasattr(function, "spell"):
+                function, args, kwargs = function.spell(*args, **kwargs), (), {}
+            else:
+                break
+        names = _parameters(function)
+        names += [""] * (len(args) - len(names))
+        words = [_spelt(name, value) for name, value in zip(names, args, strict=False)]
+        words += [f"{name}={_spelt('', value)}" for name, value in kwargs.items()]
+        return f"{getattr(function, '__name__', function)}({', '.join(words)})"
+
+
+def _parameters(function: Callable[..., object]) -> list[str]:
+    """Return the names of the positional parameters, as far as they are known."""
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def _spelt(name: str, value: object) -> str:
+    """Spell the argument *value* of the parameter *name* as the kernel's headers do."""
+    if isinstance(value, IntFlag):
+        unknown = int(value) & ~sum(value)
+        names = [str(flag.name) for flag in value]
+        return "|".join([*names, hex(unknown)] if unknown else names) or "0"
+    if isinstance(value, ctypes.Structure):
+        fields = ((entry[0], getattr(value, entry[0])) for entry in value._fields_)
+        return "{" + ", ".join(f"{key}={number:#x}" for key, number in fields if number) + "}"
+    if isinstance(value, os.PathLike):
+        return repr(os.fspath(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value == _AT_FDCWD:
+            return "AT_FDCWD"
+        if name.endswith("fd"):
+            return f"fd {value}"
+        if name in _BITS:
+            return hex(value) if value else "0"
+    return repr(value)
+
+
+class Outcome(str):
+    """How a call ended: :data:`SUCCESS` or the name of an errno, equal to that text.
+
+    Its repr shows the call too, and so do the failures of comparisons (:func:`explain`).
+    """
+
+    def __new__(cls, end: str, call: Call | str, result: object = None) -> Outcome:
+        self = super().__new__(cls, end)
+        self.call, self.result = call, result
+        return self
+
+    call: Call | str
+    #: What the call returned, if it succeeded.
+    result: object
+
+    def __repr__(self) -> str:
+        return f"{self.call} -> {self}"
+
+    def __str__(self) -> str:
+        return str.__str__(self)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # From a child process comes the text of a call, whose arguments may be of no use elsewhere.
+        result = self.result if isinstance(self.result, int | None) else repr(self.result)
+        return Outcome, (str(self), str(self.call), result)
+
+    def against(self, expected: object) -> str:
+        """Return the text of a failure: the call, what was expected of it, and what came."""
+        if self == SUCCESS:
+            # Calls that give 0 and nothing else are wrapped to return nothing.
+            came = f"succeeded with {0 if self.result is None else self.result!r}"
+        else:
+            came = f"got {self}"
+        return f"{self.call}: expected {expected}, {came}"
+
+
+def outcome(call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Outcome:
+    """Make *call* and return how it ended."""
+    made = Call(call, args, kwargs)
+    try:
+        result = call(*args, **kwargs)
+    except OSError as error:
+        return Outcome(errno_name(error), made)
+    return Outcome(SUCCESS, made, result)
+
+
+def fails(number: int, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Make *call*, which the kernel must refuse with exactly the errno *number*."""
     __tracebackhide__ = True
-    wanted = errno.errorcode[number]
-    try:
-        yield
-    except OSError as error:
-        if error.errno != number:
-            got = errno.errorcode.get(error.errno or 0, str(error.errno))
-            pytest.fail(f"must be refused with {wanted}, the kernel said {got}: {error}")
+    end = outcome(call, *args, **kwargs)
+    if end != errno.errorcode[number]:
+        pytest.fail(end.against(errno.errorcode[number]))
+
+
+def answer(call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> object:
+    """Make *call* and return its result, or the :class:`Outcome` when it is refused."""
+    end = outcome(call, *args, **kwargs)
+    return end.result if end == SUCCESS else end
+
+
+def explain(found: object, expected: object) -> list[str] | None:
+    """Say where *found* differs from *expected*, a line each; None where it holds no outcome.
+
+    For pytest_assertrepr_compare(): the first line is the summary.
+    """
+    if isinstance(expected, Outcome):
+        found, expected = expected, found
+    if not _holds_outcome(found):
+        return None
+    lines = list(_differences(found, expected, ""))
+    return lines if len(lines) == 1 else [f"{len(lines)} differ from what was expected", *lines]
+
+
+def _holds_outcome(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_outcome, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_outcome, value))
+    return isinstance(value, Outcome)
+
+
+def _differences(found: object, expected: object, where: str) -> Iterator[str]:
+    if found == expected:
+        return
+    if isinstance(found, Outcome):
+        yield where + found.against(expected)
+    elif isinstance(found, dict) and isinstance(expected, dict):
+        for key in expected.keys() - found.keys():
+            yield f"{where}{key}: expected {expected[key]!r}, not there"
+        for key, value in found.items():
+            if key in expected:
+                yield from _differences(value, expected[key], f"{where}{key}: ")
+            else:
+                yield f"{where}{key}: not expected, found {value!r}"
+    elif (
+        isinstance(found, list | tuple)
+        and type(found) is type(expected)
+        and len(found) == len(expected)
+    ):
+        for number, pair in enumerate(zip(found, expected, strict=True)):
+            yield from _differences(*pair, f"{where}[{number}] ")
     else:
-        pytest.fail(f"must be refused with {wanted}, but the call succeeded")
-
-
-def outcome(call: Callable[[], object]) -> str:
-    """How a call ends, for tables of outcomes: "allowed", or the name of the errno."""
-    try:
-        call()
-    except OSError as error:
-        return errno.errorcode.get(error.errno or 0, str(error.errno))
-    return "allowed"
-
-
-def answer(question: Callable[[], object]) -> object:
-    """What *question* gives, or the name of the errno it is refused with."""
-    try:
-        return question()
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
+        yield f"{where}expected {expected!r}, found {found!r}"

@@ -7,13 +7,14 @@ Source: Documentation/fault-injection/fault-injection.rst (/proc/thread-self/fai
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from tests.utils.expect import SUCCESS, errno_name
 
 _FAILSLAB = Path("/sys/kernel/debug/failslab")
 #: Faults in allocations that may sleep too; nothing in the kernel's log for each.
@@ -66,24 +67,24 @@ class Attempt(Generic[T]):
 
     #: Which allocation failed; 0 for the last attempt, in which none did.
     fault: int
-    #: How the call ended: the name of the errno, or empty.
-    error: str
+    #: How the call ended: "success" or the name of the errno.
+    end: str
     result: T | None
 
 
 def each_fault(fail_nth: int, call: Callable[[], T], most: int = 5000) -> Iterator[Attempt[T]]:
     """Make *call* with its first allocation failing, its second, and so on, until none is left."""
     for number in range(1, most):
-        text, result, error = str(number).encode(), None, ""
+        text, result, end = str(number).encode(), None, SUCCESS
         os.pwrite(fail_nth, text, 0)
         try:
             result = call()
-        except OSError as refused:
-            error = errno.errorcode[refused.errno or 0]
+        except OSError as error:
+            end = errno_name(error)
         # What is left to count is what was not reached.
         missed = os.pread(fail_nth, 16, 0).strip() != b"0"
         os.pwrite(fail_nth, b"0", 0)
-        yield Attempt(0 if missed else number, error, result)
+        yield Attempt(0 if missed else number, end, result)
         if missed:
             return
     raise AssertionError(f"still allocating after {most} faults")

@@ -8,7 +8,6 @@ expression that makes it. After each event every namespace must hold what the mo
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     MountAttr,
 )
+from tests.utils.expect import SUCCESS, errno_name
 from tests.utils.handover import fds_from_child
 from tests.utils.model import Node, namespace_tree, tree_of
 from tests.utils.mounts import mnt_id_of, mount_table
@@ -98,7 +98,7 @@ class _Play:
 
     def event(self, text: str) -> str:
         """Let one event happen; what the kernel does otherwise than predicted."""
-        predicted, made = self._world.happen(text), ""
+        predicted, made = self._world.happen(text) or SUCCESS, SUCCESS
         verb, word, *rest = text.split()
         number = int(word)
         try:
@@ -113,9 +113,9 @@ class _Play:
                         return self._compared("inside", number, _tree_at(top))
                     self._change(top, verb, *rest)
         except OSError as error:
-            made = errno.errorcode[error.errno or 0]
+            made = errno_name(error)
         if made != predicted:
-            return f"predicted {predicted or 'success'}, the kernel said {made or 'success'}"
+            return f"predicted {predicted}, the kernel made it {made}"
         return self._difference()
 
     def _change(self, top: Path, verb: str, name: str = "", attribute: str = "") -> None:

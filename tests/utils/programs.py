@@ -9,7 +9,6 @@ nothing: any sequence of steps is a program.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 from collections.abc import Collection
@@ -35,6 +34,7 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     MountAttr,
 )
+from tests.utils.expect import errno_name
 from tests.utils.model import (
     is_mnt_ns_file,
     namespace_tree,
@@ -196,7 +196,7 @@ class _Call:
         try:
             fd = open_tree(self.dirfd, self.path, self.flags)
         except OSError as error:
-            return -1, [errno.errorcode[error.errno or 0]]
+            return -1, [errno_name(error)]
         return fd, namespace_tree(fd).lines()
 
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Mounts that were unmounted while a descriptor kept them: what can still be done with them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.calls import clone, copy, enter
+from tests.open_tree_ns.trees import tree_with_proc
+from tests.utils.constants import (
+    AT_EMPTY_PATH,
+    MNT_DETACH,
+    MOUNT_ATTR_NOSUID,
+    MOVE_MOUNT_BENEATH,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_BIND,
+    MS_REC,
+    MS_SHARED,
+    MS_SLAVE,
+)
+from tests.utils.expect import Outcome, fails, outcome
+from tests.utils.mounts import listmount, mnt_id_of, mount_table
+from tests.utils.nsfs import current_mnt_ns
+from tests.utils.syscalls import (
+    mount,
+    mount_setattr,
+    move_mount,
+    umount2,
+)
+from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
+
+
+@pytest.mark.rule("BK4", "P12")
+@fixes.UNMOUNTED_TREES
+def test_unmounted_trees_are_not_walked(scratch: Path) -> None:
+    """What was lazily unmounted inside cannot be copied: EINVAL. Only the file of a namespace can,
+    alone and as a bind, since it could be had in other ways."""
+    enter(copy(tree_with_proc(scratch), recursive=True))
+    tmpfs(Path("/dir"))
+    tmpfs(Path("/dir/child"))
+    mount("/proc/self/ns/net", "/file", None, MS_BIND)
+    held = {name: os.open(name, os.O_PATH) for name in ("/dir", "/dir/child", "/file")}
+    umount2("/dir", MNT_DETACH)
+    umount2("/file", MNT_DETACH)
+
+    def copies(name: str) -> dict[str, Outcome]:
+        fd, source = held[name], f"/proc/self/fd/{held[name]}"
+        return {
+            "namespace": outcome(copy, "", dirfd=fd),
+            "recursive namespace": outcome(copy, "", dirfd=fd, recursive=True),
+            "recursive clone": outcome(clone, "", dirfd=fd, recursive=True),
+            "clone": outcome(clone, "", dirfd=fd),
+            "rbind": outcome(mount, source, "/file", None, MS_BIND | MS_REC),
+        }
+
+    dead = dict.fromkeys(
+        ["namespace", "recursive namespace", "recursive clone", "clone", "rbind"], "EINVAL"
+    )
+    file = {"namespace": "ENOTDIR", "recursive namespace": "ENOTDIR", "clone": "success"}
+    assert {name: copies(name) for name in held} == {
+        "/dir": {**dead, "rbind": "EINVAL"},
+        "/dir/child": dead,
+        "/file": {**dead, **file},
+    }
+
+
+@pytest.mark.rule("BK5")
+@fixes.CLONED_UMOUNT_FLAG
+def test_copy_of_an_unmounted_file_is_an_ordinary_mount(scratch: Path) -> None:
+    """A bind of a namespace's file that was unmounted can be bound again, and that bind is a mount
+    like others: it ends when its place is removed from outside."""
+    outside = tree_with_proc(scratch)
+    fd, here = copy(outside, recursive=True), current_mnt_ns()
+    enter(fd)
+    mount("/proc/self/ns/net", "/file", None, MS_BIND)
+    held = os.open("/file", os.O_PATH)
+    umount2("/file", MNT_DETACH)
+    before = listmount()
+    mount(f"/proc/self/fd/{held}", "/file", None, MS_BIND)
+    again = os.open("/file", os.O_PATH)
+    assert len(listmount()) == len(before) + 1
+    enter(here)
+
+    (outside / "file").unlink()
+
+    enter(fd)
+    assert listmount() == before
+    change = outcome(mount_setattr, again, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_NOSUID)
+    assert change == "EINVAL"
+
+
+def left_behind(scratch: Path) -> int:
+    """Enter a new namespace; return a descriptor of a mount there that was unmounted from outside
+    while another lay on it, which slid down and is gone too."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    tmpfs(top / "a", "propagated.txt")
+    fd, here = copy(top, recursive=True), current_mnt_ns()
+    enter(fd)
+    mount(None, "/", None, MS_SLAVE)
+    mount(None, "/a", None, MS_SLAVE)
+    held = os.open("/a", os.O_PATH)
+    over = tmpfs(Path("/a"), "own.txt")
+    slid = mnt_id_of(over)
+    enter(here)
+
+    umount2(top / "a", MNT_DETACH)
+
+    enter(fd)
+    table = mount_table()
+    assert [(mount.mnt_id, mount.mnt_point) for mount in table[1:]] == [(slid, "/a")]
+    assert table[1].mnt_parent_id == table[0].mnt_id
+    umount2("/a", MNT_DETACH)
+    assert mount_table() == table[:1]
+    return held
+
+
+@pytest.mark.rule("BK6", "P12")
+def test_mount_that_others_slid_off_is_no_source(scratch: Path) -> None:
+    """A mount inside is unmounted from outside while another lies on it, which slides down in its
+    place and is unmounted later. The dead mount, held by a descriptor, cannot be copied."""
+    held = left_behind(scratch)
+    assert {
+        "single": outcome(copy, "", dirfd=held),
+        "recursive": outcome(copy, "", dirfd=held, recursive=True),
+        "clone": outcome(clone, "", dirfd=held),
+    } == dict.fromkeys(["single", "recursive", "clone"], "EINVAL")
+    assert len(mount_table()) == 1
+
+
+@pytest.mark.needs("expendable kernel")  # without the fix it follows a pointer to freed memory
+@pytest.mark.rule("BK6")
+@fixes.STALE_OVERMOUNT
+def test_what_slid_off_a_dead_mount_is_forgotten(scratch: Path) -> None:
+    """Nothing can be moved beneath what once lay on the dead mount: ENOENT."""
+    # Made first: a mount made afterwards may get the memory of what lay there, and do instead.
+    tree = fresh_tmpfs()
+    held = left_behind(scratch)
+    beneath = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | MOVE_MOUNT_BENEATH
+    fails(errno.ENOENT, move_mount, tree, "", held, "", beneath)
+    assert len(mount_table()) == 1
