@@ -96,7 +96,7 @@ class Zygote:
                 _zygote_main(other, parent, wanted, items, run)
         os.close(parent)
         self._pidfd = os.pidfd_open(self._pid)
-        said, fds = b"", []
+        said, fds = b"", list[int]()
         with suppress(OSError):
             said, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 2)
         if said != _READY:
