@@ -33,6 +33,7 @@ from tests.utils.isolation import channel, prefault, sandbox, sources
 from tests.utils.isolation.prefault import WriteSet
 from tests.utils.isolation.sandbox import Facts
 from tests.utils.process import die_with, ended
+from tests.utils.pytest_internals import temporary_base
 from tests.utils.syscalls import prctl
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -286,8 +287,7 @@ class Zygotes:
             list(warnings.filters),
             len(sys.modules),
             item.session.testsfailed,
-            # The base of all temporary directories, made on demand.
-            getattr(getattr(config, "_tmp_path_factory", None), "_basetemp", None),
+            temporary_base(config),
         )
         if self._items.get(id(item)) is not item:
             self._items = {id(each): each for each in (*item.session.items, item)}
