@@ -8,14 +8,14 @@ carries it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import pytest
-from _pytest.runner import CallInfo
-from _pytest.skipping import xfailed_key
+
+from tests.utils import pytest_internals
+from tests.utils.pytest_internals import CallInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,8 @@ def failure(
     :param sections: those that come first.
     """
     report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None:
-        path, line, _ = item.reportinfo()
-        crash.path, crash.lineno = os.fspath(path), (line or 0) + 1
-        crash.message = str(call.excinfo.value).partition("\n")[0] if call.excinfo else ""
+    message = str(call.excinfo.value).partition("\n")[0] if call.excinfo else ""
+    pytest_internals.locate_failure(report, item, message)
     report.sections = [*sections, *(s for s in report.sections if s not in sections)]
     return report
 
@@ -95,8 +92,7 @@ def charge(
         report.sections += shown
     else:
         # A mark that expects the case to fail does not expect the kernel to; a waiver still may.
-        if xfailed_key in item.stash:
-            del item.stash[xfailed_key]
+        pytest_internals.expect_no_failure(item)
         call = _raised(findings, report.when)
         call.start, call.stop, call.duration = report.start, report.stop, report.duration
         properties = report.user_properties
