@@ -157,7 +157,7 @@ def test_folders_of_the_system_are_read_only(folder: Path, as_user: bool) -> Non
         """
 @pytest.mark.parametrize("name", ["/usr", "/etc", "/usr/share/project"])
 def test_read_only(name):
-    with pytest.raises(OSError, match="Read-only"): os.mkdir(name + "/made-by-a-case")
+    assert os.statvfs(name).f_flag & os.ST_RDONLY
 def test_there(): assert "test_it.py" in os.listdir("/usr/share/project")
 def test_own(tmp_path, scratch): (tmp_path / "file").touch(); (scratch / "file").touch()
 """,

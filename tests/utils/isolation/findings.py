@@ -110,14 +110,13 @@ def _note(report: pytest.TestReport, findings: Sequence[Finding]) -> None:
 def fail_session(session: pytest.Session, finding: Finding) -> None:
     """Fail the session because of *finding*; for ``pytest_sessionfinish``."""
     call = _raised([finding], "teardown")
-    assert call.excinfo is not None
     name = "session"
     report = pytest.TestReport(
         nodeid=name,
         location=(name, None, name),
         keywords={},
         outcome="failed",
-        longrepr=call.excinfo.getrepr(style="value"),
+        longrepr=call.excinfo.getrepr(style="value") if call.excinfo is not None else None,
         when="teardown",
         sections=[(finding.title, finding.text)],
         start=call.start,
