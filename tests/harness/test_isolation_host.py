@@ -204,8 +204,8 @@ def closed(path: Path) -> Path | None:
     return next((part for part in way if part.is_dir() and not part.stat().st_mode & 1), None)
 
 
-def become_nobody(needed: list[Path]) -> None:
-    """Drop to an unprivileged user who can reach *needed*, in a mount namespace of its own."""
+def make_reachable(needed: list[Path]) -> None:
+    """Have others reach *needed*, in a mount namespace of its own."""
     obstacles = {path: found for path in needed if (found := closed(path))}
     if obstacles:
         enter_new_mount_ns()
@@ -215,6 +215,11 @@ def become_nobody(needed: list[Path]) -> None:
         for path, fd in held.items():
             path.mkdir(parents=True, exist_ok=True)
             mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
+
+
+def become_nobody(needed: list[Path]) -> None:
+    """Drop to an unprivileged user who can reach *needed*, in a mount namespace of its own."""
+    make_reachable(needed)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)

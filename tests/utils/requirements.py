@@ -194,7 +194,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Say which kernel commit fixed the rule a failing case checks, and how to run it again."""
     outcome = yield
     report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
@@ -204,6 +204,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if not report.failed:
         return
     fixed_by = [value for mark in item.iter_markers("fixed_by") for value in mark.args]
+    # What the case was charged with may have nothing to do with its rule (findings.Finding).
+    if call.excinfo is not None and not getattr(call.excinfo.value, "by_rule", True):
+        fixed_by = []
     options = ""
     if item.get_closest_marker("stress"):
         options = f"--stress {item.config.getoption('stress'):g}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -29,6 +29,8 @@ class Finding:
     title: str
     #: Sequence number and text of the kernel's messages in it.
     complaints: tuple[tuple[int, str], ...] = ()
+    #: Whether it may come of the rule the case checks, and so of a fix that the kernel lacks.
+    by_rule: bool = True
 
 
 class Hooks:
@@ -69,8 +71,14 @@ def failure(
     return report
 
 
-def _raised(message: str, when: Any) -> CallInfo[None]:
-    return CallInfo.from_call(lambda: pytest.fail(message, pytrace=False), when=when)
+def _raised(findings: Sequence[Finding], when: Any) -> CallInfo[None]:
+    def fail() -> NoReturn:
+        error = pytest.fail.Exception("; ".join(one.message for one in findings), pytrace=False)
+        # Read by tests.utils.requirements.
+        error.by_rule = any(one.by_rule for one in findings)  # type: ignore[attr-defined]
+        raise error
+
+    return CallInfo.from_call(fail, when=when)
 
 
 def charge(
@@ -85,7 +93,7 @@ def charge(
     else:
         # A mark that expects the case to fail does not expect the kernel to; a waiver still may.
         pytest_internals.expect_no_failure(item)
-        call = _raised("; ".join(finding.message for finding in findings), report.when)
+        call = _raised(findings, report.when)
         call.start, call.stop, call.duration = report.start, report.stop, report.duration
         properties = report.user_properties
         report = failure(item, call, [*report.sections, *shown])
@@ -101,7 +109,7 @@ def _note(report: pytest.TestReport, findings: Sequence[Finding]) -> None:
 
 def fail_session(session: pytest.Session, finding: Finding) -> None:
     """Fail the session because of *finding*; for ``pytest_sessionfinish``."""
-    call = _raised(finding.message, "teardown")
+    call = _raised([finding], "teardown")
     assert call.excinfo is not None
     name = "session"
     report = pytest.TestReport(
