@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import places
+from vm import paths
 from vm.errors import Problem
 
 #: Seconds for which a package index is taken as it is.
@@ -121,7 +121,7 @@ class Apt:
 
     def __init__(self, name: str, sources: Iterable[tuple[str, str, str]]) -> None:
         """*name* is the state's folder in the cache, *sources* are (site, suite, component)."""
-        self._folder = places.cache() / "apt" / re.sub(r"[^A-Za-z0-9.-]", "_", name)
+        self._folder = paths.cache() / "apt" / re.sub(r"[^A-Za-z0-9.-]", "_", name)
         self._sources = "".join(f"deb {_keyring()}{a} {b} {c}\n" for a, b, c in sources)
         #: As sources.list(5) has them.
         self.source = self._sources.rstrip()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from vm import places, rootfs, runtime
+from vm import paths, rootfs, runtime
 from vm.backends import Backend, Machine
 from vm.errors import Exit, Problem
 from vm.guest import Guest, Limits, drive
@@ -44,7 +44,7 @@ def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
 
     :raises Problem: it did not come to its end.
     """
-    folder = options.output or places.new_run_folder()
+    folder = options.output or paths.new_run_folder()
     folder.mkdir(parents=True, exist_ok=True)
     log, results = folder / "console.log", folder / "bench.json"
     found, nonce = runtime.find(), secrets.token_hex(8)
@@ -56,7 +56,7 @@ def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
     }
     with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
         if kernel.home is not None:
-            stack.enter_context(places.using(kernel.home))
+            stack.enter_context(paths.using(kernel.home))
         image, scratch = Path(name) / "initramfs.cpio", Path(name) / "guest"
         scratch.mkdir()
         rootfs.write(image, found, what, {})

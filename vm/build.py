@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vm import kconfig, places
+from vm import kconfig, paths
 from vm.errors import Exit, Problem
 from vm.process import started
 from vm.tree import Tree, built
@@ -55,7 +55,7 @@ def _compilers() -> Path | None:
     program = shutil.which("ccache")
     if program is None:
         return None
-    folder = places.cache() / "ccache"
+    folder = paths.cache() / "ccache"
     folder.mkdir(exist_ok=True)
     for name in ("cc", "gcc", "clang"):
         # In place of a link to where ccache once was; builds side by side agree on the target.
@@ -220,7 +220,7 @@ def build(tree: Tree, debug: bool, log: Path) -> None:
         raise Problem(_TOOLS)
     target, begin = _TARGETS[tree.arch], time.monotonic()
     tree.objects.mkdir(parents=True, exist_ok=True)
-    with places.changing(tree.objects), log.open("wb") as file:
+    with paths.changing(tree.objects), log.open("wb") as file:
         print(f"building {target} in {tree.objects} (make's output: {log}) ...", flush=True)
         make = _Make(tree, file)
         config = _configure(tree, make, _fragments(tree, debug))

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from vm import places, runtime
+from vm import paths, runtime
 from vm.errors import Exit
 
 
@@ -56,16 +56,16 @@ def check(words: Sequence[str]) -> Exit:
     """Run tox with *words* as further arguments, then print what all its tests come to."""
     begin = time.monotonic()
     environment = runtime.environment(runtime.requirements("dev"))
-    key = hashlib.sha256(str(places.ROOT).encode()).hexdigest()[:16]
-    work = places.cache() / "tox" / key
+    key = hashlib.sha256(str(paths.ROOT).encode()).hexdigest()[:16]
+    work = paths.cache() / "tox" / key
     for name in ("junit", "vm", "system"):
         shutil.rmtree(work / name, ignore_errors=True)  # an earlier run's
     command = [
-        *(str(environment / "bin/tox"), "run", "--conf", str(places.ROOT / "tox.ini")),
+        *(str(environment / "bin/tox"), "run", "--conf", str(paths.ROOT / "tox.ini")),
         *("--workdir", str(work), *words),
     ]
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, cwd=places.ROOT, env=_settings(), process_group=0
+        command, stdin=subprocess.DEVNULL, cwd=paths.ROOT, env=_settings(), process_group=0
     )
     try:
         status = process.wait()

@@ -24,7 +24,7 @@ from vm.guest import Limits
 from vm.launch import Request, launch
 from vm.plan import Options
 from vm.process import signals_raise
-from vm.screen import complain, silence
+from vm.terminal import complain, silence
 
 #: Of guests with a complete system: MiB, processors (users have several), and seconds: systemd
 #: takes its time where it is emulated.

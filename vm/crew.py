@@ -10,7 +10,7 @@ from vm.errors import Interrupted, Problem
 from vm.guest import Guest, drive
 from vm.plan import Options
 from vm.run import Result, Run, Slots
-from vm.screen import Screen
+from vm.terminal import Screen
 
 
 class Crew:

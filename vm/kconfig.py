@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vm import places
+from vm import paths
 
 #: What the cases need, in the form the kernel's own selftests have it.
-CASES = places.ROOT / "tests/open_tree_ns/config"
+CASES = paths.ROOT / "tests/open_tree_ns/config"
 #: What a guest needs to start and to answer, per architecture; and what --debug-kernel adds.
 _CONFIGS = Path(__file__).parent / "configs"
 DEBUG = _CONFIGS / "debug.config"

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vm import matrix, places, runtime
+from vm import matrix, paths, runtime
 from vm.backends import Backend, Uml
 from vm.choice import Building, choose
 from vm.crew import Crew
@@ -15,7 +15,7 @@ from vm.errors import Exit, Problem
 from vm.kernels import Kernel
 from vm.plan import Options
 from vm.run import Result, Run, drivers, write_image
-from vm.screen import Screen, complain
+from vm.terminal import Screen, complain
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def launch(request: Request, options: Options) -> Exit:
     """Run the cases on every kernel of *request*; the exit status of the worst."""
     if options.dry_run:
         return _dry_run(request, options)
-    folder = options.output or places.new_run_folder()
+    folder = options.output or paths.new_run_folder()
     folder.mkdir(parents=True, exist_ok=True)
     if len(request.runs) == 1:
         return _one(request, options, folder)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vm import apt, elfpatch, places
+from vm import apt, elfpatch, paths
 from vm.errors import Exit, Problem
 from vm.kernels import Kernel, identify
 
@@ -145,7 +145,7 @@ def _default_suites() -> Iterator[str]:
 def _cached(spec: Spec) -> list[tuple[tuple[int, ...], Path]]:
     """Kernels in the cache that *spec* allows, oldest first."""
     found: list[tuple[tuple[int, ...], Path]] = []
-    for folder in (places.cache() / "kernels").glob("*/*"):
+    for folder in (paths.cache() / "kernels").glob("*/*"):
         if folder.name == UML == spec.flavour and spec.suite in ("", folder.parent.name):
             found.append((_LEAST, folder))
         match = _PACKAGE.fullmatch(folder.name)
@@ -200,8 +200,8 @@ def _with_modules(kernel: Kernel) -> Kernel:
             print(f"vm: no modules for this kernel: {suite} has no {name}", file=sys.stderr)
 
     try:
-        with places.locked("kernels"):
-            folder = places.entry(home.with_name(name), make)
+        with paths.locked("kernels"):
+            folder = paths.entry(home.with_name(name), make)
     except Problem as problem:
         print(f"vm: no modules for this kernel: {problem}", file=sys.stderr)
         return kernel
@@ -215,7 +215,7 @@ def _fetch(state: apt.Apt, suite: str, name: str, spec: Spec) -> Kernel:
         if spec.flavour == UML:
             elfpatch.adopt(draft, lambda to: state.unpack([state.package("libc6")], to, "its libc"))
 
-    folder = places.entry(places.cache() / "kernels" / suite / name, make)
+    folder = paths.entry(paths.cache() / "kernels" / suite / name, make)
     return _image(folder, spec)
 
 
@@ -245,7 +245,7 @@ def _kernel(spec: Spec) -> Kernel:
     if exact:
         return _image(exact[-1], spec)
     reasons = []
-    with places.locked("kernels"):
+    with paths.locked("kernels"):
         for suite in [spec.suite] if spec.suite else _default_suites():
             try:
                 kernel = _find_in(suite, spec)
@@ -273,7 +273,7 @@ def _kernel(spec: Spec) -> Kernel:
 
 def listed() -> Iterator[tuple[str, str, Path]]:
     """(specification, release, folder) of every kernel in the cache."""
-    for folder in sorted((places.cache() / "kernels").glob("*/*")):
+    for folder in sorted((paths.cache() / "kernels").glob("*/*")):
         match = _PACKAGE.fullmatch(folder.name)
         suite = folder.parent.name
         if folder.name == UML:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vm import places, rootfs, runtime, system
+from vm import paths, rootfs, runtime, system
 from vm.backends import Machine
 from vm.guest import Limits
 from vm.system import System
@@ -58,7 +58,7 @@ def color() -> bool:
 
 
 def pytest_arguments(
-    given: tuple[str, ...], root: Path = places.ROOT, plain: bool = False
+    given: tuple[str, ...], root: Path = paths.ROOT, plain: bool = False
 ) -> list[str]:
     """pytest's arguments in the guest: *given*, and the kernel cases when no path is among them.
 
@@ -97,7 +97,7 @@ def order(
         if name in os.environ:
             environment[name] = os.environ[name]
     waive = (f"--waive={_WAIVERS}",) if options.waivers else ()
-    root, plain = (options.system.checkout, True) if options.system else (places.ROOT, False)
+    root, plain = (options.system.checkout, True) if options.system else (paths.ROOT, False)
     whole: dict[str, object] = {
         "nonce": nonce,
         "folder": rootfs.PROJECT,

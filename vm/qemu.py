@@ -19,7 +19,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from vm import apt, places
+from vm import apt, paths
 from vm.backends import Qemu
 from vm.errors import Problem
 from vm.kernels import Kernel
@@ -75,9 +75,9 @@ def _fetch() -> Qemu:
         state.unpack(packages, draft, "QEMU")
         _check(_unpacked(draft))
 
-    root = places.cache() / "qemu" / f"{name}-{codename}"
-    with places.locked("qemu"):
-        return _unpacked(places.entry(root, make))
+    root = paths.cache() / "qemu" / f"{name}-{codename}"
+    with paths.locked("qemu"):
+        return _unpacked(paths.entry(root, make))
 
 
 def find() -> Qemu:
@@ -126,7 +126,7 @@ def _reason_against_kvm(qemu: Qemu, kernel: Kernel) -> str:
         return f"{_KVM} is not accessible to this user"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     key = f"{boot} {qemu.program} {os.getuid()}"
-    memory = places.cache() / "kvm.json"
+    memory = paths.cache() / "kvm.json"
     try:
         known = json.loads(memory.read_text())
     except (OSError, ValueError):

@@ -14,7 +14,7 @@ from vm.guest import Stop
 from vm.kernels import Kernel
 from vm.phases import described
 from vm.records import Records
-from vm.screen import Screen
+from vm.terminal import Screen
 from vm.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from vm import bytecode, closure, places
+from vm import bytecode, closure, paths
 from vm.errors import Problem
 from vm.image import Archive
 from vm.runtime import Runtime
@@ -179,13 +179,13 @@ def _write_base(runtime: Runtime, draft: Path) -> None:
 
 def base(runtime: Runtime) -> Path:
     """The cached base archive for *runtime*, built when it is missing."""
-    with places.locked("base"):
-        path = places.cache() / "base" / f"{_key(runtime)}.cpio"
-        places.entry(path, lambda draft: _write_base(runtime, draft))
+    with paths.locked("base"):
+        path = paths.cache() / "base" / f"{_key(runtime)}.cpio"
+        paths.entry(path, lambda draft: _write_base(runtime, draft))
     return path
 
 
-def project_files(root: Path = places.ROOT) -> dict[str, Path]:
+def project_files(root: Path = paths.ROOT) -> dict[str, Path]:
     """What of the checkout goes into a guest: path in the guest -> path here."""
     tree = Tree()
     for name in _PROJECT_FILES:
@@ -238,9 +238,9 @@ def _write_project(files: dict[str, Path], runtime: Runtime, draft: Path) -> Non
 def project(runtime: Runtime) -> Path:
     """The cached archive of the checkout as it is now; older ones are cleared away."""
     files = project_files()
-    with places.locked("project"):
-        path = places.cache() / "project" / f"{_project_key(files, runtime)}.cpio"
-        places.entry(path, lambda draft: _write_project(files, runtime, draft))
+    with paths.locked("project"):
+        path = paths.cache() / "project" / f"{_project_key(files, runtime)}.cpio"
+        paths.entry(path, lambda draft: _write_project(files, runtime, draft))
         path.touch()
         by_age = sorted(path.parent.glob("*.cpio"), key=lambda old: old.stat().st_mtime)
         for old in by_age[:-_KEPT]:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vm import artefacts, modules, places, plan, report, rootfs, runtime, system
+from vm import artefacts, modules, paths, plan, report, rootfs, runtime, system
 from vm.backends import Backend, Command, Machine
 from vm.console import top_frames
 from vm.errors import Problem
@@ -23,7 +23,7 @@ from vm.kernels import Kernel
 from vm.phases import phases
 from vm.plan import Options
 from vm.records import Records
-from vm.screen import Progress, Screen, complain
+from vm.terminal import Progress, Screen, complain
 from vm.transcript import Transcript
 from vm.verdict import Verdict, combine, judge
 
@@ -102,7 +102,7 @@ class Run:
         self._stack = stack.enter_context(ExitStack())
         self._slots, self._show = slots, show
         if self.kernel.home is not None:
-            self._stack.enter_context(places.using(self.kernel.home))
+            self._stack.enter_context(paths.using(self.kernel.home))
         self._scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-")))
         self._booted = self.backend.prepared(self.kernel, self._scratch)
         image = self._image()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from vm import closure, interpreter, places
+from vm import closure, interpreter, paths
 from vm.errors import Problem
 from vm.interpreter import Interpreter
 
@@ -49,7 +49,7 @@ class Runtime:
 
 def requirements(extra: str = "") -> list[str]:
     """The project's requirements, or those of the optional group *extra*."""
-    project = tomllib.loads((places.ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
     found = project["optional-dependencies"][extra] if extra else project["dependencies"]
     return [str(requirement) for requirement in found]
 
@@ -112,9 +112,9 @@ def environment(wanted: Sequence[str]) -> Path:
     """
     executable = Path(sys.executable).resolve()
     key = hashlib.sha256(repr((str(executable), sys.version, sorted(wanted))).encode()).hexdigest()
-    path = places.cache() / "venv" / key[:16]
+    path = paths.cache() / "venv" / key[:16]
     complete = path / "complete"
-    with places.locked("venv"):
+    with paths.locked("venv"):
         if complete.exists():
             return path
         print(f"making a virtual environment with {', '.join(wanted)} ...", flush=True)
@@ -142,8 +142,8 @@ def _check(command: list[str], what: str) -> None:
 
 def _through_libpython(executable: Path) -> bool:
     """Whether *executable* is but a few lines, and Python itself a shared library."""
-    paths, _ = closure.libraries(executable, ())
-    return any(Path(path).name.startswith("libpython") for path in paths)
+    linked, _ = closure.libraries(executable, ())
+    return any(Path(path).name.startswith("libpython") for path in linked)
 
 
 def _quickest(own: Interpreter, path: Sequence[str]) -> Interpreter:
@@ -158,7 +158,7 @@ def _quickest(own: Interpreter, path: Sequence[str]) -> Interpreter:
     # Remembered: to ask one takes a quarter of a second.
     asking = Path(interpreter.__file__).read_text()
     key = hashlib.sha256(repr((times, own, path, asking)).encode()).hexdigest()[:16]
-    entry = places.cache() / "interpreters" / f"{key}.json"
+    entry = paths.cache() / "interpreters" / f"{key}.json"
 
     def choose(draft: Path) -> None:
         chosen = own
@@ -172,8 +172,8 @@ def _quickest(own: Interpreter, path: Sequence[str]) -> Interpreter:
             chosen = next(better, own)
         draft.write_text(chosen.dumps())
 
-    with places.locked("interpreters"):
-        return Interpreter.loads(places.entry(entry, choose).read_text())
+    with paths.locked("interpreters"):
+        return Interpreter.loads(paths.entry(entry, choose).read_text())
 
 
 def find(extra: str = "") -> Runtime:

@@ -21,7 +21,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from vm import places, plan, rootfs, runtime, tools
+from vm import paths, plan, rootfs, runtime, tools
 from vm.backends import Backend
 from vm.errors import Exit, Problem
 from vm.guest import Guest, Limits, Stop, drive
@@ -29,7 +29,7 @@ from vm.kernels import Kernel
 from vm.plan import Options
 from vm.records import Records
 from vm.run import boot_command, collect_modules
-from vm.screen import Screen
+from vm.terminal import Screen
 from vm.verdict import judge
 
 #: Ctrl-], as telnet and `virsh console` have it.
@@ -73,7 +73,7 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
     with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
         folder = Path(name)
         if kernel.home is not None:
-            stack.enter_context(places.using(kernel.home))
+            stack.enter_context(paths.using(kernel.home))
         image, scratch = folder / "initramfs.cpio", folder / "guest"
         scratch.mkdir()
         rootfs.write(image, found, order, collect_modules(kernel), tools.archive(found))

@@ -2,7 +2,7 @@
 """The kernels in the cache: which there are and what they take, and removing the unused ones.
 
 They are unpacked packages (`kernels/SUITE/PACKAGE`) and what --build built out of a clean source
-(`builds/SOURCE/ARCHITECTURE`). A run holds the folder of its kernel, see places.using().
+(`builds/SOURCE/ARCHITECTURE`). A run holds the folder of its kernel, see paths.using().
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import packages, places, tree
+from vm import packages, paths, tree
 from vm.apt import megabytes
 from vm.errors import Problem
 
@@ -79,7 +79,7 @@ def prune(days: float) -> Iterator[str]:
     count = total = 0
     for entry in [entry for entry in entries() if entry.unused >= days]:
         size = entry.size
-        with places.locked("kernels"), places.idle(entry.folders[0]) as idle:
+        with paths.locked("kernels"), paths.idle(entry.folders[0]) as idle:
             if not idle:
                 yield f"kept {entry.name}: in use"
                 continue

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import apt, modules, packages, places, rootfs
+from vm import apt, modules, packages, paths, rootfs
 from vm.errors import Exit, Problem
 from vm.image import Archive
 from vm.runtime import Runtime
@@ -74,7 +74,7 @@ class System:
 
     suite: str
     #: The checkout whose cases run.
-    checkout: Path = places.ROOT
+    checkout: Path = paths.ROOT
     #: What goes on beside pytest, by the names in guest_disturb.py.
     beside: tuple[str, ...] = ()
 
@@ -98,7 +98,7 @@ def disk(suite: str) -> Path:
     """Return where the file system of *suite* lies, or will."""
     recipe = repr((_PACKAGES, _LEFT_OUT, _SIZE, _ACCOUNTS, _IMAGE))
     key = hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    return places.cache() / "systems" / f"debian-{suite}-{key}" / "root.ext4"
+    return paths.cache() / "systems" / f"debian-{suite}-{key}" / "root.ext4"
 
 
 def obtain(suite: str) -> Path:
@@ -107,9 +107,9 @@ def obtain(suite: str) -> Path:
     Raises Problem when it cannot be built: no such suite, a program is missing, no room.
     """
     path = disk(suite)
-    with places.locked("systems"):
+    with paths.locked("systems"):
         if not path.exists():
-            places.entry(path.parent, lambda draft: _build(suite, draft))
+            paths.entry(path.parent, lambda draft: _build(suite, draft))
             for old in path.parent.parent.glob(f"debian-{suite}-*"):
                 if old != path.parent:  # by another recipe; a guest that has it open keeps it
                     shutil.rmtree(old)
@@ -139,7 +139,7 @@ def _require_room(folder: Path) -> None:
         raise Problem(
             f"--system: {folder} has {apt.megabytes(free)} free, building takes"
             f" {apt.megabytes(_ROOM)}\nhint: make room there, or set"
-            f" {'XDG_CACHE_HOME' if folder.is_relative_to(places.cache()) else 'TMPDIR'}"
+            f" {'XDG_CACHE_HOME' if folder.is_relative_to(paths.cache()) else 'TMPDIR'}"
         )
 
 

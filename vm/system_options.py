@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vm import places
+from vm import paths
 from vm.errors import Exit, Problem
 from vm.guest_disturb import COMMANDS
 from vm.system import System, parse
@@ -80,7 +80,7 @@ def chosen(arguments: argparse.Namespace) -> System | None:
             "hint: leave --backend out, or --backend qemu",
             Exit.USAGE,
         )
-    checkout = (arguments.checkout or places.ROOT).expanduser().resolve()
+    checkout = (arguments.checkout or paths.ROOT).expanduser().resolve()
     if not (checkout / "tests/open_tree_ns").is_dir():
         raise Problem(
             f"--checkout {checkout}: no tests/open_tree_ns there\n"

@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from vm import closure, places
+from vm import closure, paths
 from vm.errors import Problem
 from vm.image import Archive
 from vm.runtime import Runtime
@@ -60,9 +60,9 @@ def archive(runtime: Runtime) -> Path:
         info = path.stat()
         parts.append((name, str(path), info.st_size, info.st_mtime_ns))
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    with places.locked("tools"):
-        path = places.cache() / "tools" / f"{key}.cpio"
-        places.entry(path, lambda draft: _write(draft, found, runtime))
+    with paths.locked("tools"):
+        path = paths.cache() / "tools" / f"{key}.cpio"
+        paths.entry(path, lambda draft: _write(draft, found, runtime))
     return path
 
 

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vm import kconfig, places
+from vm import kconfig, paths
 from vm.errors import Exit, Problem
 from vm.kernels import Kernel, identify
 
@@ -46,7 +46,7 @@ class Tree:
 
 def builds() -> Path:
     """Where the cache keeps what --build built out of clean sources: SOURCE/ARCHITECTURE."""
-    return places.cache() / "builds"
+    return paths.cache() / "builds"
 
 
 def _is_source(folder: Path) -> bool:

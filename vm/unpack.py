@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from vm import places
+from vm import paths
 from vm.errors import Problem
 from vm.kernels import Kernel, Kind
 
@@ -101,12 +101,12 @@ def unpacked(kernel: Kernel, folder: Path) -> Kernel:
     """
     if kernel.kind is not Kind.BZIMAGE:
         return kernel
-    if kernel.path.is_relative_to(places.cache() / "kernels"):
+    if kernel.path.is_relative_to(paths.cache() / "kernels"):
         folder = kernel.path.parent
     path = folder / "vmlinux"
     if not path.exists():
         elf = _elf(kernel.path)
         if not _boots_as_pvh(elf):
             return kernel
-        places.entry(path, lambda draft: _write(draft, elf))
+        paths.entry(path, lambda draft: _write(draft, elf))
     return replace(kernel, path=path, kind=Kind.VMLINUX)

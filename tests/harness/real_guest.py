@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.utils.process import ended, in_child
 from tests.utils.syscalls import syscall
-from vm import apt, packages, places
+from vm import apt, packages, paths
 from vm.process import WATCH
 
 #: What --kernel takes; `python3 -m vm check` sets it.
@@ -116,7 +116,7 @@ class RealLauncher:
         } | options
         with subprocess.Popen(
             settings.pop("command", None) or self.command(*words),
-            cwd=places.ROOT,
+            cwd=paths.ROOT,
             env=self.environment,
             text=True,
             start_new_session=True,

@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness.test_junit import CASES
 from tests.utils.results import Case
-from vm import artefacts, check, places
+from vm import artefacts, check, paths
 from vm.records import Records
 
 
@@ -101,7 +101,7 @@ def inner(tmp_path_factory: pytest.TempPathFactory) -> Records:
             ],
             cwd=folder,
             pass_fds=[stream.fileno()],
-            env={**os.environ, "PYTHONPATH": str(places.ROOT), "PYTEST_ADDOPTS": ""},
+            env={**os.environ, "PYTHONPATH": str(paths.ROOT), "PYTEST_ADDOPTS": ""},
             capture_output=True,
             check=False,
         )

@@ -17,7 +17,7 @@ import pytest
 from tests.harness.building import Workshop, make_workshop
 from tests.harness.test_vm_kernels import bzimage
 from tests.harness.test_vm_tree import CONFIGS
-from vm import image, kconfig, places
+from vm import image, kconfig, paths
 from vm.errors import Exit
 
 
@@ -237,7 +237,7 @@ def test_an_interrupted_build_is_tidied_up_by_make(workshop: Workshop) -> None:
     os.mkfifo(launcher.folder / "started")
     process = subprocess.Popen(
         [sys.executable, "-m", "vm", "run", "--build", "--kernel", str(workshop.source)],
-        cwd=places.ROOT,
+        cwd=paths.ROOT,
         env={**launcher.environment, "PLAY": "pass", "MAKE_PLAYS": "hang"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

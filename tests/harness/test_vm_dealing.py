@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.utils.waivers import unneeded
-from vm import places
+from vm import paths
 from vm.guest import Ending, Stop
 from vm.guest_channel import MARK
 from vm.records import Records
@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Run:
                 ],
                 cwd=tmp_path,
                 pass_fds=[stream.fileno()],
-                env={**os.environ, "PYTHONPATH": str(places.ROOT), "PYTEST_ADDOPTS": ""},
+                env={**os.environ, "PYTHONPATH": str(paths.ROOT), "PYTEST_ADDOPTS": ""},
                 capture_output=True,
                 text=True,
                 check=True,

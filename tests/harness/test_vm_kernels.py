@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vm import apt, elfpatch, packages, places
+from vm import apt, elfpatch, packages, paths
 from vm.errors import Exit, Problem
 from vm.kernels import Kind, identify
 from vm.packages import Spec
@@ -174,7 +174,7 @@ def test_no_package_fits_another_version() -> None:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with three kernels, and a mirror that does not answer."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kernels = tmp_path / places.NAME / "kernels"
+    kernels = tmp_path / paths.NAME / "kernels"
     for name in ("7.0.13", "7.2.9", "7.2.12", "6.19.1"):
         image = kernels / f"stable/linux-binary-{name}+deb13-cloud-amd64/boot/vmlinuz-{name}"
         image.parent.mkdir(parents=True)

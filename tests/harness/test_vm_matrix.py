@@ -18,7 +18,7 @@ from tests.harness.launcher import Launcher, make_launcher
 from tests.harness.story import table
 from tests.harness.test_vm_kernels import bzimage, elf
 from tests.utils.results import Case
-from vm import matrix, places
+from vm import matrix, paths
 from vm.errors import Exit
 from vm.matrix import Column
 from vm.run import Result
@@ -149,7 +149,7 @@ def test_an_interrupt_ends_all_of_them_and_keeps_what_there_is(launcher: Launche
     launcher.environment |= {"PLAY_one": "silent hang", "PLAY_two": "pass", "PLAY": ""}
     process = subprocess.Popen(
         command(launcher, ["one", "two"], "--jobs", "1"),
-        cwd=places.ROOT,
+        cwd=paths.ROOT,
         env=launcher.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

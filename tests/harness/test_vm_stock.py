@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness.test_vm_kernels import BANNER, bzimage, elf
 from tests.harness.test_vm_tree import CONFIGS, a_source
-from vm import cli, places, stock, tree
+from vm import cli, paths, stock, tree
 from vm.errors import Exit
 
 DAY = 86400.0
@@ -33,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with a kernel in two packages, one in one, and one that was built."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("KBUILD_OUTPUT", raising=False)
-    kernels = tmp_path / places.NAME / "kernels"
+    kernels = tmp_path / paths.NAME / "kernels"
     suite = kernels / "stable"
     put(suite / "linux-binary-7.2.12+deb13-amd64", "boot/vmlinuz-7.2.12", bzimage(), 40)
     put(suite / "linux-modules-7.2.12+deb13-amd64", "usr/lib/modules/7/a.ko", bytes(9000), 50)
@@ -44,7 +44,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (output / "arch/x86/boot/bzImage").write_bytes(bzimage())
     (output / "source").symlink_to(source)
     put(output, ".config", CONFIGS["x86"].encode(), 0)
-    return tmp_path / places.NAME
+    return tmp_path / paths.NAME
 
 
 def remaining(cache: Path) -> set[str]:
@@ -102,14 +102,14 @@ def test_nothing_of_a_removed_kernel_is_left(cache: Path) -> None:
 
 def test_a_kernel_in_use_is_kept(cache: Path) -> None:
     home = cache / "kernels/sid/user-mode-linux"
-    with places.using(home):
+    with paths.using(home):
         lines = list(stock.prune(0))
     assert "kept debian:sid/user-mode-linux: in use" in lines
     assert remaining(cache) == {"user-mode-linux"}
 
 
 def test_a_use_is_remembered(cache: Path) -> None:
-    with places.using(cache / "kernels/stable/linux-binary-7.2.12+deb13-amd64"):
+    with paths.using(cache / "kernels/stable/linux-binary-7.2.12+deb13-amd64"):
         pass
     list(stock.prune(30))
     assert remaining(cache) == ALL
@@ -117,29 +117,29 @@ def test_a_use_is_remembered(cache: Path) -> None:
 
 def test_several_may_use_a_kernel_and_one_alone_may_change_it(cache: Path) -> None:
     home = cache / "kernels/sid/user-mode-linux"
-    with places.using(home), places.using(home), places.idle(home) as idle:
+    with paths.using(home), paths.using(home), paths.idle(home) as idle:
         assert not idle
-    with places.idle(home) as idle:
+    with paths.idle(home) as idle:
         assert idle
-    with places.changing(home), places.idle(home) as idle:
+    with paths.changing(home), paths.idle(home) as idle:
         assert not idle
 
 
 WAIT = """
 import sys
 from pathlib import Path
-from vm import places
-with places.changing(Path(sys.argv[1])):
+from vm import paths
+with paths.changing(Path(sys.argv[1])):
     print("alone")
 """
 
 
 def test_who_must_wait_for_a_kernel_says_so(cache: Path) -> None:
     home = cache / "kernels/sid/user-mode-linux"
-    with places.using(home):
+    with paths.using(home):
         process = subprocess.Popen(
             [sys.executable, "-c", WAIT, str(home)],
-            cwd=places.ROOT,
+            cwd=paths.ROOT,
             stdout=subprocess.PIPE,
             text=True,
         )

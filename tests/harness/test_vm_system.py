@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.launcher import Launcher, make_launcher
-from vm import apt, packages, places, plan, system
+from vm import apt, packages, paths, plan, system
 from vm.arguments import parser
 from vm.backends import Machine, Uml
 from vm.errors import Exit, Problem
@@ -34,7 +34,7 @@ def launcher(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch
     cache = tmp_path_factory.getbasetemp() / "system-cache"
     cache.mkdir(exist_ok=True)
     launcher = make_launcher(tmp_path, cache)
-    disk = cache / places.NAME / "systems" / system.disk("trixie").parent.name / "root.ext4"
+    disk = cache / paths.NAME / "systems" / system.disk("trixie").parent.name / "root.ext4"
     disk.parent.mkdir(parents=True, exist_ok=True)
     disk.touch()
     return launcher
@@ -149,7 +149,7 @@ def test_what_runs_in_the_system_needs_nothing_of_the_launchers_more(
             (folder / name.removeprefix(prefix)).write_bytes(files[name])
     (folder / "init.py").write_bytes(files["init"])
     code = (
-        f"import sys; sys.path[:0] = [{str(folder.parent)!r}, {str(places.ROOT)!r}];"
+        f"import sys; sys.path[:0] = [{str(folder.parent)!r}, {str(paths.ROOT)!r}];"
         " import vm; assert vm.__file__.startswith(sys.path[0]);"
         " import vm.init, vm.guest_system, vm.guest_disturb, vm.guest_init, vm.guest_channel"
     )
