@@ -14,11 +14,11 @@ from pathlib import Path
 from vm import paths, rootfs, runtime
 from vm.backends import Backend, Machine
 from vm.errors import Exit, Problem
-from vm.guest import Guest, Limits, drive
 from vm.kernels import Kernel
-from vm.plan import Options, order
-from vm.records import Records
-from vm.run import boot_command
+from vm.run.guest import Guest, Limits, drive
+from vm.run.plan import Options, order
+from vm.run.run import boot_command
+from vm.run.stream import Records
 from vm.verdict import judge
 
 DESCRIPTION = """Boot a kernel in a guest and run the benchmark in it (python3 -m bench).

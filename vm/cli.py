@@ -14,16 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.utils.waivers import parse as parse_waivers
-from vm import bench, packages, plan, shell, stock, system, system_options
+from vm import bench, packages, shell, stock, system_options
 from vm.arguments import parser
 from vm.backends import Machine
 from vm.check import check
 from vm.choice import choose
 from vm.errors import Exit, Interrupted, Problem, for_bisect
-from vm.guest import Limits
 from vm.launch import Request, launch
-from vm.plan import Options
 from vm.process import signals_raise
+from vm.run import plan, system
+from vm.run.guest import Limits
+from vm.run.plan import Options
 from vm.terminal import complain, silence
 
 #: Of guests with a complete system: MiB, processors (users have several), and seconds: systemd

@@ -10,11 +10,11 @@ from pathlib import Path
 from vm import matrix, paths, runtime
 from vm.backends import Backend, Uml
 from vm.choice import Building, choose
-from vm.crew import Crew
 from vm.errors import Exit, Problem
 from vm.kernels import Kernel
-from vm.plan import Options
-from vm.run import Result, Run, drivers, write_image
+from vm.run.plan import Options
+from vm.run.run import Result, Run, drivers, write_image
+from vm.run.scheduler import Crew
 from vm.terminal import Screen, complain
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vm.errors import Exit
-from vm.run import Result
+from vm.run.run import Result
 from vm.verdict import worst
 
 #: In the table, as pytest abbreviates them.

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from vm.guest import Ending
-from vm.records import Records
+from vm.run.guest import Ending
+from vm.run.stream import Records
 
 #: In their order. "firmware" ends with the kernel's first instructions, "kernel" when it starts
 #: process 1, "Python" when that can run our code, "init" when the guest has told the host so.

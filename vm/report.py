@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.utils.waivers import unneeded
-from vm.console import top_frames
-from vm.guest import Stop
 from vm.kernels import Kernel
 from vm.phases import described
-from vm.records import Records
+from vm.run.console import top_frames
+from vm.run.guest import Stop
+from vm.run.stream import Records
 from vm.terminal import Screen
 from vm.verdict import Verdict
 
 if TYPE_CHECKING:
-    from vm.run import Result, Seat
+    from vm.run.run import Result, Seat
 
 #: Lines of the console that are shown at most.
 _TAIL = 20

@@ -21,14 +21,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from vm import paths, plan, rootfs, runtime, tools
+from vm import paths, rootfs, runtime, tools
 from vm.backends import Backend
 from vm.errors import Exit, Problem
-from vm.guest import Guest, Limits, Stop, drive
 from vm.kernels import Kernel
-from vm.plan import Options
-from vm.records import Records
-from vm.run import boot_command, collect_modules
+from vm.run import plan
+from vm.run.guest import Guest, Limits, Stop, drive
+from vm.run.plan import Options
+from vm.run.run import boot_command, collect_modules
+from vm.run.stream import Records
 from vm.terminal import Screen
 from vm.verdict import judge
 

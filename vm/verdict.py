@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from tests.utils import hints
 from tests.utils.results import Case
-from vm import console
 from vm.errors import Exit
-from vm.guest import Ending, Stop
-from vm.records import Records
+from vm.run import console
+from vm.run.guest import Ending, Stop
+from vm.run.stream import Records
 
 #: Outcomes of a case that has put its question to the kernel, and had a fair answer.
 _TESTED = frozenset(["passed", "xfailed", "xpassed"])

@@ -7,7 +7,7 @@ host's own file system, is left out: the guest takes our initramfs instead. So t
 what the others do, and needs none of what vng asks of a host or of a kernel for that view:
 virtiofsd, udev, busybox, decompressed modules, CONFIG_VIRTIO_FS or CONFIG_9P_FS.
 
-vng's own exit status and its files for a command's output are not used: see guest.py.
+vng's own exit status and its files for a command's output are not used: see run/guest.py.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 from tests.harness.test_junit import CASES
 from tests.utils.results import Case
 from vm import artefacts, check, paths
-from vm.records import Records
+from vm.run.stream import Records
 
 
 def test_the_summary_names_the_rules_of_each_case() -> None:

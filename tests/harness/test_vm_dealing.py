@@ -13,10 +13,10 @@ import pytest
 
 from tests.utils.waivers import unneeded
 from vm import paths
-from vm.guest import Ending, Stop
 from vm.guest_channel import MARK
-from vm.records import Records
-from vm.transcript import Transcript
+from vm.run.guest import Ending, Stop
+from vm.run.stream import Records
+from vm.run.transcript import Transcript
 from vm.verdict import combine, judge
 
 CASES = "import pytest\n" + "".join(f"def test_{n}(): assert {n} != 3\n" for n in range(7))

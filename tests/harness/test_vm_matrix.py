@@ -21,7 +21,7 @@ from tests.utils.results import Case
 from vm import matrix, paths
 from vm.errors import Exit
 from vm.matrix import Column
-from vm.run import Result
+from vm.run.run import Result
 from vm.verdict import Verdict
 
 

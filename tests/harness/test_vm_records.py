@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from tests.harness.stream import IDS, Stream, records_of
 from vm.errors import Exit
-from vm.guest import Ending, Stop
-from vm.records import Records
+from vm.run.guest import Ending, Stop
+from vm.run.stream import Records
 from vm.verdict import judge
 
 

@@ -14,12 +14,12 @@ import pytest
 from tests.harness.stream import Stream, records_of
 from vm import terminal as screen_module
 from vm.errors import Interrupted
-from vm.guest import Ending, Stop
 from vm.guest_channel import MARK
-from vm.log import Log
 from vm.phases import phases
+from vm.run.guest import Ending, Stop
+from vm.run.log import Log
+from vm.run.transcript import Transcript
 from vm.terminal import Progress, Screen
-from vm.transcript import Transcript
 
 # --- a guest's words, kept ------------------------------------------------------------------------
 

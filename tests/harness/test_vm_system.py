@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.launcher import Launcher, make_launcher
-from vm import apt, packages, paths, plan, system
+from vm import apt, packages, paths
 from vm.arguments import parser
 from vm.backends import Machine, Uml
 from vm.errors import Exit, Problem
@@ -23,7 +23,8 @@ from vm.guest_disturb import COMMANDS, Disturber
 from vm.guest_disturb import command as shell
 from vm.image import read
 from vm.kernels import Kernel, Kind
-from vm.system import System
+from vm.run import plan, system
+from vm.run.system import System
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.stream import IDS, MARKERS, Stream, records_of
 from vm.errors import Exit
-from vm.guest import Ending, Stop
+from vm.run.guest import Ending, Stop
 from vm.verdict import Verdict, combine, judge
 
 EXITED = Ending(Stop.EXITED, 0, "", 100, {})

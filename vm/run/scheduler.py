@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from vm.errors import Interrupted, Problem
-from vm.guest import Guest, drive
-from vm.plan import Options
-from vm.run import Result, Run, Slots
+from vm.run.guest import Guest, drive
+from vm.run.plan import Options
+from vm.run.run import Result, Run, Slots
 from vm.terminal import Screen
 
 

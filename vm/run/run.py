@@ -14,17 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vm import artefacts, modules, paths, plan, report, rootfs, runtime, system
+from vm import artefacts, modules, paths, report, rootfs, runtime
 from vm.backends import Backend, Command, Machine
-from vm.console import top_frames
 from vm.errors import Problem
-from vm.guest import Guest, Stop
 from vm.kernels import Kernel
 from vm.phases import phases
-from vm.plan import Options
-from vm.records import Records
+from vm.run import plan, system
+from vm.run.console import top_frames
+from vm.run.guest import Guest, Stop
+from vm.run.plan import Options
+from vm.run.stream import Records
+from vm.run.transcript import Transcript
 from vm.terminal import Progress, Screen, complain
-from vm.transcript import Transcript
 from vm.verdict import Verdict, combine, judge
 
 #: Guests that are started, at most, to go on with the cases of those that died.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vm.guest_channel import MARK
-from vm.log import Log
+from vm.run.log import Log
 
 #: Characters of pytest's last part that are kept to be shown.
 _TAIL = 1 << 20

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vm import paths, rootfs, runtime, system
+from vm import paths, rootfs, runtime
 from vm.backends import Machine
-from vm.guest import Limits
-from vm.system import System
+from vm.run import system
+from vm.run.guest import Limits
+from vm.run.system import System
 
 _DEFAULT_CASES = "tests/open_tree_ns"
 #: In the guest.

@@ -241,7 +241,7 @@ def write(
 
 
 def _write_own(path: Path, runtime: Runtime, system: System) -> None:
-    here = Path(__file__).parent
+    here = paths.ROOT / "vm"
     with path.open("wb") as stream:
         archive = Archive(stream)
         init = (here / "guest_root.py").read_bytes()

@@ -19,9 +19,9 @@ from enum import Enum
 from pathlib import Path
 
 from vm.backends import Command
-from vm.log import Log
 from vm.process import started
-from vm.records import Records
+from vm.run.log import Log
+from vm.run.stream import Records
 
 _GRACE = 5.0
 #: Seconds between two looks at the clock for those who show it.
