@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from vm import bytecode, closure, paths
+from vm import bytecode, closure, image, paths
 from vm.errors import Problem
 from vm.image import Archive
 from vm.runtime import Runtime
@@ -27,6 +27,7 @@ from vm.runtime import Runtime
 GUEST = "/vm"
 SITE = f"{GUEST}/site"
 PROJECT = f"{GUEST}/project"
+LAUNCHER = f"{GUEST}/launcher"
 MODULES = f"{GUEST}/modules"
 #: Standard library that no case and no part of pytest needs: tests, GUIs, installers, databases.
 _NO_PACKAGES = frozenset(
@@ -196,10 +197,19 @@ def project_files(root: Path = paths.ROOT) -> dict[str, Path]:
     return tree.files
 
 
+def guest_files() -> dict[str, Path]:
+    """Return what of the launcher runs in a guest: path in the guest -> path here."""
+    top = paths.ROOT / "vm"
+    return {
+        f"{LAUNCHER}/vm/{path.relative_to(top)}": path
+        for path in (top / "__init__.py", *sorted((top / "guest").glob("*.py")))
+    }
+
+
 def _project_key(files: dict[str, Path], runtime: Runtime) -> str:
     digest = hashlib.sha256(_key(runtime).encode())
-    here = Path(__file__).parent
-    for name, path in sorted({**files, **{str(path): path for path in here.glob("*.py")}}.items()):
+    mine = {file: Path(file) for file in (bytecode.__file__, image.__file__)}
+    for name, path in sorted({**files, **guest_files(), **mine}.items()):
         digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
@@ -213,13 +223,13 @@ def shebang(runtime: Runtime) -> bytes:
 
 
 def _write_project(files: dict[str, Path], runtime: Runtime, draft: Path) -> None:
-    here = Path(__file__).parent
+    mine = guest_files()
     with draft.open("wb") as stream:
         archive = Archive(stream, bytecode.MTIME)
-        archive.file("/init", shebang(runtime) + (here / "guest_init.py").read_bytes(), 0o755)
-        names = ("guest_bench", "guest_channel", "guest_program", "guest_report")
-        for name in ("__init__.py", *(f"{name}.py" for name in names)):
-            add_python(archive, f"{GUEST}/launcher/vm/{name}", here / name)
+        init = mine[f"{LAUNCHER}/vm/guest/init.py"].read_bytes()
+        archive.file("/init", shebang(runtime) + init, 0o755)
+        for name, path in mine.items():
+            add_python(archive, name, path)
         modules = {name: path for name, path in files.items() if path.suffix == ".py"}
         # The harness's tests are seldom run in a guest: they go along as they are.
         compiled = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vm import paths
 from vm.errors import Exit, Problem
-from vm.guest_disturb import COMMANDS
+from vm.guest.disturb import COMMANDS
 from vm.run.system import System, parse
 
 #: Below the options.

@@ -33,8 +33,8 @@ WAIVERS = '[[waive]]\ncase = "test_story.py::test_waived"\nreason = "known"\n'
 #: What process 1 of a guest does, less the guest.
 RUNNER = """
 import sys
-from vm.guest_channel import Channel
-from vm.guest_report import run
+from vm.guest.channel import Channel
+from vm.guest.reporter import run
 init = Channel(int(sys.argv[1]), "N", "init")
 init.send("hello", environment={"release": "7.9.1"}, started={"python": 0.1})
 status = run(sys.argv[2:], Channel(int(sys.argv[1]), "N", "pytest"))

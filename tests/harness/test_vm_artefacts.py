@@ -80,8 +80,8 @@ def pytest_runtest_logreport(report):
 """
 RUNNER = """
 import sys
-from vm.guest_channel import Channel
-from vm.guest_report import run
+from vm.guest.channel import Channel
+from vm.guest.reporter import run
 sys.exit(run(sys.argv[2:], Channel(int(sys.argv[1]), "N", "pytest")))
 """
 

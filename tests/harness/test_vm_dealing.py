@@ -13,7 +13,7 @@ import pytest
 
 from tests.utils.waivers import unneeded
 from vm import paths
-from vm.guest_channel import MARK
+from vm.guest.channel import MARK
 from vm.run.guest import Ending, Stop
 from vm.run.stream import Records
 from vm.run.transcript import Transcript
@@ -26,8 +26,8 @@ WAIVERS = "".join(
 ).replace("[0-3]", "?")
 RUNNER = """
 import sys
-from vm.guest_channel import Channel
-from vm.guest_report import run
+from vm.guest.channel import Channel
+from vm.guest.reporter import run
 line, share, only, *arguments = sys.argv[1:]
 channel = Channel(int(line), "N", "init")
 channel.send("hello", environment={}, started={"python": 0.1})

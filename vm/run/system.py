@@ -28,11 +28,9 @@ from vm.runtime import Runtime
 MODULES = ("virtio_blk", "ext4", "autofs4", "binfmt_misc", *modules.NEEDED)
 #: In the guest.
 _CHECKOUT = f"{rootfs.GUEST}/checkout"
-#: What of the launcher runs in the system.
-_LAUNCHER = (
-    *("__init__", "guest_init", "guest_channel", "guest_report"),
-    *("guest_system", "guest_disturb"),
-)
+#: What of the launcher's guest folder belongs to the cases: another checkout's are reported by its
+#: own; with the names that it had before there was such a folder.
+_REPORTING = {"channel": "guest_channel", "reporter": "guest_report"}
 _SUITE = "trixie"
 _SPEC = re.compile(r"debian(?::([a-z][a-z0-9.-]*))?")
 _PACKAGES = (
@@ -63,7 +61,7 @@ Description=The kernel cases of open_tree(OPEN_TREE_NAMESPACE)
 After=multi-user.target
 
 [Service]
-ExecStart=/usr/bin/python3 {guest}/launcher/vm/guest_system.py
+ExecStart=/usr/bin/python3 {guest}/launcher/vm/guest/service.py
 StandardOutput=journal+console
 """
 
@@ -75,7 +73,7 @@ class System:
     suite: str
     #: The checkout whose cases run.
     checkout: Path = paths.ROOT
-    #: What goes on beside pytest, by the names in guest_disturb.py.
+    #: What goes on beside pytest, by the names in vm/guest/disturb.py.
     beside: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -241,18 +239,24 @@ def write(
 
 
 def _write_own(path: Path, runtime: Runtime, system: System) -> None:
-    here = paths.ROOT / "vm"
+    mine = rootfs.guest_files()
     with path.open("wb") as stream:
         archive = Archive(stream)
-        init = (here / "guest_root.py").read_bytes()
+        init = mine[f"{rootfs.LAUNCHER}/vm/guest/switch_root.py"].read_bytes()
         archive.file("/init", rootfs.shebang(runtime) + init, 0o755)
         archive.file(f"{rootfs.GUEST}/service", _SERVICE.format(guest=rootfs.GUEST).encode())
-        for name in _LAUNCHER:
-            # What reports belongs to the cases: another checkout's are reported by its own.
-            theirs = system.checkout / "vm" / f"{name}.py"
-            own = name not in ("guest_channel", "guest_report") or not theirs.is_file()
-            source = here / f"{name}.py" if own else theirs
-            archive.file(f"{rootfs.GUEST}/launcher/vm/{name}.py", source.read_bytes())
+        for name, file in mine.items():
+            archive.file(name, _reporting(file, system) or file.read_bytes())
         for name, file in sorted(rootfs.project_files(system.checkout).items()):
             archive.file(name.replace(rootfs.PROJECT, _CHECKOUT, 1), file.read_bytes())
         archive.close()
+
+
+def _reporting(file: Path, system: System) -> bytes:
+    """Return the checkout's own version of *file*, empty when it has none or needs none."""
+    if file.stem in _REPORTING:
+        vm = system.checkout / "vm"
+        for theirs in (vm / "guest" / file.name, vm / f"{_REPORTING[file.stem]}.py"):
+            if theirs.is_file():
+                return theirs.read_bytes().replace(b"vm.guest_channel", b"vm.guest.channel")
+    return b""

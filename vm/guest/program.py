@@ -13,7 +13,7 @@ import termios
 import traceback
 from typing import Any, NoReturn
 
-from vm.guest_channel import Channel
+from vm.guest.channel import Channel
 
 #: <linux/prctl.h>, <asm/ioctls.h>.
 _PR_SET_DUMPABLE, _TIOCSCTTY, _TIOCSWINSZ = 4, 0x540E, 0x5414
@@ -50,14 +50,14 @@ def run(order: dict[str, Any], share: str, line: int, output: int) -> NoReturn:
         sys.path.insert(0, order["folder"])  # for tests.utils, as pytest itself will do
         # Slow imports, so here: hello has been said.
         if order["program"] == "bench":
-            from vm import guest_bench
+            from vm.guest import bench
 
-            status = guest_bench.run(order["arguments"], channel)
+            status = bench.run(order["arguments"], channel)
         else:
-            from vm import guest_report
+            from vm.guest import reporter
 
             channel.send("ready")
-            status = guest_report.run(order["arguments"], channel, share, order["only"])
+            status = reporter.run(order["arguments"], channel, share, order["only"])
     except SystemExit as end:  # a wrong argument, or a page of help
         status = end.code if isinstance(end.code, int) else 1
     except BaseException:

@@ -19,7 +19,7 @@ from contextlib import suppress
 sys.dont_write_bytecode = True
 sys.path[:0] = ["/vm/launcher"]
 
-from vm import guest_init  # noqa: E402 - it lies where the line above points
+from vm.guest import init  # noqa: E402 - it lies where the line above points
 
 _ROOT = "/disk"
 #: The disk under QEMU and under User-Mode Linux.
@@ -93,7 +93,7 @@ def move_root() -> None:
 
 def main() -> None:
     """Load the modules, mount the disk, copy, and become its process 1."""
-    guest_init.mount("devtmpfs", "/dev")
+    init.mount("devtmpfs", "/dev")
     console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
     for fd in (0, 1, 2):
         os.dup2(console, fd)
@@ -103,7 +103,7 @@ def main() -> None:
     with open("/vm/order.json", encoding="utf-8") as file:
         modules = json.load(file)["modules"]
     for path in modules:
-        if error := guest_init.load(path):
+        if error := init.load(path):
             print(f"module {os.path.basename(path)} not loaded: {error}", flush=True)
     mount_disk(find_disk())
     copy()

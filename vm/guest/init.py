@@ -27,7 +27,7 @@ _BEGIN = time.clock_gettime(time.CLOCK_BOOTTIME)
 sys.dont_write_bytecode = True
 sys.path[:0] = ["/vm/launcher", "/vm/site"]
 
-from vm.guest_channel import Channel  # noqa: E402 - it lies where the line above points
+from vm.guest.channel import Channel  # noqa: E402 - it lies where the line above points
 
 #: <linux/reboot.h>. QEMU ends on a restart (-no-reboot), User-Mode Linux on power-off.
 _REBOOT = {"restart": 0x01234567, "poweroff": 0x4321FEDC}
@@ -219,9 +219,9 @@ def main() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for fd in (source, wake, waker):
             os.close(fd)
-        from vm import guest_program
+        from vm.guest import program
 
-        guest_program.run(order, words["vm.share"], line, output)
+        program.run(order, words["vm.share"], line, output)
     os.close(output)
     status = pump(channel, source, wake, child)
     if found := leaks():

@@ -18,7 +18,7 @@ from tests.utils import header
 from tests.utils.case_reporter import CaseReporter
 from tests.utils.outcomes import markers_of
 from tests.utils.results import Case
-from vm.guest_channel import MARK, Channel
+from vm.guest.channel import MARK, Channel
 
 if TYPE_CHECKING:
     from tests.utils.waiver_plugin import Waiving  # pytest imports it, and must be the first

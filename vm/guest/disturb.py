@@ -92,7 +92,7 @@ class Disturber:
         return not self.rounds or len(self.failures) >= enough
 
     def report(self) -> str:
-        """What came of it, as a line of JSON for guest_system.py."""
+        """What came of it, as a line of JSON for service.py."""
         text = f"beside: {self.name}: {self.rounds} rounds, {len(self.failures)} failed"
         shown = "\n".join(self.failures if self.name == "suite" else self.failures[-1:])
         case = {"id": f"beside/{self.name}", "outcome": "failed", "reason": text, "text": shown}
@@ -148,7 +148,7 @@ def prepare() -> None:
 
 
 def main() -> None:
-    """Disturb until SIGTERM, then report: `guest_disturb.py ORDER`, JSON with user, folder, suite
+    """Disturb until SIGTERM, then report: `disturb.py ORDER`, JSON with user, folder, suite
     (pytest's words) and beside (names)."""
     order = json.loads(sys.argv[1])
     prepare()

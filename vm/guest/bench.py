@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.cli import main
-from vm.guest_channel import Channel
+from vm.guest.channel import Channel
 
 _RESULTS = Path("/tmp/bench.json")
 

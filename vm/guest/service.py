@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Runs in a complete system, as a service: pytest as whoever was asked for, reported to the host.
 
-It does there what guest_init.py does where there is no system: the report goes to /dev/ttyS1, what
+It does there what init.py does where there is no system: the report goes to /dev/ttyS1, what
 to run stands in /vm/order.json. pytest is the system's own, started through su(1), so that it runs
 in a session as of one who has logged in.
 """
@@ -26,10 +26,10 @@ _LAUNCHER = "/vm/launcher"
 if sys.path[0].startswith(_LAUNCHER):
     sys.path[0] = _LAUNCHER  # not this file's folder, whose modules' names hide others
 
-from vm.guest_channel import Channel  # noqa: E402 - it lies where the line above points
+from vm.guest.channel import Channel  # noqa: E402 - it lies where the line above points
 
 _ORDER = "/vm/order.json"
-_DISTURBERS = f"{_LAUNCHER}/vm/guest_disturb.py"
+_DISTURBERS = f"{_LAUNCHER}/vm/guest/disturb.py"
 _DISTRIBUTIONS = ("pytest", "pytest-xdist", "pytest-timeout", "execnet", "pluggy")
 #: Characters of kmemleak's report that are passed on.
 _MOST_LEAKS = 10_000
@@ -66,7 +66,7 @@ def _give(user: str, folder: str) -> None:
 
 
 class Disturbers:
-    """What goes on beside pytest: guest_disturb.py, from its start to its report."""
+    """What goes on beside pytest: disturb.py, from its start to its report."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         keys = ("user", "folder", "suite", "beside")
@@ -94,7 +94,7 @@ class Disturbers:
 
 def _run(order: dict[str, Any], share: str, channel: Channel, line: int) -> int:
     """Run pytest in a session of the user's, send on what it prints; its exit status."""
-    from vm import guest_init
+    from vm.guest import init
 
     source, output = os.pipe()
     wake, waker = os.pipe()
@@ -109,23 +109,23 @@ def _run(order: dict[str, Any], share: str, channel: Channel, line: int) -> int:
         pass_fds=(line,),
     )
     os.close(output)
-    return guest_init.pump(channel, source, wake, child.pid)
+    return init.pump(channel, source, wake, child.pid)
 
 
 def serve(order: dict[str, Any]) -> None:
     """Be the service: wait for the system, run pytest and tell the host."""
-    from vm import guest_init
+    from vm.guest import init
 
-    words = dict(word.partition("=")[::2] for word in guest_init.read("/proc/cmdline").split())
-    line = guest_init.open_raw("/dev/ttyS1")
+    words = dict(word.partition("=")[::2] for word in init.read("/proc/cmdline").split())
+    line = init.open_raw("/dev/ttyS1")
     channel = Channel(line, order["nonce"], "init")
     try:
         state = _output("systemctl", "is-system-running", "--wait")
         system = platform.freedesktop_os_release().get("PRETTY_NAME", "")
         about = {**order, "packages": _versions(), "system": system}
-        environment, times = guest_init.environment(about), guest_init.started_at()
+        environment, times = init.environment(about), init.started_at()
         channel.send("hello", drain=True, environment=environment, started=times)
-        guest_init.write("/proc/sys/kernel/printk", "8")  # from here the console has every message
+        init.write("/proc/sys/kernel/printk", "8")  # from here the console has every message
         if state != "running":
             failed = _output("systemctl", "--failed", "--no-legend", "--plain")
             channel.send("text", text=f"the system is {state}:\n{failed}\n")
@@ -137,14 +137,14 @@ def serve(order: dict[str, Any]) -> None:
         status = _run(order, words["vm.share"], channel, line)
         if disturbers is not None and not disturbers.end(channel):
             status = status or 1
-        if found := guest_init.leaks():
+        if found := init.leaks():
             channel.send("text", text=f"kmemleak: {found[:_MOST_LEAKS]}\n")
         channel.send("end", drain=True, status=status)
         os.sync()
     except BaseException:
         traceback.print_exc()
     finally:
-        guest_init.end(words["vm.end"])
+        init.end(words["vm.end"])
 
 
 def run_pytest(order: dict[str, Any], line: int, share: str) -> int:
@@ -153,11 +153,11 @@ def run_pytest(order: dict[str, Any], line: int, share: str) -> int:
     os.environ.update(order["environment"])
     sys.path.insert(0, order["folder"])  # for tests.utils, as pytest itself will do
     sys.argv = ["pytest", *order["arguments"]]
-    from vm import guest_report
+    from vm.guest import reporter
 
     channel = Channel(line, order["nonce"], "program")
     channel.send("ready")
-    return guest_report.run(order["arguments"], channel, share, order["only"])
+    return reporter.run(order["arguments"], channel, share, order["only"])
 
 
 def main(words: Sequence[str]) -> None:
