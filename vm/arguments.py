@@ -176,7 +176,7 @@ def parser() -> argparse.ArgumentParser:
         "--debug-kernel",
         action="store_true",
         help="with --build: with lockdep, KASAN, kmemleak, fault injection and the checks of lists"
-        " and of the VFS (vm/configs/debug.config)",
+        " and of the VFS (vm/kernel/configs/debug.config)",
     )
     verb.add_argument(
         "--output",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vm.kernels import Kernel
-from vm.unpack import unpacked
+from vm.kernel.decompress import unpacked
+from vm.kernel.image import Kernel
 
 #: What every guest is told: messages of warning level and above on the console (WARN_ON writes
 #: at that level) and with their time, a crash ends the guest at once, and an oops is a crash.

@@ -14,7 +14,7 @@ from pathlib import Path
 from vm import paths, rootfs, runtime
 from vm.backends import Backend, Machine
 from vm.errors import Exit, Problem
-from vm.kernels import Kernel
+from vm.kernel.image import Kernel
 from vm.run.guest import Guest, Limits, drive
 from vm.run.plan import Options, order
 from vm.run.run import boot_command

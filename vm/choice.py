@@ -8,10 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import build, host, packages, qemu, tree, vng
+from vm import qemu, vng
 from vm.backends import Backend, Qemu, Uml
 from vm.errors import Exit, Problem
-from vm.kernels import Kernel, Kind, identify
+from vm.kernel import build, debian, installed, tree
+from vm.kernel.image import Kernel, Kind, identify
 
 #: What a source without a configuration is built for, where the backend tells.
 _ARCHITECTURES = {"uml": "um", "qemu": "x86", "virtme-ng": "x86"}
@@ -41,10 +42,10 @@ def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, 
         )
     if not text:
         return _default(backend)
-    if packages.is_spec(text):
-        kernel = packages.get(packages.parse(text))
-    elif text == host.NAME:
-        kernel = host.kernel()
+    if debian.is_spec(text):
+        kernel = debian.get(debian.parse(text))
+    elif text == installed.NAME:
+        kernel = installed.kernel()
     elif path.is_dir():
         kernel = _of_tree(path, backend, building)
     else:
@@ -71,16 +72,16 @@ def _default(backend: str) -> tuple[Kernel, Backend]:
                 raise
             print(f"User-Mode Linux instead of QEMU: {problem}", file=sys.stderr)
         else:
-            kernel = packages.get(packages.Spec())
+            kernel = debian.get(debian.Spec())
             return kernel, _emulator(program, kernel, backend)
-    return packages.get(packages.Spec(flavour=packages.UML)), Uml()
+    return debian.get(debian.Spec(flavour=debian.UML)), Uml()
 
 
 def _of_file(path: Path) -> Kernel:
     """The kernel in the file *path*, with what there is about it where it lies."""
     kernel = identify(path)
     found = tree.around(kernel.path)
-    return host.with_modules(kernel) if found is None else tree.placed(kernel, found)
+    return installed.with_modules(kernel) if found is None else tree.placed(kernel, found)
 
 
 def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:

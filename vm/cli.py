@@ -14,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.utils.waivers import parse as parse_waivers
-from vm import bench, packages, shell, stock, system_options
+from vm import bench, shell, system_options
 from vm.arguments import parser
 from vm.backends import Machine
 from vm.check import check
 from vm.choice import choose
 from vm.errors import Exit, Interrupted, Problem, for_bisect
+from vm.kernel import cache, debian
 from vm.launch import Request, launch
 from vm.process import signals_raise
 from vm.run import plan, system
@@ -36,12 +37,12 @@ _SYSTEM_LIMITS = Limits(boot=900.0, run=7200.0)
 def _kernels(arguments: argparse.Namespace) -> Exit:
     """Print what --kernel takes, one specification a line, or clear the cache of it."""
     if arguments.prune is not None:
-        for line in stock.prune(arguments.prune):
+        for line in cache.prune(arguments.prune):
             print(line, flush=True)
         return Exit.OK
-    for line in stock.listing():
+    for line in cache.listing():
         print(line)
-    for spec in packages.obtainable(arguments.suite) if arguments.suite else []:
+    for spec in debian.obtainable(arguments.suite) if arguments.suite else []:
         print(spec)
     return Exit.OK
 

@@ -11,7 +11,7 @@ from vm import matrix, paths, runtime
 from vm.backends import Backend, Uml
 from vm.choice import Building, choose
 from vm.errors import Exit, Problem
-from vm.kernels import Kernel
+from vm.kernel.image import Kernel
 from vm.run.plan import Options
 from vm.run.run import Result, Run, drivers, write_image
 from vm.run.scheduler import Crew

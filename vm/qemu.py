@@ -19,10 +19,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from vm import apt, paths
+from vm import paths
 from vm.backends import Qemu
+from vm.distro import apt
 from vm.errors import Problem
-from vm.kernels import Kernel
+from vm.kernel.image import Kernel
 from vm.process import started
 
 _PROGRAM = "qemu-system-x86_64"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.utils.waivers import unneeded
-from vm.kernels import Kernel
+from vm.kernel.image import Kernel
 from vm.phases import described
 from vm.run.console import top_frames
 from vm.run.guest import Stop

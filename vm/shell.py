@@ -24,7 +24,7 @@ from pathlib import Path
 from vm import paths, rootfs, runtime, tools
 from vm.backends import Backend
 from vm.errors import Exit, Problem
-from vm.kernels import Kernel
+from vm.kernel.image import Kernel
 from vm.run import plan
 from vm.run.guest import Guest, Limits, Stop, drive
 from vm.run.plan import Options

@@ -24,7 +24,7 @@ from pathlib import Path
 from vm import runtime
 from vm.backends import Command, Machine, Qemu
 from vm.errors import Problem
-from vm.kernels import Kernel
+from vm.kernel.image import Kernel
 
 _PROGRAM = "vng"
 #: The versions this was tried with; others most likely do.

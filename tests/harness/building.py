@@ -19,7 +19,7 @@ MAKE = r"""#!{python}
 import json, os, shutil, signal, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from vm import kconfig
+from vm.kernel import kconfig
 
 words = sys.argv[1:]
 settings = dict(word.split("=", 1) for word in words if "=" in word)

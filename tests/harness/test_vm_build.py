@@ -17,8 +17,9 @@ import pytest
 from tests.harness.building import Workshop, make_workshop
 from tests.harness.test_vm_kernels import bzimage
 from tests.harness.test_vm_tree import CONFIGS
-from vm import image, kconfig, paths
+from vm import image, paths
 from vm.errors import Exit
+from vm.kernel import kconfig
 
 
 @pytest.fixture(scope="module")

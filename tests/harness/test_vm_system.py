@@ -15,14 +15,16 @@ from pathlib import Path
 import pytest
 
 from tests.harness.launcher import Launcher, make_launcher
-from vm import apt, packages, paths
+from vm import paths
 from vm.arguments import parser
 from vm.backends import Machine, Uml
+from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS, Disturber
 from vm.guest.disturb import command as shell
 from vm.image import read
-from vm.kernels import Kernel, Kind
+from vm.kernel import debian
+from vm.kernel.image import Kernel, Kind
 from vm.run import plan, system
 from vm.run.system import System
 
@@ -211,7 +213,7 @@ def building(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(system, "_SBIN", str(folder))
-    monkeypatch.setattr(packages, "source", lambda suite: f"deb http://mirror {suite} main")
+    monkeypatch.setattr(debian, "source", lambda suite: f"deb http://mirror {suite} main")
     monkeypatch.setattr(apt, "own_sites", lambda: [("http://mirror", "trixie", "main")])
     monkeypatch.setattr(apt.Apt, "update", lambda *_: None)
     monkeypatch.setattr(apt.Apt, "package", lambda _, name: apt.Package(name, "1", 1))
@@ -288,10 +290,10 @@ def test_an_unknown_suite_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.M
         raise Problem("E: The repository 'http://mirror nosuch Release' does not exist")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(packages, "_site", lambda: "http://mirror")
+    monkeypatch.setattr(debian, "_site", lambda: "http://mirror")
     monkeypatch.setattr(apt.Apt, "update", refuse)
     with pytest.raises(Problem, match=r"(?s)has no suite nosuch: .*\nhint: ") as caught:
-        packages.source("nosuch")
+        debian.source("nosuch")
     assert caught.value.status is Exit.USAGE
 
 

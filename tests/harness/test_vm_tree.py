@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.harness.test_vm_kernels import BANNER, bzimage, elf
-from vm import choice, host, kconfig, qemu, tree
+from vm import choice, qemu
 from vm.backends import Qemu, Uml
 from vm.errors import Exit, Problem
-from vm.kernels import Kind
+from vm.kernel import installed, kconfig, tree
+from vm.kernel.image import Kind
 
 CONFIGS = {"um": "CONFIG_UML=y\nCONFIG_X86_64=y\n", "x86": "CONFIG_X86=y\nCONFIG_X86_64=y\n"}
 IMAGES = {
@@ -250,7 +251,7 @@ def running_image(root: Path) -> Path:
 def test_the_running_kernels_image_is_found_with_its_modules(tmp_path: Path) -> None:
     path = running_image(tmp_path)
     path.write_bytes(bzimage())
-    kernel = host.kernel(tmp_path)
+    kernel = installed.kernel(tmp_path)
     assert (kernel.path, kernel.kind) == (path, Kind.BZIMAGE)
     assert kernel.modules == tmp_path / "lib/modules/7.9.1-test"
 
@@ -259,12 +260,12 @@ def test_the_running_kernels_image_may_lie_with_the_modules(tmp_path: Path) -> N
     path = tmp_path / "lib/modules" / os.uname().release / "vmlinuz"
     path.parent.mkdir(parents=True)
     path.write_bytes(bzimage())
-    assert host.kernel(tmp_path).path == path
+    assert installed.kernel(tmp_path).path == path
 
 
 def test_without_an_image_of_the_running_kernel_one_line_says_so(tmp_path: Path) -> None:
     with pytest.raises(Problem, match=r"no image of the running kernel .*--kernel PATH"):
-        host.kernel(tmp_path)
+        installed.kernel(tmp_path)
 
 
 def test_an_image_that_only_root_may_read_is_named(
@@ -274,7 +275,7 @@ def test_an_image_that_only_root_may_read_is_named(
     path.write_bytes(bzimage())
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
     with pytest.raises(Problem, match="only root may read it") as caught:
-        host.kernel(tmp_path)
+        installed.kernel(tmp_path)
     assert str(path) in str(caught.value)
 
 

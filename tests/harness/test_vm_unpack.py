@@ -16,8 +16,8 @@ import pytest
 
 from tests.harness.test_vm_kernels import RELEASE, elf
 from vm import paths
-from vm.kernels import Kind, identify
-from vm.unpack import unpacked
+from vm.kernel.decompress import unpacked
+from vm.kernel.image import Kind, identify
 
 NOTE = struct.pack("<III", 4, 8, 18) + b"Xen\0" + struct.pack("<Q", 0x1000000)
 

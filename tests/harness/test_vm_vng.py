@@ -11,7 +11,7 @@ import pytest
 from vm import vng
 from vm.backends import Machine, Qemu
 from vm.errors import Problem
-from vm.kernels import Kernel, Kind
+from vm.kernel.image import Kernel, Kind
 
 
 def program(path: Path, *lines: str) -> Path:

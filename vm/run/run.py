@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vm import artefacts, modules, paths, report, rootfs, runtime
+from vm import artefacts, paths, report, rootfs, runtime
 from vm.backends import Backend, Command, Machine
 from vm.errors import Problem
-from vm.kernels import Kernel
+from vm.kernel import modules
+from vm.kernel.image import Kernel
 from vm.phases import phases
 from vm.run import plan, system
 from vm.run.console import top_frames

@@ -18,9 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import apt, modules, packages, paths, rootfs
+from vm import paths, rootfs
+from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.image import Archive
+from vm.kernel import debian, modules
 from vm.runtime import Runtime
 
 #: Modules for the guest, by name: what makes the disk, and what a system without udev rules for
@@ -146,7 +148,7 @@ def _build(suite: str, draft: Path) -> None:
     perl, mke2fs = _tool("perl", "perl"), _tool("mke2fs", "e2fsprogs")
     unshare = _tool("unshare", "util-linux")
     _require_privilege()
-    source = packages.source(suite)
+    source = debian.source(suite)
     draft.mkdir()
     # Not in /tmp, which is often memory; not in the cache, which a mapped root cannot reach.
     temporary = Path(os.environ.get("TMPDIR", "/var/tmp"))

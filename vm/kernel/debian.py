@@ -16,9 +16,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vm import apt, elfpatch, paths
+from vm import paths
+from vm.distro import apt
 from vm.errors import Exit, Problem
-from vm.kernels import Kernel, identify
+from vm.kernel import uml_libc
+from vm.kernel.image import Kernel, identify
 
 UML = "user-mode-linux"
 _FLAVOUR = "cloud-amd64"
@@ -165,7 +167,7 @@ def _image(folder: Path, spec: Spec) -> Kernel:
         raise Problem(f"{folder}: no kernel in this package; remove the folder to fetch it again")
     kernel = identify(path, f"debian {folder.parent.name}, {spec.flavour}")
     kernel = replace(kernel, home=folder, modules=_modules_in(folder))
-    return elfpatch.with_loader(kernel, folder) if spec.flavour == UML else kernel
+    return uml_libc.with_loader(kernel, folder) if spec.flavour == UML else kernel
 
 
 def _modules_in(folder: Path) -> Path | None:
@@ -213,7 +215,7 @@ def _fetch(state: apt.Apt, suite: str, name: str, spec: Spec) -> Kernel:
         package = state.package(name)
         state.unpack([package], draft, f"{name} {package.version} from {suite}")
         if spec.flavour == UML:
-            elfpatch.adopt(draft, lambda to: state.unpack([state.package("libc6")], to, "its libc"))
+            uml_libc.adopt(draft, lambda to: state.unpack([state.package("libc6")], to, "its libc"))
 
     folder = paths.entry(paths.cache() / "kernels" / suite / name, make)
     return _image(folder, spec)

@@ -16,9 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import packages, paths, tree
-from vm.apt import megabytes
+from vm import paths
+from vm.distro.apt import megabytes
 from vm.errors import Problem
+from vm.kernel import debian, tree
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Entry:
 
 def entries() -> Iterator[Entry]:
     """All of them."""
-    for spec, release, folder in packages.listed():
-        modules = packages.modules_folder(folder)
+    for spec, release, folder in debian.listed():
+        modules = debian.modules_folder(folder)
         also = (modules,) if modules != folder and modules.is_dir() else ()
         yield Entry(spec, f"Linux {release}", (folder, *also))
     for folder in sorted(tree.builds().glob("*/*")):

@@ -13,8 +13,9 @@ import pytest
 
 from tests.harness.test_vm_kernels import BANNER, bzimage, elf
 from tests.harness.test_vm_tree import CONFIGS, a_source
-from vm import cli, paths, stock, tree
+from vm import cli, paths
 from vm.errors import Exit
+from vm.kernel import cache, tree
 
 DAY = 86400.0
 
@@ -29,7 +30,7 @@ def put(folder: Path, file: str, data: bytes, days: float) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with a kernel in two packages, one in one, and one that was built."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("KBUILD_OUTPUT", raising=False)
@@ -47,8 +48,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / paths.NAME
 
 
-def remaining(cache: Path) -> set[str]:
-    return {path.name for place in ("kernels", "builds") for path in (cache / place).glob("*/*")}
+def remaining(store: Path) -> set[str]:
+    return {path.name for place in ("kernels", "builds") for path in (store / place).glob("*/*")}
 
 
 ALL = {
@@ -59,8 +60,8 @@ ALL = {
 }
 
 
-def test_each_kernel_is_listed_as_it_is_asked_for(cache: Path, tmp_path: Path) -> None:
-    lines = list(stock.listing())
+def test_each_kernel_is_listed_as_it_is_asked_for(store: Path, tmp_path: Path) -> None:
+    lines = list(cache.listing())
     assert [line.partition("  ")[0] for line in lines] == [
         "debian:sid/user-mode-linux",
         "debian:stable/amd64=7.2.12",
@@ -70,13 +71,13 @@ def test_each_kernel_is_listed_as_it_is_asked_for(cache: Path, tmp_path: Path) -
     assert f"Linux 7.9.1-test, built from {tmp_path}/linux, in the cache" in lines[2]
 
 
-def test_a_build_that_was_broken_off_is_listed_too(cache: Path, tmp_path: Path) -> None:
+def test_a_build_that_was_broken_off_is_listed_too(store: Path, tmp_path: Path) -> None:
     (tree.cached(tmp_path / "linux", "x86") / ".config").unlink()
-    assert "a build that came to no end" in list(stock.listing())[-1]
+    assert "a build that came to no end" in list(cache.listing())[-1]
 
 
-def test_a_size_counts_what_lies_on_the_disk_once(cache: Path) -> None:
-    entry = next(entry for entry in stock.entries() if "amd64" in entry.name)
+def test_a_size_counts_what_lies_on_the_disk_once(store: Path) -> None:
+    entry = next(entry for entry in cache.entries() if "amd64" in entry.name)
     before = entry.size
     assert before >= 9000
     os.link(entry.folders[1] / "usr/lib/modules/7/a.ko", entry.folders[0] / "again")
@@ -87,36 +88,36 @@ def test_a_size_counts_what_lies_on_the_disk_once(cache: Path) -> None:
     ("days", "left"),
     [(60.0, ALL), (30.0, {"user-mode-linux", "x86"}), (5.0, {"x86"}), (0.0, set())],
 )
-def test_the_unused_ones_are_removed(cache: Path, days: float, left: set[str]) -> None:
-    lines = list(stock.prune(days))
-    assert remaining(cache) == left
+def test_the_unused_ones_are_removed(store: Path, days: float, left: set[str]) -> None:
+    lines = list(cache.prune(days))
+    assert remaining(store) == left
     assert lines[-1].startswith(f"{len(lines) - 1} removed, ")
     assert all(line.startswith("removed ") for line in lines[:-1])
 
 
-def test_nothing_of_a_removed_kernel_is_left(cache: Path) -> None:
-    list(stock.prune(0))
-    assert [path for path in cache.rglob("*") if path.is_file()] == [cache / "kernels.lock"]
-    assert list((cache / "kernels").iterdir()) == []
+def test_nothing_of_a_removed_kernel_is_left(store: Path) -> None:
+    list(cache.prune(0))
+    assert [path for path in store.rglob("*") if path.is_file()] == [store / "kernels.lock"]
+    assert list((store / "kernels").iterdir()) == []
 
 
-def test_a_kernel_in_use_is_kept(cache: Path) -> None:
-    home = cache / "kernels/sid/user-mode-linux"
+def test_a_kernel_in_use_is_kept(store: Path) -> None:
+    home = store / "kernels/sid/user-mode-linux"
     with paths.using(home):
-        lines = list(stock.prune(0))
+        lines = list(cache.prune(0))
     assert "kept debian:sid/user-mode-linux: in use" in lines
-    assert remaining(cache) == {"user-mode-linux"}
+    assert remaining(store) == {"user-mode-linux"}
 
 
-def test_a_use_is_remembered(cache: Path) -> None:
-    with paths.using(cache / "kernels/stable/linux-binary-7.2.12+deb13-amd64"):
+def test_a_use_is_remembered(store: Path) -> None:
+    with paths.using(store / "kernels/stable/linux-binary-7.2.12+deb13-amd64"):
         pass
-    list(stock.prune(30))
-    assert remaining(cache) == ALL
+    list(cache.prune(30))
+    assert remaining(store) == ALL
 
 
-def test_several_may_use_a_kernel_and_one_alone_may_change_it(cache: Path) -> None:
-    home = cache / "kernels/sid/user-mode-linux"
+def test_several_may_use_a_kernel_and_one_alone_may_change_it(store: Path) -> None:
+    home = store / "kernels/sid/user-mode-linux"
     with paths.using(home), paths.using(home), paths.idle(home) as idle:
         assert not idle
     with paths.idle(home) as idle:
@@ -134,8 +135,8 @@ with paths.changing(Path(sys.argv[1])):
 """
 
 
-def test_who_must_wait_for_a_kernel_says_so(cache: Path) -> None:
-    home = cache / "kernels/sid/user-mode-linux"
+def test_who_must_wait_for_a_kernel_says_so(store: Path) -> None:
+    home = store / "kernels/sid/user-mode-linux"
     with paths.using(home):
         process = subprocess.Popen(
             [sys.executable, "-c", WAIT, str(home)],
@@ -155,7 +156,7 @@ def test_who_must_wait_for_a_kernel_says_so(cache: Path) -> None:
     [((), Exit.OK), (("0",), Exit.OK), (("-1",), Exit.USAGE), (("soon",), Exit.USAGE)],
 )
 def test_the_verb_takes_a_number_of_days(
-    cache: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: Exit
+    store: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: Exit
 ) -> None:
     assert cli.main(["kernels", "--prune", *words]) == status
     removed = {(): "1 removed", ("0",): "3 removed"}.get(words, "")

@@ -14,9 +14,10 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vm import kconfig, paths
+from vm import paths
 from vm.errors import Exit, Problem
-from vm.kernels import Kernel, identify
+from vm.kernel import kconfig
+from vm.kernel.image import Kernel, identify
 
 #: Images by architecture, the better one first.
 _IMAGES = {"um": ("linux", "vmlinux"), "x86": ("arch/x86/boot/bzImage", "vmlinux")}

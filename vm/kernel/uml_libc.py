@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vm.errors import Problem
-from vm.kernels import Kernel
+from vm.kernel.image import Kernel
 
 _PT_INTERP = 3
 #: Relative to the working folder: an absolute path to the cache would not fit.

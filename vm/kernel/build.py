@@ -23,10 +23,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vm import kconfig, paths
+from vm import paths
 from vm.errors import Exit, Problem
+from vm.kernel import kconfig
+from vm.kernel.tree import Tree, built
 from vm.process import started
-from vm.tree import Tree, built
 
 _TARGETS = {"um": "linux", "x86": "bzImage"}
 #: For a source without a configuration; both architectures have one of this name.

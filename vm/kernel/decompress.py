@@ -23,7 +23,7 @@ from pathlib import Path
 
 from vm import paths
 from vm.errors import Problem
-from vm.kernels import Kernel, Kind
+from vm.kernel.image import Kernel, Kind
 
 #: The oldest boot protocol whose header tells where the payload lies.
 _PROTOCOL = 0x0208

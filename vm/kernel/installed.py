@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vm.errors import Problem
-from vm.kernels import Kernel, identify
+from vm.kernel.image import Kernel, identify
 
 #: The word for --kernel.
 NAME = "host"

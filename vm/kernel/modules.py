@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vm.errors import Problem
-from vm.unpack import unzstd
+from vm.kernel.decompress import unzstd
 
 #: By name, as lsmod(8) prints it.
 NEEDED = ("overlay", "fuse")
