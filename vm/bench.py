@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from vm import paths, rootfs, runtime
+from vm import paths
 from vm.backends import Backend, Machine
 from vm.errors import Exit, Problem
+from vm.initramfs import python, rootfs
 from vm.kernel.image import Kernel
 from vm.run.guest import Guest, Limits, drive
 from vm.run.plan import Options, order
@@ -47,7 +48,7 @@ def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
     folder = options.output or paths.new_run_folder()
     folder.mkdir(parents=True, exist_ok=True)
     log, results = folder / "console.log", folder / "bench.json"
-    found, nonce = runtime.find(), secrets.token_hex(8)
+    found, nonce = python.find(), secrets.token_hex(8)
     progress = ["--progress"] if sys.stdout.isatty() else []
     what = {
         **order(found, Options(user=options.user), nonce),

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from vm import paths, runtime
+from vm import paths
 from vm.errors import Exit
+from vm.initramfs import python
 
 
 def tally(reports: Iterable[Path]) -> Counter[str]:
@@ -55,7 +56,7 @@ def _settings() -> dict[str, str]:
 def check(words: Sequence[str]) -> Exit:
     """Run tox with *words* as further arguments, then print what all its tests come to."""
     begin = time.monotonic()
-    environment = runtime.environment(runtime.requirements("dev"))
+    environment = python.environment(python.requirements("dev"))
     key = hashlib.sha256(str(paths.ROOT).encode()).hexdigest()[:16]
     work = paths.cache() / "tox" / key
     for name in ("junit", "vm", "system"):

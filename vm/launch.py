@@ -7,10 +7,11 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vm import matrix, paths, runtime
+from vm import matrix, paths
 from vm.backends import Backend, Uml
 from vm.choice import Building, choose
 from vm.errors import Exit, Problem
+from vm.initramfs import python
 from vm.kernel.image import Kernel
 from vm.run.plan import Options
 from vm.run.run import Result, Run, drivers, write_image
@@ -127,7 +128,7 @@ def _dry_run(request: Request, options: Options) -> Exit:
         image = folder / "initramfs.cpio"
         if options.output is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            found = runtime.find(options.requirements)
+            found = python.find(options.requirements)
             write_image(image, found, options, "dry-run", drivers(kernel, options))
             kernel = backend.prepared(kernel, folder)
         for number in range(1, options.guests + 1):

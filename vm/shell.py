@@ -21,9 +21,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from vm import paths, rootfs, runtime, tools
+from vm import paths
 from vm.backends import Backend
 from vm.errors import Exit, Problem
+from vm.initramfs import python, rootfs, shell_tools
 from vm.kernel.image import Kernel
 from vm.run import plan
 from vm.run.guest import Guest, Limits, Stop, drive
@@ -61,8 +62,8 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
     Raises Problem when the guest does not come up.
     """
     interactive = not script
-    found, nonce = runtime.find(), secrets.token_hex(8)
-    shell = tools.shell()
+    found, nonce = python.find(), secrets.token_hex(8)
+    shell = shell_tools.shell()
     order = plan.order(found, options, nonce) | {
         "program": "shell",
         "terminal": list(shutil.get_terminal_size())[::-1] if interactive else [],
@@ -77,7 +78,7 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
             stack.enter_context(paths.using(kernel.home))
         image, scratch = folder / "initramfs.cpio", folder / "guest"
         scratch.mkdir()
-        rootfs.write(image, found, order, collect_modules(kernel), tools.archive(found))
+        rootfs.write(image, found, order, collect_modules(kernel), shell_tools.archive(found))
         if interactive:
             print(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it", flush=True)
         machine = replace(options.machine, interactive=interactive)

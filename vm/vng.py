@@ -21,9 +21,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import runtime
 from vm.backends import Command, Machine, Qemu
 from vm.errors import Problem
+from vm.initramfs import python
 from vm.kernel.image import Kernel
 
 _PROGRAM = "vng"
@@ -92,9 +92,9 @@ def find(qemu: Qemu) -> Vng:
 
 
 def _private() -> Path:
-    wanted = runtime.requirements("virtme-ng")
+    wanted = python.requirements("virtme-ng")
     try:
-        return runtime.environment(wanted) / "bin" / _PROGRAM
+        return python.environment(wanted) / "bin" / _PROGRAM
     except Problem as problem:
         raise Problem(f"no {_PROGRAM} on PATH, and none to be had: {problem}") from None
 

@@ -22,7 +22,7 @@ from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS, Disturber
 from vm.guest.disturb import command as shell
-from vm.image import read
+from vm.initramfs.cpio import read
 from vm.kernel import debian
 from vm.kernel.image import Kernel, Kind
 from vm.run import plan, system

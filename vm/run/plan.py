@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vm import paths, rootfs, runtime
+from vm import paths
 from vm.backends import Machine
+from vm.initramfs import python, rootfs
 from vm.run import system
 from vm.run.guest import Limits
 from vm.run.system import System
@@ -81,7 +82,7 @@ def has_workers(pytest: Sequence[str]) -> bool:
 
 
 def order(
-    found: runtime.Runtime, options: Options, nonce: str, only: Sequence[str] = ()
+    found: python.Runtime, options: Options, nonce: str, only: Sequence[str] = ()
 ) -> dict[str, object]:
     """What init is to do, as it stands in the image; of its cases *only* these, if any."""
     environment = {

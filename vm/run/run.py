@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vm import artefacts, paths, report, rootfs, runtime
+from vm import artefacts, paths, report
 from vm.backends import Backend, Command, Machine
 from vm.errors import Problem
+from vm.initramfs import python, rootfs
 from vm.kernel import modules
 from vm.kernel.image import Kernel
 from vm.phases import phases
@@ -88,7 +89,7 @@ class Run:
         self.kernel, self.backend, self.options, self.folder = kernel, backend, options, folder
         self._begin = begin
         self._started = datetime.now(UTC)
-        self._runtime = runtime.find(options.requirements)
+        self._runtime = python.find(options.requirements)
         self._modules = drivers(kernel, options)
         self._nonce = secrets.token_hex(8)
         self._ready = time.monotonic()
@@ -253,7 +254,7 @@ def _cases(count: int) -> str:
 
 def write_image(
     image: Path,
-    found: runtime.Runtime,
+    found: python.Runtime,
     options: Options,
     nonce: str,
     loaded: Mapping[str, bytes],

@@ -18,12 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import paths, rootfs
+from vm import paths
 from vm.distro import apt
 from vm.errors import Exit, Problem
-from vm.image import Archive
+from vm.initramfs import rootfs
+from vm.initramfs.cpio import Archive
+from vm.initramfs.python import Runtime
 from vm.kernel import debian, modules
-from vm.runtime import Runtime
 
 #: Modules for the guest, by name: what makes the disk, and what a system without udev rules for
 #: them would load when it needs them.

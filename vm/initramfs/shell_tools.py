@@ -12,10 +12,11 @@ import os
 import shutil
 from pathlib import Path
 
-from vm import closure, paths
+from vm import paths
 from vm.errors import Problem
-from vm.image import Archive
-from vm.runtime import Runtime
+from vm.initramfs import libraries
+from vm.initramfs.cpio import Archive
+from vm.initramfs.python import Runtime
 
 #: The better one to type at first.
 _SHELLS = ("bash", "sh")
@@ -38,7 +39,7 @@ def _found() -> dict[str, Path]:
     found = {}
     for name in dict.fromkeys((*_SHELLS, *_PROGRAMS)):
         path = shutil.which(name, os.R_OK | os.X_OK, folders)
-        if path and closure.is_elf(Path(path)):
+        if path and libraries.is_elf(Path(path)):
             found[name] = Path(path)
     return found
 
@@ -68,10 +69,10 @@ def archive(runtime: Runtime) -> Path:
 
 def _write(draft: Path, found: dict[str, Path], runtime: Runtime) -> None:
     required = found[Path(shell()).name]
-    libraries, dropped = closure.libraries(required, set(found.values()) - {required})
+    needed, dropped = libraries.needed(required, set(found.values()) - {required})
     with draft.open("wb") as stream:
         out = Archive(stream)
-        for library in sorted(libraries):
+        for library in sorted(needed):
             real = os.path.realpath(library)
             out.file(real, Path(real).read_bytes(), 0o755)
             if real != library:

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from vm import bytecode, closure, image, paths
+from vm import paths
 from vm.errors import Problem
-from vm.image import Archive
-from vm.runtime import Runtime
+from vm.initramfs import bytecode, cpio, libraries
+from vm.initramfs.cpio import Archive
+from vm.initramfs.python import Runtime
 
 #: The guest's folders of the launcher; the site-packages and the checkout lie below.
 GUEST = "/vm"
@@ -136,7 +137,7 @@ def _key(runtime: Runtime) -> str:
     for distribution in runtime.distributions:
         place = str(distribution.locate_file(""))
         parts.append((distribution.metadata["Name"], distribution.version, place))
-    parts += [Path(file).read_text() for file in (__file__, closure.__file__)]
+    parts += [Path(file).read_text() for file in (__file__, libraries.__file__)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -145,24 +146,24 @@ def _write_base(runtime: Runtime, draft: Path) -> None:
     extensions = {
         name: path
         for name, path in tree.files.items()
-        if ".so" in path.name and closure.is_elf(path)
+        if ".so" in path.name and libraries.is_elf(path)
     }
     for name in [n for n in extensions if Path(n).name.startswith(_NO_EXTENSIONS)]:
         del extensions[name], tree.files[name]
-    libraries, dropped = closure.libraries(runtime.executable, extensions.values())
+    needed, dropped = libraries.needed(runtime.executable, extensions.values())
     with draft.open("wb") as stream, tempfile.TemporaryDirectory() as scratch:
         archive = Archive(stream)
         for device, major, minor in (("console", 5, 1), ("null", 1, 3), ("urandom", 1, 9)):
             # Before /dev is mounted Python wants random numbers, and the kernel a console.
             archive.device(f"/dev/{device}", major, minor)
         elves = {str(runtime.executable): runtime.executable}
-        for library in sorted(libraries):
+        for library in sorted(needed):
             real = os.path.realpath(library)
             elves[real] = Path(real)
         elves |= {name: path for name, path in extensions.items() if path not in dropped}
         for name, path in sorted(elves.items()):
             archive.file(name, _strip(path, Path(scratch)), 0o755)
-        for library in sorted(libraries):
+        for library in sorted(needed):
             if os.path.realpath(library) != library:
                 archive.symlink(library, os.path.realpath(library))
         for name, path in sorted(tree.files.items()):
@@ -208,7 +209,7 @@ def guest_files() -> dict[str, Path]:
 
 def _project_key(files: dict[str, Path], runtime: Runtime) -> str:
     digest = hashlib.sha256(_key(runtime).encode())
-    mine = {file: Path(file) for file in (bytecode.__file__, image.__file__)}
+    mine = {file: Path(file) for file in (bytecode.__file__, cpio.__file__)}
     for name, path in sorted({**files, **guest_files(), **mine}.items()):
         digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]

@@ -41,7 +41,7 @@ def parse_ldd(text: str, first: str) -> dict[str, tuple[set[str], set[str]]]:
     return found
 
 
-def libraries(required: Path, optional: Iterable[Path]) -> tuple[set[str], set[Path]]:
+def needed(required: Path, optional: Iterable[Path]) -> tuple[set[str], set[Path]]:
     """Libraries that *required* and the *optional* ELF files need.
 
     Returns their paths as the loader looks them up, and those of the optional files that lack a

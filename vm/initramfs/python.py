@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from vm import closure, interpreter, paths
+from vm import paths
 from vm.errors import Problem
-from vm.interpreter import Interpreter
+from vm.initramfs import interpreter, libraries
+from vm.initramfs.interpreter import Interpreter
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?$")
 
@@ -142,7 +143,7 @@ def _check(command: list[str], what: str) -> None:
 
 def _through_libpython(executable: Path) -> bool:
     """Whether *executable* is but a few lines, and Python itself a shared library."""
-    linked, _ = closure.libraries(executable, ())
+    linked, _ = libraries.needed(executable, ())
     return any(Path(path).name.startswith("libpython") for path in linked)
 
 
