@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from vm import paths
-from vm.backends import Backend, Machine
+from vm.backend.base import Backend, Machine
 from vm.errors import Exit, Problem
 from vm.initramfs import python, rootfs
 from vm.kernel.image import Kernel

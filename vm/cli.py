@@ -16,9 +16,9 @@ from pathlib import Path
 from tests.utils.waivers import parse as parse_waivers
 from vm import bench, shell, system_options
 from vm.arguments import parser
-from vm.backends import Machine
+from vm.backend.base import Machine
+from vm.backend.choose import choose
 from vm.check import check
-from vm.choice import choose
 from vm.errors import Exit, Interrupted, Problem, for_bisect
 from vm.kernel import cache, debian
 from vm.launch import Request, launch

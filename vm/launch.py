@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import matrix, paths
-from vm.backends import Backend, Uml
-from vm.choice import Building, choose
+from vm.backend.base import Backend, Uml
+from vm.backend.choose import Building, choose
 from vm.errors import Exit, Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from vm import paths
-from vm.backends import Backend
+from vm.backend.base import Backend
 from vm.errors import Exit, Problem
 from vm.initramfs import python, rootfs, shell_tools
 from vm.kernel.image import Kernel

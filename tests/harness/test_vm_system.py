@@ -17,7 +17,7 @@ import pytest
 from tests.harness.launcher import Launcher, make_launcher
 from vm import paths
 from vm.arguments import parser
-from vm.backends import Machine, Uml
+from vm.backend.base import Machine, Uml
 from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS, Disturber

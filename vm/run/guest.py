@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from vm.backends import Command
+from vm.backend.base import Command
 from vm.process import started
 from vm.run.log import Log
 from vm.run.stream import Records

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vm import paths
-from vm.backends import Machine
+from vm.backend.base import Machine
 from vm.initramfs import python, rootfs
 from vm.run import system
 from vm.run.guest import Limits

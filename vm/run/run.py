@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vm import artefacts, paths, report
-from vm.backends import Backend, Command, Machine
+from vm.backend.base import Backend, Command, Machine
 from vm.errors import Problem
 from vm.initramfs import python, rootfs
 from vm.kernel import modules

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command lines that boot a kernel: QEMU's and User-Mode Linux's; vng.py has virtme-ng's.
+"""The command lines that boot a kernel: QEMU's and User-Mode Linux's; virtme_ng.py has virtme-ng's.
 
 All give the guest the same two serial lines, the console and /dev/ttyS1 for the report, and the
 same initramfs; no file system, network or module of the host's is needed or reachable.

@@ -21,7 +21,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm.backends import Command, Machine, Qemu
+from vm.backend.base import Command, Machine, Qemu
 from vm.errors import Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel

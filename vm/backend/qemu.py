@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vm import paths
-from vm.backends import Qemu
+from vm.backend.base import Qemu
 from vm.distro import apt
 from vm.errors import Problem
 from vm.kernel.image import Kernel

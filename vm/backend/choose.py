@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm import qemu, vng
-from vm.backends import Backend, Qemu, Uml
+from vm.backend import qemu, virtme_ng
+from vm.backend.base import Backend, Qemu, Uml
 from vm.errors import Exit, Problem
 from vm.kernel import build, debian, installed, tree
 from vm.kernel.image import Kernel, Kind, identify
@@ -59,7 +59,7 @@ def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, 
 def _emulator(program: Qemu, kernel: Kernel, backend: str) -> Backend:
     """What boots a kernel for real hardware."""
     found = qemu.accelerated(program, kernel)
-    return vng.find(found) if backend == "virtme-ng" else found
+    return virtme_ng.find(found) if backend == "virtme-ng" else found
 
 
 def _default(backend: str) -> tuple[Kernel, Backend]:
