@@ -16,11 +16,11 @@ from vm.backend.base import Backend, Machine
 from vm.errors import Exit, Problem
 from vm.initramfs import python, rootfs
 from vm.kernel.image import Kernel
+from vm.report.verdict import judge
 from vm.run.guest import Guest, Limits, drive
 from vm.run.plan import Options, order
 from vm.run.run import boot_command
 from vm.run.stream import Records
-from vm.verdict import judge
 
 DESCRIPTION = """Boot a kernel in a guest and run the benchmark in it (python3 -m bench).
 

@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vm import matrix, paths
+from vm import paths
 from vm.backend.base import Backend, Uml
 from vm.backend.choose import Building, choose
 from vm.errors import Exit, Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
+from vm.report import matrix
 from vm.run.plan import Options
 from vm.run.run import Result, Run, drivers, write_image
 from vm.run.scheduler import Crew

@@ -26,13 +26,13 @@ from vm.backend.base import Backend
 from vm.errors import Exit, Problem
 from vm.initramfs import python, rootfs, shell_tools
 from vm.kernel.image import Kernel
+from vm.report.verdict import judge
 from vm.run import plan
 from vm.run.guest import Guest, Limits, Stop, drive
 from vm.run.plan import Options
 from vm.run.run import boot_command, collect_modules
 from vm.run.stream import Records
 from vm.terminal import Screen
-from vm.verdict import judge
 
 #: Ctrl-], as telnet and `virsh console` have it.
 _ESCAPE = b"\x1d"

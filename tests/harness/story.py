@@ -21,10 +21,10 @@ import conftest
 from tests.harness.conftest import ROOT
 from tests.harness.kernel import stand_in
 from tests.harness.test_ktap_plugin import results as tap_results
-from vm import artefacts
+from vm.report import artefacts
+from vm.report.verdict import Verdict, combine, judge
 from vm.run.guest import Ending, Stop
 from vm.run.stream import Records
-from vm.verdict import Verdict, combine, judge
 
 #: A kernel tree whose kunit.py is to read the reports as well.
 TREE = "OPEN_TREE_NS_LINUX"

@@ -14,10 +14,10 @@ import pytest
 from tests.utils.waivers import unneeded
 from vm import paths
 from vm.guest.channel import MARK
+from vm.report.verdict import combine, judge
 from vm.run.guest import Ending, Stop
 from vm.run.stream import Records
 from vm.run.transcript import Transcript
-from vm.verdict import combine, judge
 
 CASES = "import pytest\n" + "".join(f"def test_{n}(): assert {n} != 3\n" for n in range(7))
 WAIVERS = "".join(

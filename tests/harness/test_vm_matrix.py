@@ -18,11 +18,12 @@ from tests.harness.launcher import Launcher, make_launcher
 from tests.harness.story import table
 from tests.harness.test_vm_kernels import bzimage, elf
 from tests.utils.results import Case
-from vm import matrix, paths
+from vm import paths
 from vm.errors import Exit
-from vm.matrix import Column
+from vm.report import matrix
+from vm.report.matrix import Column
+from vm.report.verdict import Verdict
 from vm.run.run import Result
-from vm.verdict import Verdict
 
 
 @pytest.fixture(scope="module")

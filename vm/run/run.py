@@ -14,13 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vm import artefacts, paths, report
+from vm import paths
 from vm.backend.base import Backend, Command, Machine
 from vm.errors import Problem
 from vm.initramfs import python, rootfs
 from vm.kernel import modules
 from vm.kernel.image import Kernel
-from vm.phases import phases
+from vm.report import artefacts, messages
+from vm.report.phases import phases
+from vm.report.verdict import Verdict, combine, judge
 from vm.run import plan, system
 from vm.run.console import top_frames
 from vm.run.guest import Guest, Stop
@@ -28,7 +30,6 @@ from vm.run.plan import Options
 from vm.run.stream import Records
 from vm.run.transcript import Transcript
 from vm.terminal import Progress, Screen, complain
-from vm.verdict import Verdict, combine, judge
 
 #: Guests that are started, at most, to go on with the cases of those that died.
 _REPLACEMENTS = 5
@@ -211,11 +212,11 @@ class Run:
         if self._show is not None:
             for number, seat in enumerate(self.seats):
                 name = f"guest {number + 1} of {len(self.seats)}"
-                report.guest(screen, name, seat, verdicts[number], logs[number])
-                report.trace(screen, self.kernel, logs[number], seat.guest.log.path)
-            report.waivers(screen, records)
+                messages.guest(screen, name, seat, verdicts[number], logs[number])
+                messages.trace(screen, self.kernel, logs[number], seat.guest.log.path)
+            messages.waivers(screen, records)
         result = Result(verdict, head, self.folder, error)
-        report.verdict(screen, result, self.kernel, self.options.verbose)
+        messages.verdict(screen, result, self.kernel, self.options.verbose)
         return result
 
     def _head(self, verdict: Verdict, logs: Sequence[list[str]], end: float) -> dict[str, Any]:

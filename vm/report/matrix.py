@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vm.errors import Exit
+from vm.report.verdict import worst
 from vm.run.run import Result
-from vm.verdict import worst
 
 #: In the table, as pytest abbreviates them.
 _LETTERS = {

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from tests.utils.waivers import unneeded
 from vm.kernel.image import Kernel
-from vm.phases import described
+from vm.report.phases import described
+from vm.report.verdict import Verdict
 from vm.run.console import top_frames
 from vm.run.guest import Stop
 from vm.run.stream import Records
 from vm.terminal import Screen
-from vm.verdict import Verdict
 
 if TYPE_CHECKING:
     from vm.run.run import Result, Seat
