@@ -13,7 +13,8 @@ import pytest
 
 from tests.harness.test_junit import CASES
 from tests.utils.results import Case
-from vm import check, paths
+from vm import paths
+from vm.commands import check
 from vm.report import artefacts
 from vm.run.stream import Records
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.harness.test_vm_kernels import BANNER, bzimage, elf
 from tests.harness.test_vm_tree import CONFIGS, a_source
-from vm import cli, paths
+from vm import paths
+from vm.commands import main
 from vm.errors import Exit
 from vm.kernel import cache, tree
 
@@ -158,6 +159,6 @@ def test_who_must_wait_for_a_kernel_says_so(store: Path) -> None:
 def test_the_verb_takes_a_number_of_days(
     store: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: Exit
 ) -> None:
-    assert cli.main(["kernels", "--prune", *words]) == status
+    assert main.main(["kernels", "--prune", *words]) == status
     removed = {(): "1 removed", ("0",): "3 removed"}.get(words, "")
     assert removed in capsys.readouterr().out

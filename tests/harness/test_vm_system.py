@@ -16,8 +16,8 @@ import pytest
 
 from tests.harness.launcher import Launcher, make_launcher
 from vm import paths
-from vm.arguments import parser
 from vm.backend.base import Machine, Uml
+from vm.commands.arguments import parser
 from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS, Disturber

@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.utils.waivers import parse as parse_waivers
-from vm import bench, shell, system_options
-from vm.arguments import parser
 from vm.backend.base import Machine
 from vm.backend.choose import choose
-from vm.check import check
+from vm.commands import bench, shell, system_options
+from vm.commands.arguments import parser
+from vm.commands.check import check
+from vm.commands.run import Request, launch
 from vm.errors import Exit, Interrupted, Problem, for_bisect
 from vm.kernel import cache, debian
-from vm.launch import Request, launch
 from vm.process import signals_raise
 from vm.run import plan, system
 from vm.run.guest import Limits

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vm import bench, system_options
+from vm.commands import bench, system_options
 
 _RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
 
