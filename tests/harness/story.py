@@ -21,7 +21,7 @@ import conftest
 from tests.harness.conftest import ROOT
 from tests.harness.kernel import stand_in
 from tests.harness.test_ktap_plugin import results as tap_results
-from vm.report import artefacts
+from vm.report.summary import Summary
 from vm.report.verdict import Verdict, combine, judge
 from vm.run.guest import Ending, Stop
 from vm.run.stream import Records
@@ -89,15 +89,15 @@ def run(folder: Path, source: str, *options: str, **modules: str) -> Session:
     records.close()
     assert records.lost == 0
     verdict = combine([judge(records, Ending(Stop.EXITED, 0, "", 1), [])])
-    head = {
-        "verdict": verdict.text,
-        "incomplete": verdict.incomplete,
-        "started": "2026-01-02T03:04:05+00:00",
-        "kernel": "given",
-        "backend": "none",
-        "environment": records.environment,
-    }
-    artefacts.write(folder, verdict.cases, head)
+    written = Summary(
+        verdict=verdict.text,
+        incomplete=verdict.incomplete,
+        started="2026-01-02T03:04:05+00:00",
+        kernel="given",
+        backend="none",
+        environment=records.environment,
+    )
+    written.write(folder, verdict.cases)
     summary = json.loads((folder / "summary.json").read_text())
     return Session(folder, done.stdout + done.stderr, done.returncode, verdict, summary)
 

@@ -21,9 +21,10 @@ from tests.utils.results import Case
 from vm import paths
 from vm.errors import Exit
 from vm.report import matrix
+from vm.report.conclude import Result
 from vm.report.matrix import Column
+from vm.report.summary import Summary
 from vm.report.verdict import Verdict
-from vm.run.run import Result
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +202,8 @@ def test_the_worst_of_the_statuses_is_the_wholes(statuses: tuple[int, int], expe
 
 def column(name: str, status: Exit, **outcomes: str) -> Column:
     cases = [Case(case, outcome) for case, outcome in outcomes.items()]
-    head = {"environment": {"release": "7"}, "backend": "b", "seconds": 1}
-    return Column(name, Result(Verdict(status, "text", cases), head, Path(name)))
+    summary = Summary(environment={"release": "7"}, backend="b", seconds=1)
+    return Column(name, Result(Verdict(status, "text", cases), summary, Path(name)))
 
 
 def test_a_kernel_on_which_nothing_was_tested_makes_no_difference() -> None:

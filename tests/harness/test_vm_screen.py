@@ -15,7 +15,7 @@ from tests.harness.stream import Stream, records_of
 from vm import terminal as screen_module
 from vm.errors import Interrupted
 from vm.guest.channel import MARK
-from vm.report.phases import phases
+from vm.report.summary import phases
 from vm.run.guest import Ending, Stop
 from vm.run.log import Log
 from vm.run.transcript import Transcript

@@ -14,9 +14,10 @@ from vm.errors import Exit, Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
 from vm.report import matrix
+from vm.report.conclude import Result, conclude
 from vm.run.plan import Options
-from vm.run.run import Result, Run, drivers, write_image
-from vm.run.scheduler import Crew
+from vm.run.run import Run, drivers, write_image
+from vm.run.scheduler import Scheduler
 from vm.terminal import Screen, complain
 
 
@@ -69,13 +70,17 @@ def _prepare(request: Request, name: str, options: Options, folder: Path) -> Run
     return Run(kernel, backend, options, folder, begin)
 
 
+def _scheduler(runs: list[Run], options: Options, screen: Screen) -> Scheduler[Result]:
+    return Scheduler(runs, options, screen, lambda run: conclude(run, screen, len(runs) == 1))
+
+
 def _one(request: Request, options: Options, folder: Path) -> Exit:
     run = _prepare(request, request.kernels[0], options, folder)
-    crew = Crew([run], options, Screen())
-    crew.work()
-    if run in crew.problems:
-        raise crew.problems[run]
-    result = crew.results[run]
+    scheduler = _scheduler([run], options, Screen())
+    scheduler.work()
+    if run in scheduler.problems:
+        raise scheduler.problems[run]
+    result = scheduler.results[run]
     if result.error is not None:
         raise result.error
     return result.verdict.status
@@ -91,19 +96,19 @@ def _several(request: Request, options: Options, folder: Path) -> Exit:
         except Problem as problem:
             columns[name] = _column(name, None, problem)
     screen = Screen()
-    crew = Crew(list(runs.values()), options, screen)
+    scheduler = _scheduler(list(runs.values()), options, screen)
     try:
-        crew.work()
+        scheduler.work()
     finally:
         for name, run in runs.items():
-            columns[name] = _column(name, crew.results.get(run), crew.problems.get(run))
+            columns[name] = _column(name, scheduler.results.get(run), scheduler.problems.get(run))
         found = list(columns.values())
         screen.line()
         for line in matrix.table(found, options.verbose):
             screen.line(line)
         matrix.write(folder, found)
         screen.line(f"artefacts: {folder}")
-    errors = (result.error for result in crew.results.values())
+    errors = (result.error for result in scheduler.results.values())
     if error := next((error for error in errors if error is not None), None):
         raise error
     return matrix.status(found)

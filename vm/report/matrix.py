@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from vm.errors import Exit
+from vm.report.conclude import Result
+from vm.report.summary import Summary
 from vm.report.verdict import worst
-from vm.run.run import Result
 
 #: In the table, as pytest abbreviates them.
 _LETTERS = {
@@ -97,9 +98,9 @@ def table(columns: Sequence[Column], every: bool) -> Iterator[str]:
     for number, column in enumerate(columns, 1):
         what = column.name
         if column.result is not None:
-            head = column.result.head
-            release = head["environment"].get("release", "")
-            what = f"{what}: {release + ', ' if release else ''}{head['backend']}"
+            summary = column.result.summary
+            release = f"{summary.release}, " if summary.release else ""
+            what = f"{what}: {release}{summary.backend}"
         yield f"  {number:{width}}  {what}: {column.text}"
     rows = _rows(columns)
     compared = [n for n, column in enumerate(columns) if column.tested]
@@ -122,15 +123,16 @@ def write(folder: Path, columns: Sequence[Column]) -> None:
     kernels: list[dict[str, Any]] = []
     for column in columns:
         result = column.result
+        summary = result.summary if result else Summary()
         kernels.append(
             {
                 "name": column.name,
                 "status": int(result.verdict.status if result else column.status),
                 "verdict": column.text,
                 "compared": column.tested,
-                "release": result.head["environment"].get("release", "") if result else "",
-                "backend": result.head["backend"] if result else "",
-                "seconds": result.head["seconds"] if result else 0,
+                "release": summary.release,
+                "backend": summary.backend,
+                "seconds": summary.seconds,
                 "folder": result.folder.name if result else "",
             }
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One kernel's run: the guests that share its cases, one verdict, and the artefacts of it."""
+"""One kernel's run: the guests that share its cases, from the image to the end of the last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from vm import paths
 from vm.backend.base import Backend, Command, Machine
@@ -20,11 +19,7 @@ from vm.errors import Problem
 from vm.initramfs import python, rootfs
 from vm.kernel import modules
 from vm.kernel.image import Kernel
-from vm.report import artefacts, messages
-from vm.report.phases import phases
-from vm.report.verdict import Verdict, combine, judge
 from vm.run import plan, system
-from vm.run.console import top_frames
 from vm.run.guest import Guest, Stop
 from vm.run.plan import Options
 from vm.run.stream import Records
@@ -36,35 +31,23 @@ _REPLACEMENTS = 5
 
 
 @dataclass
-class Seat:
-    """A guest, and what goes with it."""
+class GuestSlot:
+    """A guest, its machine, pytest's output in it, and the guest that replaced it."""
 
     guest: Guest
     machine: Machine
     transcript: Transcript
-    #: The guest that was started, this one having died, for the cases that it did not come to.
+    #: The guest that was started for the remaining cases when this one died.
     successor: Guest | None = None
 
     @property
     def goes_on(self) -> bool:
-        """Whether that one has them."""
+        """Whether the replacement took over the remaining cases."""
         return self.successor is not None and "collected" in self.successor.records.first
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a run came to."""
-
-    verdict: Verdict
-    #: What summary.json begins with.
-    head: dict[str, Any]
-    folder: Path
-    #: Why the artefacts are not whole, None when they are.
-    error: OSError | None = None
-
-
-class Slots:
-    """Numbers, from 1, for the guests that run at the same time."""
+class Numbers:
+    """Numbers from 1 for the guests that run at the same time."""
 
     def __init__(self) -> None:
         self._taken: set[int] = set()
@@ -81,30 +64,30 @@ class Slots:
 
 
 class Run:
-    """The guests of one kernel, from the image to the verdict."""
+    """The guests of one kernel."""
 
     def __init__(
         self, kernel: Kernel, backend: Backend, options: Options, folder: Path, begin: float
     ) -> None:
         """*begin* is when the work on this kernel began, by time.monotonic()."""
         self.kernel, self.backend, self.options, self.folder = kernel, backend, options, folder
-        self._begin = begin
-        self._started = datetime.now(UTC)
+        self.begin = begin
+        self.started = datetime.now(UTC)
         self._runtime = python.find(options.requirements)
         self._modules = drivers(kernel, options)
         self._nonce = secrets.token_hex(8)
         self._ready = time.monotonic()
-        self.seats: list[Seat] = []
+        self.slots: list[GuestSlot] = []
         self._left = _REPLACEMENTS
 
     # --- guests ----------------------------------------------------------------------------------
 
-    def start(self, stack: ExitStack, slots: Slots, show: Screen | None) -> list[Guest]:
+    def start(self, stack: ExitStack, numbers: Numbers, show: Screen | None) -> list[Guest]:
         """Start the guests; they end when *stack* is left. *show* is for what pytest says."""
-        self._begin += time.monotonic() - self._ready  # it may have waited for other kernels
+        self.begin += time.monotonic() - self._ready  # it may have waited for other kernels
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stack = stack.enter_context(ExitStack())
-        self._slots, self._show = slots, show
+        self._numbers, self._show = numbers, show
         if self.kernel.home is not None:
             self._stack.enter_context(paths.using(self.kernel.home))
         self._scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-")))
@@ -114,13 +97,13 @@ class Run:
         return [self._guest(image, f"{number}/{count}") for number in range(1, count + 1)]
 
     def _image(self, only: Sequence[str] = ()) -> Path:
-        image = self._scratch / f"initramfs-{len(self.seats)}.cpio"
+        image = self._scratch / f"initramfs-{len(self.slots)}.cpio"
         write_image(image, self._runtime, self.options, self._nonce, self._modules, only)
         return image
 
     def _guest(self, image: Path, share: str) -> Guest:
-        number = len(self.seats) + 1
-        machine = replace(self.options.machine, share=share, slot=self._slots.take())
+        number = len(self.slots) + 1
+        machine = replace(self.options.machine, share=share, slot=self._numbers.take())
         ending = "" if number == 1 else f"-{number}"
         parts = 0 if self._show is None else 3 if self.options.guests == 1 else int(number == 1)
         transcript = Transcript(self.folder / f"pytest{ending}.log", self._shown, parts)
@@ -134,7 +117,7 @@ class Run:
             transcript.take,
             self._stack,
         )
-        self.seats.append(Seat(guest, machine, transcript))
+        self.slots.append(GuestSlot(guest, machine, transcript))
         return guest
 
     def _shown(self, text: str) -> None:
@@ -143,8 +126,8 @@ class Run:
 
     def ended(self, guest: Guest) -> list[Guest]:
         """A guest has ended; if it died, the one that goes on with what it has left."""
-        seat = next(seat for seat in self.seats if seat.guest is guest)
-        self._slots.give(seat.machine.slot)
+        slot = next(slot for slot in self.slots if slot.guest is guest)
+        self._numbers.give(slot.machine.slot)
         records = guest.records
         begun = {*records.results, records.running}
         left = [name for name in records.collected if name not in begun]
@@ -155,31 +138,31 @@ class Run:
         if self._show is not None:
             where = f"in {records.running}" if records.running else "between cases"
             self._show.line(
-                f"\nguest {self.seats.index(seat) + 1} died {where};"
-                f" guest {len(self.seats) + 1} goes on with {_cases(len(left))}"
+                f"\nguest {self.slots.index(slot) + 1} died {where};"
+                f" guest {len(self.slots) + 1} goes on with {_cases(len(left))}"
             )
         try:
-            seat.successor = self._guest(self._image(left), seat.machine.share)
+            slot.successor = self._guest(self._image(left), slot.machine.share)
         except Problem as problem:
             complain(str(problem))
             return []
-        return [seat.successor]
+        return [slot.successor]
 
     @property
     def done(self) -> bool:
         """Whether all guests have ended."""
-        return all(seat.guest.done for seat in self.seats)
+        return all(slot.guest.done for slot in self.slots)
 
     @property
     def progress(self) -> Progress:
         """How far the guests are."""
-        records = [seat.guest.records for seat in self.seats]
+        records = [slot.guest.records for slot in self.slots]
         cases = [case for one in records for case in one.results.values()]
-        died = (seat.guest.records for seat in self.seats if seat.successor is not None)
+        died = (slot.guest.records for slot in self.slots if slot.successor is not None)
         lost = sum(one.running is not None for one in died)
         waiting = any("collected" not in one.first for one in records[: self.options.guests])
         total = len({name for one in records for name in one.collected})
-        running = (seat.guest.records.running for seat in self.seats if not seat.guest.done)
+        running = (slot.guest.records.running for slot in self.slots if not slot.guest.done)
         return Progress(
             len(cases) + lost,
             0 if waiting else total,
@@ -191,62 +174,13 @@ class Run:
 
     def interrupt(self) -> None:
         """Stop the guests that are still running."""
-        for seat in self.seats:
-            if not seat.guest.done:
-                seat.guest.finish(Stop.INTERRUPTED)
+        for slot in self.slots:
+            if not slot.guest.done:
+                slot.guest.finish(Stop.INTERRUPTED)
 
-    def conclude(self, screen: Screen) -> Result:
-        """All guests have ended: write the artefacts, print what there is to say."""
-        end = time.monotonic()
+    def close(self) -> None:
+        """Let go of all that the guests, which have ended, were given."""
         self._stack.close()
-        records = [seat.guest.records for seat in self.seats]
-        logs = [seat.guest.log.lines() for seat in self.seats]
-        verdicts = [
-            judge(seat.guest.records, seat.guest.ending, lines, seat.goes_on)
-            for seat, lines in zip(self.seats, logs, strict=True)
-        ]
-        verdict = combine(verdicts, {n: at for one in records for n, at in one.places.items()})
-        head = self._head(verdict, logs, end)
-        errors = [seat.guest.log.error for seat in self.seats]
-        error = next((e for e in (_write(self.folder, verdict, head), *errors) if e), None)
-        if self._show is not None:
-            for number, seat in enumerate(self.seats):
-                name = f"guest {number + 1} of {len(self.seats)}"
-                messages.guest(screen, name, seat, verdicts[number], logs[number])
-                messages.trace(screen, self.kernel, logs[number], seat.guest.log.path)
-            messages.waivers(screen, records)
-        result = Result(verdict, head, self.folder, error)
-        messages.verdict(screen, result, self.kernel, self.options.verbose)
-        return result
-
-    def _head(self, verdict: Verdict, logs: Sequence[list[str]], end: float) -> dict[str, Any]:
-        """What summary.json begins with."""
-        first = self.seats[0].guest
-        environments = (seat.guest.records.environment for seat in self.seats)
-        return {
-            "verdict": verdict.text,
-            "status": int(verdict.status),
-            "incomplete": verdict.incomplete,
-            "started": self._started.isoformat("T", "seconds"),
-            "kernel": self.kernel.origin,
-            "backend": self.backend.name,
-            "guests": self.options.guests,
-            "seconds": round(end - self._begin, 2),
-            "phases": phases(self._begin, first.records, first.ending),
-            "environment": next((one for one in environments if one), {}),
-            "kernel_complaints": verdict.splats,
-            "top_frames": next((frames for lines in logs if (frames := top_frames(lines))), []),
-        }
-
-
-def _write(folder: Path, verdict: Verdict, head: dict[str, Any]) -> OSError | None:
-    """Write the artefacts; the error that kept us from it."""
-    try:
-        artefacts.write(folder, verdict.cases, head)
-    except OSError as error:
-        error.filename = error.filename or str(folder)
-        return error
-    return None
 
 
 def _cases(count: int) -> str:

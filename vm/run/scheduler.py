@@ -3,35 +3,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Generic, TypeVar
 
 from vm.errors import Interrupted, Problem
 from vm.run.guest import Guest, drive
 from vm.run.plan import Options
-from vm.run.run import Result, Run, Slots
+from vm.run.run import Numbers, Run
 from vm.terminal import Screen
 
+#: What a run is concluded with.
+R = TypeVar("R")
 
-class Crew:
+
+class Scheduler(Generic[R]):
     """Several runs, `options.jobs` of them side by side."""
 
-    def __init__(self, runs: Sequence[Run], options: Options, screen: Screen) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        options: Options,
+        screen: Screen,
+        conclude: Callable[[Run], R],
+    ) -> None:
+        """*conclude* makes a result of each run that was begun, once its guests have ended."""
         self._runs = runs
         self._options = options
         self._screen = screen
-        self._slots = Slots()
+        self._conclude = conclude
+        self._numbers = Numbers()
         self._waiting = iter(runs)
         self._running: list[Run] = []
-        #: What those that were begun came to, and why others could not be.
-        self.results: dict[Run, Result] = {}
+        #: Of the runs that were begun; and why others could not be.
+        self.results: dict[Run, R] = {}
         self.problems: dict[Run, Problem] = {}
 
     def work(self) -> None:
         """Carry them all out.
 
-        Raises Interrupted, and OSError when a guest cannot be given what it needs: the disk is
-        full, say. There are results then of those that were begun.
+        :raises Interrupted: those that were begun are concluded.
+        :raises OSError: likewise; a guest cannot be given what it needs: the disk is full, say.
         """
         with ExitStack() as stack:
             self._stack = stack
@@ -42,7 +54,7 @@ class Crew:
                 self._screen.close()
                 for run in list(self._running):
                     run.interrupt()
-                    self._conclude(run)
+                    self._finish(run)
                 raise
             finally:
                 self._screen.close()
@@ -57,7 +69,7 @@ class Crew:
         self._running.append(run)
         try:
             screen = self._screen if len(self._runs) == 1 else None
-            return run.start(self._stack, self._slots, screen)
+            return run.start(self._stack, self._numbers, screen)
         except Problem as problem:
             self._running.remove(run)
             run.interrupt()
@@ -65,26 +77,27 @@ class Crew:
             return self._next()
 
     def _ended(self, guest: Guest) -> list[Guest]:
-        run = next(run for run in self._running if any(s.guest is guest for s in run.seats))
+        run = next(run for run in self._running if any(slot.guest is guest for slot in run.slots))
         if (more := run.ended(guest)) or not run.done:
             return more
         if len(self._runs) == 1:
             self._screen.close()
-        self._conclude(run)
+        self._finish(run)
         return self._next()
 
-    def _conclude(self, run: Run) -> None:
+    def _finish(self, run: Run) -> None:
         self._running.remove(run)
-        if run.seats:
-            self.results[run] = run.conclude(self._screen)
+        if run.slots:
+            self.results[run] = self._conclude(run)
 
     def _tick(self) -> None:
         if not self._screen.due:
             return
         if len(self._runs) > 1:
             states = [f"{run.kernel.release} {run.progress}" for run in self._running]
-            done = len(self.results)
-            self._screen.status(f"{done}/{len(self._runs)} kernels; {'; '.join(states)}")
+            self._screen.status(
+                f"{len(self.results)}/{len(self._runs)} kernels; {'; '.join(states)}"
+            )
         elif self._running:
             progress = self._running[0].progress
             where = f": {progress.current}" if progress.current else ""
