@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from vm import paths
+from vm import paths, pins
 from vm.errors import Problem
 from vm.initramfs import interpreter, libraries
 from vm.initramfs.interpreter import Interpreter
@@ -112,7 +112,8 @@ def environment(wanted: Sequence[str]) -> Path:
     Raises Problem when it cannot be made: no venv module, no package index.
     """
     executable = Path(sys.executable).resolve()
-    key = hashlib.sha256(repr((str(executable), sys.version, sorted(wanted))).encode()).hexdigest()
+    pinned = pins.pinned(wanted)
+    key = hashlib.sha256(repr((str(executable), sys.version, pinned)).encode()).hexdigest()
     path = paths.cache() / "venv" / key[:16]
     complete = path / "complete"
     with paths.locked("venv"):
@@ -124,9 +125,12 @@ def environment(wanted: Sequence[str]) -> Path:
             [str(executable), "-m", "venv", "--clear", str(path)],
             "a virtual environment (on Debian: apt install python3-venv)",
         )
+        chosen = path / "requirements.txt"
+        chosen.write_text(pinned)
         pip = [str(path / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
+        options = ("--quiet", "--no-input", "--require-hashes", "--no-deps")
         _check(
-            [*pip, "install", "--quiet", "--no-input", *wanted],
+            [*pip, "install", *options, "--requirement", str(chosen)],
             f"{' '.join(wanted)} from the package index; install them for {executable} by hand",
         )
         complete.touch()
