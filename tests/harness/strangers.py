@@ -10,15 +10,20 @@ import os
 import select
 import socket
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from tests.harness.conftest import ROOT
+from tests.harness.test_isolation_host import NOBODY, make_reachable
 from tests.utils.constants import MNT_DETACH
 from tests.utils.handover import fds_from_child
 from tests.utils.nsfs import current_mnt_ns, ns_id
+from tests.utils.process import in_child
 from tests.utils.syscalls import mount, umount2
-from tests.utils.userns import enter_new_mount_ns
+from tests.utils.userns import enter_new_mount_ns, in_own_mount_ns
 
 _SEQPACKET = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
@@ -55,7 +60,7 @@ class Stranger:
         self._queue = socket.socketpair(*_SEQPACKET)
         self._kept: list[int] = []
 
-    def serve(self, process: subprocess.Popen[str] | None = None) -> None:
+    def serve(self, process: subprocess.Popen[bytes] | None = None) -> None:
         """Answer until *process* has ended, or for ever."""
         poller = select.poll()
         poller.register(self._server, select.POLLIN)
@@ -64,8 +69,9 @@ class Stranger:
                 continue
             client, _ = self._server.accept()
             with client:
-                word, fds, _, _ = socket.recv_fds(client, 64, 1)
-                client.send(str(getattr(self, word.decode())(*fds)).encode())
+                words, fds, _, _ = socket.recv_fds(client, 4096, 1)
+                word, *arguments = words.decode().split()
+                client.send(str(getattr(self, word)(*arguments, *fds)).encode())
 
     def hold(self, fd: int) -> int:
         """Keep *fd* open."""
@@ -83,19 +89,22 @@ class Stranger:
         """Make a namespace of its own, and keep it where /proc does not show it."""
         return self.queue(namespace())
 
-    def mount(self) -> int:
-        """Mount in the namespace that this and pytest are in, and unmount."""
-        mount("another", "/sys", "tmpfs")
-        mount("another", "/mnt", "tmpfs")
-        umount2("/mnt", MNT_DETACH)
+    def mount(self, path: str) -> int:
+        """Mount at *path*, in the namespace that this and pytest are in."""
+        mount("another", path, "tmpfs")
         return 0
 
+    def cases(self) -> int:
+        """Count the mounts of cases in that namespace."""
+        return Path("/proc/self/mountinfo").read_text().count(" case-")
 
-def ask(address: str | Path, word: str, *fds: int) -> str:
-    """Have the program at *address* do something."""
+
+def ask(address: str | Path, words: str, *fds: int) -> str:
+    """Have the program at *address* do something: *words* are the name of a method of Stranger, and
+    its arguments."""
     with socket.socket(*_SEQPACKET) as client:
         client.connect(str(address))
-        socket.send_fds(client, [word.encode()], fds)
+        socket.send_fds(client, [words.encode()], fds)
         for fd in fds:
             os.close(fd)
         return client.recv(64).decode()
@@ -110,3 +119,54 @@ def fork_stranger(address: Path) -> int:
     if pid == 0:
         stranger.serve()
     return pid
+
+
+#: Lines wide enough for whole reasons.
+_ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
+
+
+def run_pytest(
+    folder: Path,
+    *arguments: str,
+    count: int = 1,
+    as_user: bool = False,
+    prepare: Callable[[], object] | None = None,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> list[str]:
+    """Return what *count* runs of pytest print, at the same time, in a mount namespace that is not
+    the machine's, with a stranger beside them whose address is "stranger" in *folder*.
+
+    :param as_user: run pytest, but not the stranger, as an unprivileged user.
+    :param prepare: what to do in that namespace first.
+    :param cwd: *folder* if not given.
+    """
+
+    def run() -> list[str]:
+        if as_user:
+            make_reachable([Path(sys.prefix), Path(sys.base_prefix), ROOT])
+        if prepare is not None:
+            prepare()
+        stranger = Stranger(folder / "stranger")
+        with ExitStack() as stack:
+            outputs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(count)]
+            processes = [
+                subprocess.Popen(
+                    [sys.executable, "-m", "pytest", "-rA", "-pno:cacheprovider", *arguments],
+                    cwd=cwd or folder,
+                    user=NOBODY if as_user else None,
+                    group=NOBODY if as_user else None,
+                    extra_groups=[] if as_user else None,
+                    env={**os.environ, **_ENVIRONMENT, **(environment or {})},
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+                for output in outputs
+            ]
+            for process in processes:
+                stranger.serve(process)
+            for output in outputs:
+                output.seek(0)
+            return [output.read() for output in outputs]
+
+    return in_child(in_own_mount_ns(run))

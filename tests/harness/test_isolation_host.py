@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -240,15 +238,6 @@ def user_namespaces() -> None:
         in_child(enter_new_userns)
     except OSError as error:
         pytest.skip(f"no user namespaces: {error}")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A directory that everybody can reach and write to."""
-    path = Path(tempfile.mkdtemp(dir="/tmp"))
-    path.chmod(0o777)
-    yield path
-    shutil.rmtree(path)
 
 
 def run_as(become: Callable[[], None] | None, folder: Path, source: str) -> str:

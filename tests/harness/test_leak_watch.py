@@ -5,20 +5,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
-from tests.harness.strangers import Stranger, namespace
-from tests.harness.test_isolation_host import NOBODY, make_reachable, user_namespaces
+from tests.harness.conftest import HEADER, PLUGIN
+from tests.harness.strangers import namespace, run_pytest
+from tests.harness.test_isolation_host import user_namespaces
 from tests.utils.leak_watch import MountTable, Namespaces
 from tests.utils.nsfs import ns_id
 from tests.utils.process import holding, in_child
@@ -55,8 +49,6 @@ def ask_family(*words):
     name = os.environ["OPEN_TREE_NS_CASE"]
     print("namespace", strangers.ask(FOLDER / name, *words))
 """
-#: Lines wide enough for whole reasons.
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
 #: Has each process of pytest fork a program.
 CONFTEST = """
 import os, signal
@@ -69,52 +61,13 @@ def pytest_unconfigure():
 """
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A directory whose path is short enough for the address of a socket."""
-    path = Path(tempfile.mkdtemp())
-    path.chmod(0o777)
-    yield path
-    shutil.rmtree(path)
-
-
 def runs(
     folder: Path, source: str, *arguments: str, count: int = 1, as_user: bool = False
 ) -> list[str]:
-    """Return what *count* runs of the cases in *source* print, at the same time, in a mount
-    namespace that is not the machine's, with another program beside them.
-
-    :param as_user: run the cases, but not the other program, as an unprivileged user.
-    """
+    """Return what *count* runs of the cases in *source* print (see run_pytest())."""
     (folder / "test_it.py").write_text(CASE + source)
     (folder / "conftest.py").write_text(CONFTEST)
-    words = [sys.executable, "-m", "pytest", *PLUGINS, "-rA", "-pno:cacheprovider", *arguments]
-
-    def run() -> list[str]:
-        if as_user:
-            make_reachable([Path(sys.prefix), Path(sys.base_prefix), ROOT])
-        stranger = Stranger(folder / "stranger")
-        with ExitStack() as stack:
-            outputs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(count)]
-            processes = [
-                subprocess.Popen(
-                    [*words, "test_it.py"],
-                    cwd=folder,
-                    **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if as_user else {}),
-                    env={**os.environ, **ENVIRONMENT},
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                )
-                for output in outputs
-            ]
-            for process in processes:
-                stranger.serve(process)
-            for output in outputs:
-                output.seek(0)
-            return [output.read() for output in outputs]
-
-    return in_child(in_own_mount_ns(run))
+    return run_pytest(folder, *PLUGINS, *arguments, "test_it.py", count=count, as_user=as_user)
 
 
 def failed(text: str) -> dict[str, str]:
@@ -147,7 +100,7 @@ def test_between(scratch): mount(tmpfs_source(), scratch, "tmpfs")
 @machines_pids
 def test_mounts_without_a_name():
     (FOLDER / "point").mkdir(); enter(pytest_process()); mount("another", FOLDER / "point", "tmpfs")
-def test_somebody_mounts(): ask("mount")
+def test_somebody_mounts(): ask("mount /sys")
 @machines_pids
 def test_undoes():
     enter(pytest_process())
@@ -250,7 +203,7 @@ def test_bound_in_one_that_is_left():
     setns(older, CLONE_NEWNS); mount(f"/proc/self/fd/{younger}", target, None, MS_BIND)
     ask("queue", older)
 def test_lets_go(): namespace()
-def test_somebody_mounts(): ask("mount")
+def test_somebody_mounts(): ask("mount /sys")
 def test_last(): pass
 """
 LEFT = "the case left 1 mount namespace behind"
@@ -362,7 +315,7 @@ def test_an_ordinary_user_answers_for_nothing_of_the_machine(folder: Path) -> No
     source = """
 def test_leaves(): ask("queue", namespace())
 def test_made_by_another_program(): ask("make")
-def test_somebody_mounts(): ask("mount")
+def test_somebody_mounts(): ask("mount /sys")
 @machines_pids
 def test_mounts_in_the_root(): enter(os.getppid()); mount("another", "/mnt", "tmpfs")
 def test_last(): pass

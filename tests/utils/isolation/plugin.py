@@ -24,6 +24,7 @@ import pytest
 from tests.utils import pytest_internals
 from tests.utils.isolation import child, findings, prefault, sandbox, sources, supervisor
 from tests.utils.isolation.zygote import Zygotes
+from tests.utils.outcomes import is_of_isolated
 from tests.utils.pytest_internals import CallInfo
 
 #: How long an item may take, in seconds: with the item.
@@ -120,6 +121,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                     f" {scope}: each case has a process of its own"
                     '\nhint: give the fixture the scope "function"'
                 )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = (report for group in terminalreporter.stats.values() for report in group)
+    if any(map(is_of_isolated, reports)) and (reason := sandbox.facts().reason):
+        terminalreporter.line(f"isolation: {reason}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
