@@ -23,32 +23,14 @@ MAX_SECTION = 1 << 20
 _MAX_EVENT = 256 << 20
 _HEADER = struct.Struct("<I")
 
-#: An event: its kind, and what belongs to it.
-Event = tuple[str, Any]
-
 
 class BrokenChannel(Exception):
     """The bytes read are not what :func:`send` writes."""
 
 
-def _plain(value: object) -> object:
-    """Return *value* with everything that is not a plain builtin replaced by its text."""
-    if value is None or type(value) in (bool, int, float, str, bytes):
-        return value
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        items = [_plain(item) for item in value]
-        return tuple(items) if type(value) is tuple else items
-    return str(value)
-
-
 def send(fd: int, kind: str, payload: object = None) -> None:
     """Write one event to *fd*, whole."""
-    try:
-        data = pickle.dumps((kind, payload))
-    except Exception:
-        data = pickle.dumps((kind, _plain(payload)))
+    data = pickle.dumps((kind, payload))
     view = memoryview(_HEADER.pack(len(data)) + data)
     while view:
         view = view[os.write(fd, view) :]
@@ -62,8 +44,8 @@ class Reader:
         self._read = 0
         self._buffer = b""
 
-    def events(self) -> Iterator[Event]:
-        """Yield the events that are whole and have not been read yet.
+    def events(self) -> Iterator[tuple[str, Any]]:
+        """Yield the events that are whole and have not been read yet: kind and payload.
 
         :raises BrokenChannel: the bytes cannot come from :func:`send`.
         """
@@ -86,12 +68,19 @@ class Reader:
                 yield kind, payload
 
 
-def cut(text: str) -> str:
+def _cut(text: str) -> str:
     """Return *text* with what is over MAX_SECTION characters left out of its middle."""
-    if len(text) <= MAX_SECTION:
+    over, half = len(text) - MAX_SECTION, MAX_SECTION // 2
+    if over <= 0:
         return text
-    half = MAX_SECTION // 2
-    return f"{text[:half]}\n[... {len(text) - MAX_SECTION} characters left out ...]\n{text[-half:]}"
+    return f"{text[:half]}\n[... {over} characters left out ...]\n{text[-half:]}"
+
+
+def _plain(value: object) -> object:
+    """Return *value*, or its text when it may not survive pickling."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_plain, value)) if type(value) in (tuple, list) else str(value)
+    return value if type(value) in (bool, int, float, str, bytes, type(None)) else str(value)
 
 
 def dump_report(config: pytest.Config, report: pytest.TestReport) -> tuple[bool, Any]:
@@ -99,7 +88,7 @@ def dump_report(config: pytest.Config, report: pytest.TestReport) -> tuple[bool,
 
     A plain report passed, or was skipped, and has nothing that pytest would have to serialise.
     """
-    report.sections = [(title, cut(text)) for title, text in report.sections]
+    report.sections = [(title, _cut(text)) for title, text in report.sections]
     report.user_properties = [(name, _plain(value)) for name, value in report.user_properties]
     if type(report) is pytest.TestReport and isinstance(report.longrepr, tuple | None):
         parts = {name: value for name, value in vars(report).items() if name != "_id"}
@@ -115,18 +104,16 @@ def load_report(config: pytest.Config, dumped: tuple[bool, Any]) -> pytest.TestR
     report: pytest.TestReport = config.hook.pytest_report_from_serializable(
         config=config, data=data
     )
-    context = data.get("_subtest.context") if isinstance(data, dict) else None
-    if context is not None and "kwargs" in context:
+    if kwargs := data.get("_subtest.context", {}).get("kwargs"):
         # pytest takes the values, which are texts by now, for those the case gave.
-        object.__setattr__(report.context, "kwargs", context["kwargs"])
+        object.__setattr__(report.context, "kwargs", kwargs)
     return report
 
 
 def dump_warning(message: warnings.WarningMessage) -> tuple[str, str, str, str, int]:
     """Return a recorded warning as the payload of an event."""
-    category = message.category
-    where = message.filename, message.lineno
-    return category.__module__, category.__qualname__, str(message.message), *where
+    kind = message.category
+    return kind.__module__, kind.__name__, str(message.message), message.filename, message.lineno
 
 
 def replay_warning(item: pytest.Item, data: tuple[str, str, str, str, int]) -> None:
@@ -136,13 +123,10 @@ def replay_warning(item: pytest.Item, data: tuple[str, str, str, str, int]) -> N
     if not (isinstance(category, type) and issubclass(category, Warning)):
         # One that the case has defined: of use by its name alone.
         category = type(name, (UserWarning,), {"__module__": "builtins"})
-    try:
-        warning = category(text)
-    except TypeError:
-        warning = UserWarning(text)
+    warning: Warning = Warning.__new__(category, text)
     item.ihook.pytest_warning_recorded.call_historic(
         kwargs={
-            "warning_message": warnings.WarningMessage(warning, category, filename, lineno),
+            "warning_message": warnings.WarningMessage(warning, type(warning), filename, lineno),
             "nodeid": item.nodeid,
             "when": "runtest",
             "location": None,

@@ -141,16 +141,16 @@ class Child:
         self._deliver(report)
         return report
 
+    def _logreport(self, *, report: pytest.TestReport) -> None:
+        # The session's own part of the hook: it decides whether a failed subtest ends the case.
+        self._item.session.pytest_runtest_logreport(report)
+        self._deliver(report)
+
     def _deliver(self, report: pytest.TestReport) -> None:
         for message in self._warnings:
             self._send("warning", channel.dump_warning(message))
         self._warnings.clear()
         self._send("report", channel.dump_report(self._item.config, report))
-
-    def _logreport(self, *, report: pytest.TestReport) -> None:
-        # The session's own part of the hook: it decides whether a failed subtest ends the case.
-        self._item.session.pytest_runtest_logreport(report)
-        self._deliver(report)
 
     @contextmanager
     def _recording_warnings(self) -> Iterator[None]:
@@ -189,29 +189,18 @@ class Child:
         deadline = time.monotonic() + _EXIT_TIMEOUT
         while self._children_left():
             if time.monotonic() > deadline:
-                names = "\n".join(self._descendants()) or "(their names cannot be read)"
+                names = "\n".join(self._left()) or "(their names cannot be read)"
                 pytest.fail(f"the case left processes behind (killed now):\n{names}", pytrace=False)
             time.sleep(0.005)
 
-    def _read(self, path: str) -> str:
+    def _left(self) -> Iterator[str]:
+        """Yield a line for each child: orphans come to this process."""
         with suppress(OSError):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
-            with os.fdopen(fd, "rb") as file:
-                return file.read(4096).replace(b"\0", b" ").decode(errors="replace").strip()
-        return ""
-
-    def _descendants(self) -> list[str]:
-        """Return a line for each process below this one."""
-        if self._proc < 0:
-            return []
-        above = parents(self._proc)
-        found = {os.getpid()}
-        while more := {pid for pid, parent in above.items() if parent in found} - found:
-            found |= more
-        return [
-            f"  PID {pid} {self._read(f'{pid}/comm')}: {self._read(f'{pid}/cmdline')}"
-            for pid in sorted(found - {os.getpid()})
-        ]
+            for pid, parent in parents(self._proc).items():
+                if parent == self._pid:
+                    fd = os.open(f"{pid}/cmdline", os.O_RDONLY, dir_fd=self._proc)
+                    with os.fdopen(fd, errors="replace") as file:
+                        yield f"  PID {pid}: {file.read(4096).replace(chr(0), ' ').strip()}"
 
     @contextmanager
     def exit_stray_forks(self) -> Iterator[None]:
@@ -232,15 +221,12 @@ class Child:
     def _exit_stray(self, error: BaseException | None) -> NoReturn:
         status = 1
         try:
-            who = f"Process {os.getpid()}, forked by the case,"
+            how = "raised:" if error else "returned from it and should have ended by os._exit()"
             if isinstance(error, SystemExit):
                 status = error.code if isinstance(error.code, int) else int(error.code is not None)
-            elif error is not None:
-                print(f"{who} raised:", file=sys.stderr)
-                traceback.print_exception(error)
             else:
-                end = "returned from it and should have ended by os._exit()"
-                print(f"{who} {end}", file=sys.stderr)
+                print(f"Process {os.getpid()}, forked by the case, {how}", file=sys.stderr)
+                traceback.print_exception(error)
             self._flush()
         finally:
             os._exit(status & 0xFF)

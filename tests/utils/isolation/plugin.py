@@ -195,11 +195,6 @@ def pytest_runtest_call() -> Generator[None, Any, Any]:
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_pyfunc_call() -> Generator[None, Any, Any]:
-    return (yield from _guarded())
-
-
-@pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_fixture_setup() -> Generator[None, Any, Any]:
     return (yield from _guarded())
 

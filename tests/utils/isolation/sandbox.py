@@ -80,7 +80,7 @@ def _needed() -> list[Path]:
     """Return the paths the interpreter, pytest and the cases read from while a case runs."""
     names = [sys.prefix, sys.base_prefix, os.__file__, tempfile.gettempdir(), *sys.path, ""]
     paths = [Path(os.path.abspath(name)) for name in names] + _kept_visible
-    return sorted({path for path in paths if path.exists()})
+    return sorted({path for path in paths if path.exists()} - {Path("/")})
 
 
 # --- the surroundings of all cases ----------------------------------------------------------------

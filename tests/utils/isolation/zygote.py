@@ -40,6 +40,9 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 #: How long killed processes may take to be gone, in seconds.
 KILL_TIMEOUT = 10.0
 
+#: How long the process may take to answer, in seconds: what a case has left may not die at once.
+_ANSWER_TIMEOUT = 60.0
+
 #: Runs an item in the calling process, which it ends; sends the events to the descriptor, and notes
 #: which memory was written to.
 Run = Callable[[pytest.Item, Facts, int, WriteSet | None], NoReturn]
@@ -81,6 +84,7 @@ class Zygote:
         #: The mount table of the cases' own root, where they have one.
         self.mountinfo: int | None = None
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(_ANSWER_TIMEOUT)
         parent = os.pidfd_open(os.getpid())
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
             if stream is not None and not stream.closed:
@@ -92,10 +96,12 @@ class Zygote:
                 _zygote_main(other, parent, wanted, items, run)
         os.close(parent)
         self._pidfd = os.pidfd_open(self._pid)
-        said, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 2)
+        said, fds = b"", list[int]()
+        with suppress(OSError):
+            said, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 2)
         if said != _READY:
             self.close(0)
-            why = said.decode() or "the process that makes them has died"
+            why = said.decode() or "the process that makes them has died, or does not answer"
             raise OSError(f"the cases' surroundings cannot be made: {why}")
         if wanted.pid_namespace:
             self._init = fds.pop(0)
@@ -111,14 +117,14 @@ class Zygote:
 
     def fork(self, item: pytest.Item, events: int) -> int | None:
         """Run *item* in a child; return its PID, or None when the zygote has ended."""
-        with suppress(ConnectionError):
+        with suppress(OSError):
             socket.send_fds(self._socket, [_NUMBER.pack(id(item))], [events])
             return self._answer()
         return None
 
     def reap(self) -> int | None:
         """Return the wait status of the case that has ended; None when the zygote has, too."""
-        with suppress(ConnectionError):
+        with suppress(OSError):
             self._socket.send(_NUMBER.pack(_REAP))
             return self._answer()
         return None
