@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 from tests.utils.nsfs import exists
@@ -35,9 +34,9 @@ def settled(look: Callable[[], T], expected: object) -> T:
     return found
 
 
-def gone(mnt_ns_id: int) -> bool:
-    """Return whether no mount namespace has this id once others have had their look at it."""
-    return not settled(partial(exists, mnt_ns_id), False)
+def gone(*mnt_ns_ids: int) -> bool:
+    """Return whether no mount namespace has such an id once others have had their look at it."""
+    return not settled(lambda: any(map(exists, mnt_ns_ids)), False)
 
 
 def within_limit(make: Callable[[], T]) -> T:
