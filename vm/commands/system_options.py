@@ -22,7 +22,8 @@ HELP = """--system:
     login        somebody logs in and out        namespace    a file keeps a mount namespace
     credentials  a service with credentials      mounts       mount and umount in the system's table
     tmpfiles     systemd-tmpfiles-clean          bubblewrap   a container without privileges
-    holder       descriptors of new namespaces   suite        pytest once more; its failures count
+    holder       descriptors of new namespaces   monitor      reads every process's mount table
+    suite        pytest once more; its failures count
 
     python3 -m vm run --system debian:trixie --beside all --repeat 5 -- -n 2
 
