@@ -23,6 +23,8 @@ import pytest
 pytestmark = pytest.mark.isolated
 """
 PLUGIN = ("-p", "tests.utils.isolation.plugin")
+#: With the markers of the kernel cases.
+CASE_PLUGINS = (*PLUGIN, "-p", "tests.utils.requirements", "-p", "tests.utils.markers")
 
 
 # Workers of a run inside a test get the path that xdist has kept since this process began: without

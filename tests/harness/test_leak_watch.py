@@ -20,7 +20,15 @@ from tests.utils.syscalls import mount
 from tests.utils.userns import enter_new_mount_ns, in_own_mount_ns
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
-PLUGINS = (*PLUGIN, "-p", "tests.utils.leak_watch", "-p", "tests.utils.requirements")
+PLUGINS = (
+    *PLUGIN,
+    "-p",
+    "tests.utils.leak_watch",
+    "-p",
+    "tests.utils.requirements",
+    "-p",
+    "tests.utils.markers",
+)
 CASE = f"""{HEADER}
 pytestmark = [pytest.mark.isolated, pytest.mark.fixed_by("0123456789ab", "7.9", "vfs: be right")]
 machines_pids = pytest.mark.isolated(pid_namespace=False)

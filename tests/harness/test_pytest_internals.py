@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from _pytest.runner import SetupState
+from _pytest.terminal import TerminalReporter
 
 from tests.harness.conftest import ROOT
 from tests.utils import pytest_internals as internals
@@ -171,6 +172,7 @@ def test(request):
 
 @pytest.mark.usefixtures("_findable")
 def test_highlight_loads_what_a_failure_takes(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("pygments")
     done = pytester.runpytest_subprocess(
         pytester.makepyfile("""
 import sys
@@ -185,7 +187,7 @@ def test(request):
 
 
 def test_silence(pytester: pytest.Pytester) -> None:
-    reporter = pytest.TerminalReporter(pytester.parseconfigure(), file=(said := io.StringIO()))
+    reporter = TerminalReporter(pytester.parseconfigure(), file=(said := io.StringIO()))
     reporter.write("heard")
     assert internals.silence(reporter) is said
     reporter.write("not heard")

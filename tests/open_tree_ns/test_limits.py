@@ -24,11 +24,12 @@ from tests.utils.constants import (
 from tests.utils.expect import fails
 from tests.utils.limits import (
     allow_mnt_namespaces,
+    room_for,
     start_counting,
-    until_refused,
 )
 from tests.utils.nsfs import exists, ns_id
 from tests.utils.process import in_child
+from tests.utils.settle import within_limit
 from tests.utils.syscalls import (
     setns,
     unshare,
@@ -52,16 +53,16 @@ def test_limit(caller: Caller, scratch: Path) -> None:
 
     for room in (0, 1, 5):
         allow_mnt_namespaces(used + room)
-        assert until_refused(leaf) == room
+        assert room_for(leaf, room) == room
 
-    fds = [copy(leaf) for _ in range(5)]
+    fds = [within_limit(partial(copy, leaf)) for _ in range(5)]
     allow_mnt_namespaces(used)
     assert [exists(ns_id(fd)) for fd in fds] == [True] * 5
     for fd in fds:
         fails(errno.ENOSPC, copy, leaf)
         os.close(fd)
     allow_mnt_namespaces(used + 1)
-    assert until_refused(leaf) == 1
+    assert room_for(leaf, 1) == 1
 
 
 @pytest.mark.rule("T3")
@@ -78,13 +79,13 @@ def test_what_else_counts(scratch: Path) -> None:
         fresh_tmpfs,
     )
     for first in makers:
-        fd = first()
+        fd = within_limit(first)
         for second in makers:
             fails(errno.ENOSPC, second)
         fails(errno.ENOSPC, unshare, CLONE_NEWNS)
         os.close(fd)
     unshare(CLONE_NEWNS)  # the one that is left is still needed: the new one takes the place
-    assert until_refused(leaf) == 1
+    assert room_for(leaf, 1) == 1
 
 
 @pytest.mark.rule("T3")
@@ -96,11 +97,11 @@ def test_each_ancestor_counts(scratch: Path) -> None:
     used = start_counting()
     leaf = tmpfs(scratch / "leaf")
 
-    def below(limit: int, depth: int) -> int:
+    def below(limit: int, depth: int, count: int) -> int:
         for _ in range(depth):
             enter_new_userns()
         allow_mnt_namespaces(limit)
-        return until_refused(leaf)
+        return room_for(leaf, count)
 
     found, rule = {}, {}
     for above, held, inner, depth in [
@@ -110,12 +111,12 @@ def test_each_ancestor_counts(scratch: Path) -> None:
         (100, 0, 2, 3),
     ]:
         allow_mnt_namespaces(used + above)
-        fds = [copy(leaf) for _ in range(held)]
+        fds = [within_limit(partial(copy, leaf)) for _ in range(held)]
         setting = f"limit {above} above, {held} of them used; limit {inner}, {depth} below"
-        found[setting] = in_child(partial(below, inner, depth))
         rule[setting] = min(inner, above - held)
+        found[setting] = in_child(partial(below, inner, depth, rule[setting]))
         # Those below are gone, and what they took here with them.
-        found[setting + ", here afterwards"] = until_refused(leaf)
+        found[setting + ", here afterwards"] = room_for(leaf, above - held)
         rule[setting + ", here afterwards"] = above - held
         for fd in fds:
             os.close(fd)
@@ -137,9 +138,9 @@ def test_limit_is_for_each_uid(scratch: Path) -> None:
     fails(errno.ENOSPC, copy, leaf)
     os.seteuid(1)
     with effective(everything):
-        assert until_refused(leaf) == 2
+        assert room_for(leaf, 2) == 2
     os.seteuid(0)
     fails(errno.ENOSPC, copy, leaf)
     for fd in fds:
         os.close(fd)
-    assert until_refused(leaf) == 2
+    assert room_for(leaf, 2) == 2

@@ -31,6 +31,7 @@ from tests.utils.nsfs import (
     mnt_get_neighbour,
     ns_id,
 )
+from tests.utils.settle import gone, settled
 from tests.utils.syscalls import closing_fd, unshare
 from tests.utils.trees import tmpfs
 from tests.utils.visitor import Visitor
@@ -76,8 +77,9 @@ def test_neighbours(scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf")
     here = current_mnt_ns()
     fds = [copy(leaf) for _ in range(3)]
-    gone = ns_id(fds[1])
+    closed = ns_id(fds[1])
     os.close(fds.pop(1))
+    assert gone(closed)
     ids = [ns_id(fd) for fd in fds]
 
     onwards = walk(here, NS_MNT_GET_NEXT)
@@ -88,8 +90,8 @@ def test_neighbours(scratch: Path) -> None:
     own = [ns_id(here), *ids]
     assert [number for number in onwards if number in own] == ids
     assert [number for number in back if number in own] == [ids[0], ns_id(here)]
-    assert gone not in onwards
-    assert gone not in back
+    assert closed not in onwards
+    assert closed not in back
 
 
 @pytest.mark.rule("R6")
@@ -109,13 +111,13 @@ def test_listed_while_held(scratch: Path) -> None:
 
     assert listed() == ids
     os.close(fds[0])
-    assert listed() == ids[1:]
+    assert settled(listed, ids[1:]) == ids[1:]
     with Visitor() as visitor:
         visitor.enter(fds[1])
         os.close(fds[1])
         assert listed() == ids[1:]
         visitor.leave()
-        assert listed() == []
+        assert settled(listed, []) == []
 
 
 U64_MAX = 0xFFFFFFFFFFFFFFFF
@@ -131,6 +133,9 @@ def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
     each copy exactly as long as they are held."""
     leaf = tmpfs(scratch / "leaf")
     with Visitor() as visitor:
+
+        def listed_still(number: int) -> bool:
+            return settled(lambda: number in listns(), False)
 
         def namespace_of_the_task() -> int:
             return visitor.run(lambda: visitor.open_own_proc_file("ns/mnt"))
@@ -149,9 +154,9 @@ def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
             listed["unshared from, still open"] = first in listns()
             listed["unshared to"] = second in listns()
             os.close(fd)
-            listed["unshared from, closed"] = first in listns()
+            listed["unshared from, closed"] = listed_still(first)
             visitor.leave()
-            listed["left"] = second in listns()
+            listed["left"] = listed_still(second)
 
             assert listed == {
                 "made": True,
@@ -180,16 +185,18 @@ def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
             os.close(fd)
         assert [exists(number) for number in inactive] == [True] * 3
 
-        pages = {after: answer(listns_page, after, 1) for after in (first, *inactive)}
-        assert pages == {after: [last] for after in pages}
-        every = [ns for ns in listns(page=1) if first <= ns <= last]
-        assert every == [first, last]
+        def listed() -> list[int]:
+            return [number for number in listns(page=1) if first <= number <= last]
+
+        for after in (first, *inactive):
+            page = partial(answer, listns_page, after, 1)
+            assert settled(page, [last]) == [last], f"after {after}"
+        assert settled(listed, [first, last]) == [first, last]
         os.close(fds[-1])
-        ends = listns(page=1)
-        assert [ns for ns in ends if first <= ns <= last] == [first]
+        assert settled(listed, [first]) == [first]
         for fd in mountinfos:
             os.close(fd)
-    assert [exists(number) for number in inactive] == [False] * 3
+    assert gone(*inactive)
 
 
 @pytest.mark.rule("BL3", "Y4")

@@ -24,6 +24,7 @@ from tests.utils.nsfs import (
     exists,
     ns_id,
 )
+from tests.utils.settle import gone
 from tests.utils.syscalls import mount, umount2
 from tests.utils.trees import propagation, tmpfs
 from tests.utils.visitor import Visitor
@@ -113,6 +114,9 @@ def test_watches_in_every_order(caller: Caller, scratch: Path) -> None:
             for name in order:
                 end[name]()
                 left.remove(name)
-                if exists(number) is not ("handle" in left or "task" in left):
-                    wrong.append(f"with {left} left, exists: {exists(number)}")
+                if "handle" in left or "task" in left:
+                    if not exists(number):
+                        wrong.append(f"gone with {left} left")
+                elif not gone(number):
+                    wrong.append(f"still there with {left} left")
     assert wrong == []

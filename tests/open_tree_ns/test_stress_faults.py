@@ -21,7 +21,7 @@ from tests.utils.constants import (
 )
 from tests.utils.expect import SUCCESS
 from tests.utils.failnth import each_fault, faults_possible, open_fail_nth
-from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
+from tests.utils.limits import allow_mnt_namespaces, room_for, start_counting, until_refused
 from tests.utils.model import namespace_tree, predict_copy
 from tests.utils.mounts import mount_table
 from tests.utils.nsfs import current_mnt_ns
@@ -83,7 +83,7 @@ def check(search: Search, run: Callable[[], Counter[str]], leaf: Path) -> None:
         search.done += ends.total()
         assert set(ends) <= ALLOWED, f"unheard-of ends of calls with a failing allocation: {ends}"
         assert ends["ENOMEM"], f"no allocation failed: {ends}"
-        assert until_refused(leaf) == counted, "namespaces stay counted"
+        assert room_for(leaf, counted) == counted, "namespaces stay counted"
 
 
 @pytest.mark.rule("T4")

@@ -31,9 +31,10 @@ from tests.utils.expect import fails, outcome
 from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
 from tests.utils.model import Node, namespace_tree
 from tests.utils.mounts import listmount
-from tests.utils.nsfs import exists, listns, ns_id
+from tests.utils.nsfs import listns, ns_id
 from tests.utils.process import in_child, shared_numbers, started
 from tests.utils.rivals import rivals
+from tests.utils.settle import gone
 from tests.utils.stress import Search
 from tests.utils.syscalls import attach, move_mount, umount2
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
@@ -244,7 +245,7 @@ def test_listmount_against_close(search: Search, scratch: Path) -> None:
         fd = copy(top, recursive=True)
         newest[0] = number = ns_id(fd)
         os.close(fd)
-        assert not exists(number), f"mount namespace {number} is there after its last close(2)"
+        assert gone(number), f"mount namespace {number} is there after its last close(2)"
 
     with rivals(make, make):
         for _ in search.seeds():

@@ -34,6 +34,7 @@ from tests.utils.nsfs import (
     ns_inode,
 )
 from tests.utils.process import in_child
+from tests.utils.settle import gone
 from tests.utils.syscalls import mount, unshare
 from tests.utils.trees import tmpfs, write
 from tests.utils.userns import become_foreign, enter_new_userns
@@ -151,4 +152,4 @@ def test_listns_as_a_non_owner(state: str, scratch: Path) -> None:
     assert [exists(number) for number in numbers] == [True] * len(fds)
     for fd in fds:
         os.close(fd)
-    assert [exists(number) for number in numbers] == [False] * len(fds)
+    assert gone(*numbers)

@@ -31,8 +31,9 @@ from tests.utils.expect import SUCCESS, errno_name
 from tests.utils.handover import fds_from_child
 from tests.utils.model import Node, namespace_tree, tree_of
 from tests.utils.mounts import mnt_id_of, mount_table
-from tests.utils.nsfs import current_mnt_ns, exists, ns_get_userns, ns_id
+from tests.utils.nsfs import current_mnt_ns, ns_get_userns, ns_id
 from tests.utils.propagation import Groups, renumbered
+from tests.utils.settle import gone
 from tests.utils.syscalls import (
     closing_fd,
     mount,
@@ -162,7 +163,7 @@ class _Play:
         fd = self._fds.pop(number)
         identity = ns_id(fd)
         os.close(fd)
-        return exists(identity)
+        return not gone(identity)
 
     def _difference(self) -> str:
         """The first namespace that holds something else than predicted, or is tied otherwise."""

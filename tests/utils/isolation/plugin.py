@@ -24,7 +24,6 @@ import pytest
 from tests.utils import pytest_internals
 from tests.utils.isolation import child, findings, prefault, sandbox, sources, supervisor
 from tests.utils.isolation.zygote import Zygotes
-from tests.utils.outcomes import is_of_isolated
 from tests.utils.pytest_internals import CallInfo
 
 #: How long an item may take, in seconds: with the item.
@@ -125,7 +124,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = (report for group in terminalreporter.stats.values() for report in group)
-    if any(map(is_of_isolated, reports)) and (reason := sandbox.facts().reason):
+    any_isolated = any("isolated" in getattr(report, "keywords", ()) for report in reports)
+    if any_isolated and (reason := sandbox.facts().reason):
         terminalreporter.line(f"isolation: {reason}")
 
 

@@ -297,4 +297,10 @@ def facts() -> Facts:
 @functools.cache
 def on_machines_root(granted: Facts) -> Facts:
     """Return *granted*, but for the root: a copy of the machine's own mounts."""
-    return _on_machines_root(granted) if granted.own_root else granted
+    if not granted.own_root:
+        return granted
+    found = _on_machines_root(granted)
+    if found.scratch is None and granted.pid_namespace:
+        # A /proc with mounts on it is refused to a user namespace, and in the own root is none.
+        found = _on_machines_root(replace(granted, pid_namespace=False))
+    return found

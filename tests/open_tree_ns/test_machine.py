@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The machine's own "/" as a source, with whatever a distribution has mounted there.
+
+The other cases build what they copy on a root of the suite's own. Here a case lives in a private
+copy of the machine's mounts: sub-volumes, overlays, automounts, FUSE, binds of namespaces' files,
+mounts that others cover. Somebody who removes a mount point takes its mounts along, in every
+namespace and at any time. A copy is therefore judged only when the table is the same before and
+after it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import pytest
+
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, enter
+from tests.utils.constants import MNT_DETACH, MS_PRIVATE, MS_REC, MS_SHARED
+from tests.utils.expect import errno_name
+from tests.utils.locks import is_locked
+from tests.utils.model import is_mnt_ns_file, namespace_tree, predict, predict_refusal
+from tests.utils.mounts import Mount, mnt_id_of, mount_table, statmount
+from tests.utils.process import in_child
+from tests.utils.syscalls import mount, umount2
+from tests.utils.userns import enter_new_mount_ns
+
+T = TypeVar("T")
+
+#: How often to look again where the table has changed meanwhile.
+_TRIES = 20
+#: In place of the plain marker that conftest.py adds: the first one counts.
+_MACHINE = pytest.mark.isolated(machine_root=True)
+
+
+def while_still(look: Callable[[Sequence[Mount]], T]) -> T:
+    """Return what *look* makes of the caller's mount table, which nobody changes meanwhile.
+
+    What *look* raises counts by the same condition.
+    """
+    for _ in range(_TRIES):
+        before = mount_table(tolerant=True)
+        found: T | Exception
+        try:
+            found = look(before)
+        except (OSError, AssertionError) as error:
+            found = error
+        if mount_table(tolerant=True) == before:
+            if isinstance(found, Exception):
+                raise found
+            return found
+    pytest.skip(f"the machine's mounts have changed during each of {_TRIES} copies")
+
+
+def _free() -> bool:
+    """Return whether all that is mounted on the caller's root can be unmounted, by doing so in a
+    namespace of its own."""
+    enter_new_mount_ns()
+    root, size = mnt_id_of("/"), 0
+    while True:
+        table = mount_table(tolerant=True)
+        points = [each.mnt_point for each in table if each.mnt_parent_id == root]
+        if not points or len(table) == size:
+            return not points
+        size = len(table)
+        # The youngest first: it may be in the way of others, or on top of one.
+        for point in reversed(points):
+            if point not in (None, "/"):
+                with suppress(OSError):
+                    umount2(point, MNT_DETACH)
+
+
+def locked_mounts() -> set[int]:
+    """Return the ids of the mounts whose lock decides about a copy of "/": those mounted on it, all
+    of them where one is locked, and the files of mount namespaces. The caller must be the owner."""
+    table, root = mount_table(tolerant=True), mnt_id_of("/")
+    found = set() if in_child(_free) else {m.mnt_id for m in table if m.mnt_parent_id == root}
+    for file in filter(is_mnt_ns_file, table):
+        with suppress(FileNotFoundError):  # no longer there
+            reached = file.mnt_point is not None and mnt_id_of(file.mnt_point) == file.mnt_id
+            # One that is covered cannot be asked, and has come like the rest.
+            if is_locked(file.mnt_point or "") if reached else found:
+                found.add(file.mnt_id)
+    return found
+
+
+def _visible_root() -> int:
+    """Return the id of the caller's root; skip where no mount begins there."""
+    root = mnt_id_of("/")
+    if statmount(root).mnt_point is None:
+        pytest.skip("the caller's root is no mount point (chroot)")
+    return root
+
+
+@_MACHINE
+@pytest.mark.rule("C1", "C2", "C5", "C8", "C9", "K5", "K6", "G1", "G2")
+@fixes.KEEP_COVERED
+@fixes.KEEP_LOCK_OF_FILES
+@pytest.mark.parametrize("kind", [MS_PRIVATE, MS_SHARED], ids=["private", "shared"])
+@pytest.mark.parametrize("recursive", [False, True], ids=["single", "recursive"])
+def test_copy_of_the_machines_root(caller: Caller, recursive: bool, kind: int) -> None:
+    """A copy of "/" holds what the machine has mounted there, each mount as the model predicts; or
+    it is refused, where that would uncover something."""
+    root, locked = _visible_root(), locked_mounts()
+    mount(None, "/", None, MS_REC | kind)
+    caller.act()
+
+    def both(table: Sequence[Mount]) -> tuple[list[str], list[str]]:
+        """Return the copy and the prediction; of a refusal the errno."""
+        who = {"recursive": recursive, "foreign": caller.foreign}
+        refusal = predict_refusal(list(table), root, "/", **who, locked=locked)
+        expected = [refusal] if refusal else predict(list(table), root, "/", **who).lines()
+        try:
+            fd = copy("/", recursive=recursive)
+        except OSError as error:
+            return [errno_name(error)], expected
+        try:
+            return namespace_tree(fd).lines(), expected
+        finally:
+            os.close(fd)
+
+    copied, expected = while_still(both)
+    assert copied == expected
+
+
+@_MACHINE
+@pytest.mark.rule("N1", "C2")
+@fixes.KEEP_LOCK_OF_FILES
+def test_machines_root_from_inside(caller: Caller) -> None:
+    """Who enters a recursive copy of "/" stands on its top and sees the same mounts in it."""
+    root, locked = _visible_root(), locked_mounts()
+    caller.act()
+
+    def both(table: Sequence[Mount]) -> tuple[list[str], list[str]]:
+        """Return the view from inside and the prediction; of a refusal, nothing."""
+        who = {"recursive": True, "foreign": caller.foreign}
+        if predict_refusal(list(table), root, "/", **who, locked=locked):
+            return [], []
+        fd = copy("/", recursive=True)
+
+        def view() -> list[str]:
+            enter(fd)
+            return namespace_tree().lines()
+
+        try:
+            return in_child(view), predict(list(table), root, "/", **who).visible().lines()
+        finally:
+            os.close(fd)
+
+    seen, expected = while_still(both)
+    assert seen == expected
