@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vm.backend.choose import BACKENDS
 from vm.commands import bench, system_options
 
 _RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
@@ -95,7 +96,7 @@ def _guest_options(
     """The options of every verb that boots a kernel."""
     verb.add_argument(
         "--backend",
-        choices=("auto", "qemu", "uml", "virtme-ng"),
+        choices=("auto", *BACKENDS),
         default="auto",
         help="what the kernel runs in (default: what fits it; QEMU where there is a choice);"
         " virtme-ng is the vng program, on PATH or installed on the spot",

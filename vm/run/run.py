@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from vm import paths
-from vm.backend.base import Backend, Command, Machine
+from vm.backend.base import Backend, Boot, Command, Machine
 from vm.errors import Problem
 from vm.initramfs import python, rootfs
 from vm.kernel import modules
@@ -223,4 +223,4 @@ def boot_command(
     kernel: Kernel, backend: Backend, image: Path, scratch: Path, machine: Machine, fd: int
 ) -> Command:
     """The command that boots the kernel, with its report to the descriptor *fd*."""
-    return backend.command(kernel, image, backend.report(fd), machine, scratch)
+    return backend.command(Boot(kernel, image, backend.report(fd), machine, scratch))
