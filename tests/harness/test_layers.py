@@ -21,7 +21,7 @@ from tests.harness.conftest import ROOT
 FLOORS = {
     "vm": (
         *("__main__", "commands", "report", "run", "backend", "initramfs kernel", "distro"),
-        *("process terminal", "paths", "errors guest"),
+        *("process terminal", "paths", "arch", "errors guest"),
     ),
 }
 #: Top-level folder -> those of the others that it may import.

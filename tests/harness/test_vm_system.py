@@ -16,7 +16,8 @@ import pytest
 
 from tests.harness.launcher import Launcher, make_launcher
 from vm import paths
-from vm.backend.base import Machine, Uml
+from vm.backend.base import Boot, Machine
+from vm.backend.uml import Uml
 from vm.commands.arguments import parser
 from vm.distro import apt
 from vm.errors import Exit, Problem
@@ -121,7 +122,7 @@ def test_a_system_is_a_disk_that_is_not_changed_in_a_larger_guest(launcher: Laun
 def test_user_mode_linux_writes_beside_the_disk(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path / "linux", Kind.UML, "7.9.1", "here")
     machine = Machine(disk=tmp_path / "root.ext4")
-    made = Uml().command(kernel, tmp_path / "image", "fd:3", machine, tmp_path / "scratch")
+    made = Uml().command(Boot(kernel, tmp_path / "image", "fd:3", machine, tmp_path / "scratch"))
     assert f"ubd0={tmp_path}/scratch/written,{tmp_path}/root.ext4" in made.arguments
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness.test_vm_kernels import BANNER, bzimage, elf
-from vm.backend import choose, qemu
-from vm.backend.base import Qemu, Uml
+from vm.backend import choose, kvm, qemu
+from vm.backend.qemu import Qemu
+from vm.backend.uml import Uml
 from vm.errors import Exit, Problem
 from vm.kernel import installed, kconfig, tree
 from vm.kernel.image import Kind
@@ -47,7 +48,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KBUILD_OUTPUT", "ARCH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(qemu, "find", lambda: Qemu(Path("/no/such/qemu")))
-    monkeypatch.setattr(qemu, "accelerated", lambda program, kernel: program)
+    monkeypatch.setattr(kvm, "accelerated", lambda program, kernel: program)
 
 
 @pytest.mark.parametrize("arch", ["um", "x86"])

@@ -5,17 +5,40 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm.backend import qemu, virtme_ng
-from vm.backend.base import Backend, Qemu, Uml
+from vm.arch import ARCHITECTURES, UM, X86_64, Arch
+from vm.backend import kvm, qemu, virtme_ng
+from vm.backend.base import Backend
+from vm.backend.qemu import Qemu
+from vm.backend.uml import Uml
 from vm.errors import Exit, Problem
 from vm.kernel import build, debian, installed, tree
 from vm.kernel.image import Kernel, Kind, identify
 
-#: What a source without a configuration is built for, where the backend tells.
-_ARCHITECTURES = {"uml": "um", "qemu": "x86", "virtme-ng": "x86"}
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend as the command line names it."""
+
+    #: What it boots, and what a source without a `.config` is built for.
+    arch: Arch
+    #: Find what it runs in. Raises Problem when this machine lacks it.
+    find: Callable[[Kernel], Backend]
+
+
+def _qemu(kernel: Kernel) -> Qemu:
+    return kvm.accelerated(qemu.find(), kernel)
+
+
+#: By the names for --backend; where several fit a kernel, the first is the default.
+BACKENDS = {
+    "qemu": Choice(X86_64, _qemu),
+    "uml": Choice(UM, lambda _: Uml()),
+    "virtme-ng": Choice(X86_64, lambda kernel: virtme_ng.find(_qemu(kernel))),
+}
 
 
 @dataclass(frozen=True)
@@ -50,31 +73,25 @@ def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, 
         kernel = _of_tree(path, backend, building)
     else:
         kernel = _of_file(path)
-    _require_fit(kernel.kind is Kind.UML, backend, f"{kernel.origin} is a {kernel.kind.value}")
-    if kernel.kind is Kind.UML:
-        return kernel, Uml()
-    return kernel, _emulator(qemu.find(), kernel, backend)
-
-
-def _emulator(program: Qemu, kernel: Kernel, backend: str) -> Backend:
-    """What boots a kernel for real hardware."""
-    found = qemu.accelerated(program, kernel)
-    return virtme_ng.find(found) if backend == "virtme-ng" else found
+    arch = UM if kernel.kind is Kind.UML else X86_64
+    name = _fitting(arch, backend, f"{kernel.origin} is a {kernel.kind.value}")
+    return kernel, BACKENDS[name].find(kernel)
 
 
 def _default(backend: str) -> tuple[Kernel, Backend]:
     """The newest packaged kernel that has the feature, as User-Mode Linux where QEMU fails."""
     if backend != "uml":
         try:
-            program = qemu.find()
+            qemu.find()
         except Problem as problem:
             if backend != "auto":
                 raise
             print(f"User-Mode Linux instead of QEMU: {problem}", file=sys.stderr)
         else:
             kernel = debian.get(debian.Spec())
-            return kernel, _emulator(program, kernel, backend)
-    return debian.get(debian.Spec(flavour=debian.UML)), Uml()
+            return kernel, BACKENDS["qemu" if backend == "auto" else backend].find(kernel)
+    kernel = debian.get(debian.Spec(flavour=debian.UML))
+    return kernel, BACKENDS["uml"].find(kernel)
 
 
 def _of_file(path: Path) -> Kernel:
@@ -86,11 +103,12 @@ def _of_file(path: Path) -> Kernel:
 
 def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:
     debug = building is not None and building.debug
-    default = "um" if os.environ.get("ARCH") == "um" else "x86"
-    found = tree.find(folder, _ARCHITECTURES.get(backend, default), debug)
-    is_uml = found.arch == "um"
-    kind = "a User-Mode Linux" if is_uml else "an x86"
-    _require_fit(is_uml, backend, f"{found.objects}: configured as {kind}")
+    wanted = UM if os.environ.get("ARCH") == UM.name else X86_64
+    if backend != "auto":
+        wanted = BACKENDS[backend].arch
+    found = tree.find(folder, wanted.name, debug)
+    arch = ARCHITECTURES[found.arch]
+    _fitting(arch, backend, f"{found.objects}: configured as {arch.text}")
     if building is not None:
         if building.dry_run:
             print(build.described(found))
@@ -105,8 +123,17 @@ def _of_tree(folder: Path, backend: str, building: Building | None) -> Kernel:
     return kernel
 
 
-def _require_fit(is_uml: bool, backend: str, what: str) -> None:
-    """Raise Problem when the user's choice of backend does not fit the kernel, *what* in words."""
-    if backend != "auto" and (backend == "uml") is not is_uml:
-        fits = "uml" if is_uml else "qemu or virtme-ng"
-        raise Problem(f"{what} kernel: it runs with --backend {fits}, not {backend}", Exit.USAGE)
+def _fitting(arch: Arch, backend: str, what: str) -> str:
+    """Return the name of the backend for a kernel of *arch*, *what* in words.
+
+    :raises Problem: *backend* does not fit it.
+    """
+    fitting = [name for name, choice in BACKENDS.items() if choice.arch is arch]
+    if backend == "auto":
+        return fitting[0]
+    if backend not in fitting:
+        raise Problem(
+            f"{what} kernel: it runs with --backend {' or '.join(fitting)}, not {backend}",
+            Exit.USAGE,
+        )
+    return backend

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from vm.arch import ELF_MACHINE
 from vm.errors import Problem
 
 _BANNER = re.compile(rb"Linux version (\d[^\s\0]{1,80}) \(")
 #: Kernel code of x86-64 lies in the upper half of the address space, User-Mode Linux's does not.
 _UPPER_HALF = 1 << 63
-_EM_X86_64 = 62
 _PT_LOAD = 1
 
 
@@ -69,7 +69,7 @@ def _bzimage(path: Path, data: mmap.mmap) -> str:
 
 def _elf(path: Path, data: mmap.mmap) -> tuple[Kind, str]:
     """Kind and release of an ELF kernel; Problem when it is none or is cut."""
-    if len(data) < 64 or data[4] != 2 or struct.unpack_from("<H", data, 18)[0] != _EM_X86_64:
+    if len(data) < 64 or data[4] != 2 or struct.unpack_from("<H", data, 18)[0] != ELF_MACHINE:
         raise Problem(f"{path}: an ELF file, but not for x86-64")
     offset, sections = struct.unpack_from("<QQ", data, 32)
     size, count, section_size, section_count = struct.unpack_from("<HHHH", data, 54)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from vm.arch import LOADER
 from vm.errors import Problem
 from vm.kernel.image import Kernel
 
@@ -69,7 +70,7 @@ def adopt(folder: Path, fetch_libc: Callable[[Path], None]) -> None:
     data = program.read_bytes()
     if needed_glibc(data) > host_glibc():
         fetch_libc(folder / _LIBC)
-        loader = next((folder / _LIBC).glob("usr/lib*/**/ld-linux-x86-64.so.2"), None)
+        loader = next((folder / _LIBC).glob(f"usr/lib*/**/{LOADER}"), None)
         if loader is None:
             raise Problem("no loader in the libc6 package")
         (folder / "ld.so").symlink_to(os.path.relpath(loader.resolve(), folder.resolve()))
