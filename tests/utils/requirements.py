@@ -22,6 +22,7 @@ from tests.utils import header, hints, room
 from tests.utils import probe as flag
 from tests.utils.caps import CAP_SYS_ADMIN, effective_in_proc
 from tests.utils.features import FEATURES, Missing
+from tests.utils.isolation.findings import LEFT_BEHIND
 from tests.utils.outcomes import markers_of
 from tests.utils.userns import is_initial_userns
 from tests.utils.userns_access import mount_ns_missing, nested_userns_missing, userns_missing
@@ -204,6 +205,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if not report.failed:
         return
     fixed_by = [value for mark in item.iter_markers("fixed_by") for value in mark.args]
+    if item.stash.get(LEFT_BEHIND, False):
+        fixed_by = []
     options = ""
     if item.get_closest_marker("stress"):
         options = f"--stress {item.config.getoption('stress'):g}"
