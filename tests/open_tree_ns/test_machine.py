@@ -25,7 +25,9 @@ from tests.utils.expect import errno_name
 from tests.utils.locks import is_locked
 from tests.utils.model import is_mnt_ns_file, namespace_tree, predict, predict_refusal
 from tests.utils.mounts import Mount, mnt_id_of, mount_table, statmount
+from tests.utils.nsfs import ns_id
 from tests.utils.process import in_child
+from tests.utils.settle import gone
 from tests.utils.syscalls import mount, umount2
 from tests.utils.userns import enter_new_mount_ns
 
@@ -121,10 +123,10 @@ def test_copy_of_the_machines_root(caller: Caller, recursive: bool, kind: int) -
             fd = copy("/", recursive=recursive)
         except OSError as error:
             return [errno_name(error)], expected
-        try:
-            return namespace_tree(fd).lines(), expected
-        finally:
-            os.close(fd)
+        number, lines = ns_id(fd), namespace_tree(fd).lines()
+        os.close(fd)
+        assert gone(number), "the copy is there after its last descriptor was closed"
+        return lines, expected
 
     copied, expected = while_still(both)
     assert copied == expected
