@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.utils.leak_watch",
     "tests.utils.nothing_ran",
     "tests.utils.requirements",
+    "tests.utils.markers",
     "tests.utils.stress",
     "tests.utils.terminal_plugin",
     "tests.utils.junit_plugin",

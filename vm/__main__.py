@@ -3,7 +3,7 @@
 
 import sys
 
-from vm.cli import main
+from vm.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

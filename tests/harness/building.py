@@ -12,14 +12,14 @@ from typing import Any
 
 from tests.harness.launcher import Launcher, make_launcher
 from tests.harness.test_vm_tree import CONFIGS, a_source
-from vm import places
+from vm import paths
 
 #: Plays make: a kconfig that has no option FUSE_FS and knows no dependencies, and a compiler.
 MAKE = r"""#!{python}
 import json, os, shutil, signal, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from vm import kconfig
+from vm.kernel import kconfig
 
 words = sys.argv[1:]
 settings = dict(word.split("=", 1) for word in words if "=" in word)
@@ -109,7 +109,7 @@ def make_workshop(tmp_path: Path, cache: Path) -> Workshop:
     for name in ("KBUILD_OUTPUT", "MAKEFLAGS", "ARCH"):
         launcher.environment.pop(name, None)
     script = tmp_path / "bin/make"
-    text = MAKE.format(python=sys.executable, root=str(places.ROOT), folder=str(tmp_path))
+    text = MAKE.format(python=sys.executable, root=str(paths.ROOT), folder=str(tmp_path))
     script.write_text(text)
     script.chmod(0o755)
     return Workshop(launcher, a_source(tmp_path / "linux"))

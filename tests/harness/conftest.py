@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ import pytest
 pytestmark = pytest.mark.isolated
 """
 PLUGIN = ("-p", "tests.utils.isolation.plugin")
+#: With the markers of the kernel cases.
+CASE_PLUGINS = (*PLUGIN, "-p", "tests.utils.requirements", "-p", "tests.utils.markers")
 
 
 # Workers of a run inside a test get the path that xdist has kept since this process began: without
@@ -83,3 +87,12 @@ def run_cases(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run
         )
 
     return run
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that everybody can reach and write to, with a path that suits a socket."""
+    path = Path(tempfile.mkdtemp(dir="/tmp"))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.harness.test_vm_kernels import bzimage
-from vm import places
+from vm import paths
 
 #: Begins a script that plays QEMU: what it is asked for, and the stream it answers with.
 GUEST = r"""#!{python}
@@ -25,7 +25,7 @@ sys.path.insert(0, {root!r})
 words = sys.argv
 if "-initrd" not in words or "kvm" in words:
     sys.exit(1)
-from vm.image import read
+from vm.initramfs.cpio import read
 from tests.harness.stream import Stream
 
 image = Path(words[words.index("-initrd") + 1]).read_bytes()
@@ -108,7 +108,7 @@ class Launcher:
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command or self.command("--output", str(self.folder / "out"), *words),
-            cwd=places.ROOT,
+            cwd=paths.ROOT,
             env={**self.environment, "PLAY": play},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -123,7 +123,7 @@ def make_launcher(tmp_path: Path, cache: Path, guest: str = RUN) -> Launcher:
         (tmp_path / name).mkdir()
     (tmp_path / "vmlinuz").write_bytes(bzimage())
     script = tmp_path / "bin/qemu-system-x86_64"
-    script.write_text((GUEST + guest).format(python=sys.executable, root=str(places.ROOT)))
+    script.write_text((GUEST + guest).format(python=sys.executable, root=str(paths.ROOT)))
     script.chmod(0o755)
     return Launcher(
         tmp_path,

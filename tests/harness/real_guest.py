@@ -17,7 +17,9 @@ from typing import Any
 
 from tests.utils.process import ended, in_child
 from tests.utils.syscalls import syscall
-from vm import apt, packages, places
+from vm import paths
+from vm.distro import apt
+from vm.kernel import debian
 from vm.process import WATCH
 
 #: What --kernel takes; `python3 -m vm check` sets it.
@@ -44,11 +46,11 @@ def lacking() -> str:
 
     A kernel in a file is the user's word that there are.
     """
-    if not packages.is_spec(KERNEL):
+    if not debian.is_spec(KERNEL):
         return ""
     if apt.distribution()[0] != "debian" or os.uname().machine != "x86_64":
         return f"no packages of Debian's for x86 here: name a kernel by {VARIABLE}"
-    if packages.parse(KERNEL).flavour == packages.UML:
+    if debian.parse(KERNEL).flavour == debian.UML:
         try:
             in_child(lambda: syscall("ptrace", _PTRACE, _TRACEME, 0, 0, 0))
         except OSError as error:
@@ -116,7 +118,7 @@ class RealLauncher:
         } | options
         with subprocess.Popen(
             settings.pop("command", None) or self.command(*words),
-            cwd=places.ROOT,
+            cwd=paths.ROOT,
             env=self.environment,
             text=True,
             start_new_session=True,

@@ -21,10 +21,10 @@ import conftest
 from tests.harness.conftest import ROOT
 from tests.harness.kernel import stand_in
 from tests.harness.test_ktap_plugin import results as tap_results
-from vm import artefacts
-from vm.guest import Ending, Stop
-from vm.records import Records
-from vm.verdict import Verdict, combine, judge
+from vm.report.summary import Summary
+from vm.report.verdict import Verdict, combine, judge
+from vm.run.guest import Ending, Stop
+from vm.run.stream import Records
 
 #: A kernel tree whose kunit.py is to read the reports as well.
 TREE = "OPEN_TREE_NS_LINUX"
@@ -33,8 +33,8 @@ WAIVERS = '[[waive]]\ncase = "test_story.py::test_waived"\nreason = "known"\n'
 #: What process 1 of a guest does, less the guest.
 RUNNER = """
 import sys
-from vm.guest_channel import Channel
-from vm.guest_report import run
+from vm.guest.channel import Channel
+from vm.guest.reporter import run
 init = Channel(int(sys.argv[1]), "N", "init")
 init.send("hello", environment={"release": "7.9.1"}, started={"python": 0.1})
 status = run(sys.argv[2:], Channel(int(sys.argv[1]), "N", "pytest"))
@@ -89,15 +89,15 @@ def run(folder: Path, source: str, *options: str, **modules: str) -> Session:
     records.close()
     assert records.lost == 0
     verdict = combine([judge(records, Ending(Stop.EXITED, 0, "", 1), [])])
-    head = {
-        "verdict": verdict.text,
-        "incomplete": verdict.incomplete,
-        "started": "2026-01-02T03:04:05+00:00",
-        "kernel": "given",
-        "backend": "none",
-        "environment": records.environment,
-    }
-    artefacts.write(folder, verdict.cases, head)
+    written = Summary(
+        verdict=verdict.text,
+        incomplete=verdict.incomplete,
+        started="2026-01-02T03:04:05+00:00",
+        kernel="given",
+        backend="none",
+        environment=records.environment,
+    )
+    written.write(folder, verdict.cases)
     summary = json.loads((folder / "summary.json").read_text())
     return Session(folder, done.stdout + done.stderr, done.returncode, verdict, summary)
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from vm.records import Records
+from vm.run.stream import Records
 
 MARKERS = {"rule": ["r1"], "fixed_by": ["0123456789ab", "7.9", "mount: stop crashing"]}
 IDS = ["t.py::one", "t.py::two", "t.py::three"]

@@ -25,7 +25,7 @@ from bench.methods import METHODS
 from bench.results import load
 from bench.work import Done, Job, repeated, too_old
 from tests.utils.requirements import NEEDS
-from vm.places import ROOT
+from vm.paths import ROOT
 
 SHORT = ("--tables", "1,5", "--depths", "0", "--besides", "0", "--creators", "1,2")
 

@@ -10,10 +10,10 @@ import shlex
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
+from tests.harness.conftest import CASE_PLUGINS, HEADER, ROOT
 from tests.utils import header
 
-PLUGINS = (*PLUGIN, "-p", "tests.utils.requirements")
+PLUGINS = CASE_PLUGINS
 CASES = (
     HEADER
     + """

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -204,8 +202,8 @@ def closed(path: Path) -> Path | None:
     return next((part for part in way if part.is_dir() and not part.stat().st_mode & 1), None)
 
 
-def become_nobody(needed: list[Path]) -> None:
-    """Drop to an unprivileged user who can reach *needed*, in a mount namespace of its own."""
+def make_reachable(needed: list[Path]) -> None:
+    """Have others reach *needed*, in a mount namespace of its own."""
     obstacles = {path: found for path in needed if (found := closed(path))}
     if obstacles:
         enter_new_mount_ns()
@@ -215,6 +213,11 @@ def become_nobody(needed: list[Path]) -> None:
         for path, fd in held.items():
             path.mkdir(parents=True, exist_ok=True)
             mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
+
+
+def become_nobody(needed: list[Path]) -> None:
+    """Drop to an unprivileged user who can reach *needed*, in a mount namespace of its own."""
+    make_reachable(needed)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -235,15 +238,6 @@ def user_namespaces() -> None:
         in_child(enter_new_userns)
     except OSError as error:
         pytest.skip(f"no user namespaces: {error}")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A directory that everybody can reach and write to."""
-    path = Path(tempfile.mkdtemp(dir="/tmp"))
-    path.chmod(0o777)
-    yield path
-    shutil.rmtree(path)
 
 
 def run_as(become: Callable[[], None] | None, folder: Path, source: str) -> str:

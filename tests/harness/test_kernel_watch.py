@@ -23,7 +23,14 @@ from tests.utils.kernel_watch import Session
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 PLUGINS = tuple(
     word
-    for name in ("kernel_watch", "requirements", "waiver_plugin", "ktap_plugin", "junit_plugin")
+    for name in (
+        "kernel_watch",
+        "requirements",
+        "markers",
+        "waiver_plugin",
+        "ktap_plugin",
+        "junit_plugin",
+    )
     for word in ("-p", f"tests.utils.{name}")
 )
 CASES = HEADER + "from conftest import say, say_as_a_program, taint, task\n"

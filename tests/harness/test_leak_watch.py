@@ -1,101 +1,84 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A case that leaves a mount or a mount namespace behind is told."""
+"""A case is charged with the mounts and mount namespaces that it leaves behind, and no others."""
 
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
+import re
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT, RunCases
+from tests.harness.conftest import HEADER, PLUGIN
+from tests.harness.strangers import namespace, run_pytest
 from tests.harness.test_isolation_host import user_namespaces
-from tests.utils.handover import fds_from_child
-from tests.utils.leak_watch import Mounts, Namespaces
-from tests.utils.nsfs import current_mnt_ns, ns_id
+from tests.utils.leak_watch import MountTable, Namespaces
+from tests.utils.nsfs import ns_id
 from tests.utils.process import holding, in_child
 from tests.utils.syscalls import mount
 from tests.utils.userns import enter_new_mount_ns, in_own_mount_ns
 
-WATCH = ("-p", "tests.utils.leak_watch", "-p", "no:cacheprovider")
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
-
-# --- mounts ---------------------------------------------------------------------------------------
-
-MOUNTS = """
-from tests.utils.constants import CLONE_NEWNS, MNT_DETACH
+PLUGINS = (
+    *PLUGIN,
+    "-p",
+    "tests.utils.leak_watch",
+    "-p",
+    "tests.utils.requirements",
+    "-p",
+    "tests.utils.markers",
+)
+CASE = f"""{HEADER}
+pytestmark = [pytest.mark.isolated, pytest.mark.fixed_by("0123456789ab", "7.9", "vfs: be right")]
+machines_pids = pytest.mark.isolated(pid_namespace=False)
+from pathlib import Path
+from tests.harness import strangers
+from tests.harness.strangers import empty, namespace
+from tests.utils.case_name import tmpfs_source
+from tests.utils.constants import CLONE_NEWNS, MNT_DETACH, MS_BIND
 from tests.utils.syscalls import mount, setns, umount2
-@pytest.fixture(scope="session")
-def outside():
-    fd = os.open("/proc/self/ns/mnt", os.O_RDONLY)
-    yield fd
-    os.close(fd)
-def test_first(outside): pass
-def test_mounts(outside):
-    setns(outside, CLONE_NEWNS); mount("tmpfs", "/sys", "tmpfs")
-def test_between(scratch): mount("tmpfs", scratch, "tmpfs")
-def test_unmounts(outside):
-    setns(outside, CLONE_NEWNS); umount2("/sys", MNT_DETACH)
-def test_undoes(outside):
-    setns(outside, CLONE_NEWNS); mount("tmpfs", "/sys", "tmpfs"); umount2("/sys", MNT_DETACH)
+FOLDER = Path(__file__).parent
+def parent(pid): return int(Path(f"/proc/{{pid}}/stat").read_text().rpartition(")")[2].split()[1])
+def pytest_process(): return parent(os.getppid())
+def enter(pid): setns(os.open(f"/proc/{{pid}}/ns/mnt", os.O_RDONLY), CLONE_NEWNS)
+def ask(*words):
+    print("namespace", number := strangers.ask(FOLDER / "stranger", *words))
+    return number
+def ask_family(*words):
+    name = os.environ["OPEN_TREE_NS_CASE"]
+    print("namespace", strangers.ask(FOLDER / name, *words))
+"""
+#: Has each process of pytest fork a program.
+CONFTEST = """
+import os, signal
+from pathlib import Path
+from tests.harness.strangers import fork_stranger
+pids = []
+def pytest_configure(): pids.append(fork_stranger(Path(__file__).parent / f"case-{os.getpid()}"))
+def pytest_unconfigure():
+    for pid in pids: os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
 """
 
 
-@WORKERS
-def test_a_mount_left_with_the_caller_is_told(tmp_path: Path, workers: tuple[str, ...]) -> None:
-    """All of it in a mount namespace that is not the machine's."""
-    user_namespaces()
-    (tmp_path / "test_mounts.py").write_text(HEADER + MOUNTS)
-    words = [sys.executable, "-m", "pytest", *PLUGIN, *WATCH, "-rA", *workers, "test_mounts.py"]
-    if workers:
-        words += ["-k", "not unmounts and not undoes"]  # of what another one does at the same time
-    done = subprocess.run(
-        words,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=in_own_mount_ns(lambda: None),
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    text = done.stdout + done.stderr
-    for case in ("mounts",) if workers else ("mounts", "unmounts"):
-        line = f"FAILED test_mounts.py::test_{case} - the mounts of the pytest process have"
-        assert line in text, text
-    assert " / /sys rw,relatime - tmpfs tmpfs" in text
-    if workers:
-        assert "a case of another worker" in text
-    else:
-        for case in ("first", "between", "undoes"):
-            assert f"PASSED test_mounts.py::test_{case}\n" in text, text
+def runs(
+    folder: Path, source: str, *arguments: str, count: int = 1, as_user: bool = False
+) -> list[str]:
+    """Return what *count* runs of the cases in *source* print (see run_pytest())."""
+    (folder / "test_it.py").write_text(CASE + source)
+    (folder / "conftest.py").write_text(CONFTEST)
+    return run_pytest(folder, *PLUGINS, *arguments, "test_it.py", count=count, as_user=as_user)
 
 
-def test_only_changes_are_read_and_told() -> None:
-    user_namespaces()
-
-    def changes() -> list[list[str]]:
-        mounts = Mounts()
-        read = Mounts._read
-        found = [mounts.changes()]
-        mount("tmpfs", "/sys", "tmpfs")
-        found.append(mounts.changes())
-        Mounts._read = lambda self: pytest.fail("read without a need")  # type: ignore[method-assign]
-        found.append(mounts.changes())
-        Mounts._read = read  # type: ignore[method-assign]
-        return found
-
-    before, after, again = in_child(in_own_mount_ns(changes))
-    assert (before, again) == ([], [])
-    (line,) = after
-    assert line.startswith("+ ")
-    assert " /sys " in line
+def failed(text: str) -> dict[str, str]:
+    """Return the cases that have failed, with the reason of each."""
+    return dict(re.findall(r"^(?:FAILED|ERROR) test_it\.py::test_(\w+) - (.*)$", text, re.M))
 
 
-# --- mount namespaces -----------------------------------------------------------------------------
+def section(text: str, case: str) -> str:
+    """Return the part of *text* on the failure of a case."""
+    parts = re.split(r"^_{3,} .*\btest_(\w+) _{3,}$", text.partition("= short test")[0], flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))[case]
 
 
 @pytest.fixture
@@ -107,137 +90,237 @@ def sight() -> None:
         pytest.skip(f"the machine's mount namespaces cannot be listed: {error}")
 
 
-#: A namespace of a child that ends, as a descriptor; its id is noted.
-NAMESPACES = """
-import socket
-from tests.utils.handover import fds_from_child
-from tests.utils.nsfs import ns_id, current_mnt_ns
-from tests.utils.userns import enter_new_mount_ns
-def namespace(name):
-    def make():
-        enter_new_mount_ns()
-        return [current_mnt_ns()]
-    (fd,) = fds_from_child(make)
-    with open(name, "w") as file: file.write(str(ns_id(fd)))
-    return fd
+# --- mounts ---------------------------------------------------------------------------------------
+
+MOUNTS = """
+def test_first(): pass
+@machines_pids
+def test_mounts(): enter(pytest_process()); mount(tmpfs_source(), "/sys", "tmpfs")
+def test_between(scratch): mount(tmpfs_source(), scratch, "tmpfs")
+@machines_pids
+def test_mounts_without_a_name():
+    (FOLDER / "point").mkdir(); enter(pytest_process()); mount("another", FOLDER / "point", "tmpfs")
+def test_somebody_mounts(): ask("mount /sys")
+@machines_pids
+def test_undoes():
+    enter(pytest_process())
+    mount(tmpfs_source(), "/mnt", "tmpfs"); umount2("/mnt", MNT_DETACH)
+@machines_pids
+def test_mounts_in_the_root(): enter(os.getppid()); mount("another", "/mnt", "tmpfs")
+def test_last(): pass
 """
 
 
-def note(path: Path) -> str:
-    return (path / "id").read_text()
-
-
-@pytest.mark.usefixtures("sight")
-def test_a_namespace_held_outside_is_told(run_cases: RunCases, pytester: pytest.Pytester) -> None:
-    done = run_cases(
-        NAMESPACES
-        + f"""
-@pytest.fixture(scope="session")
-def queue():
-    # Nobody reads: what is sent stays in the queue.
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    yield ours
-    ours.close(); theirs.close()
-def test_first(queue): pass
-def test_leaves(queue): socket.send_fds(queue, [b"fd"], [namespace({str(pytester.path / "id")!r})])
-def test_next(): pass
-def test_lets_go(): namespace({str(pytester.path / "other")!r})
-""",
-        *WATCH,
+@WORKERS
+def test_mounts_outside_of_its_own_namespaces_are_charged_to_a_case(
+    folder: Path, workers: tuple[str, ...]
+) -> None:
+    user_namespaces()
+    (text,) = runs(folder, MOUNTS, *workers)
+    reason = "the case changed mounts outside of its own namespaces"
+    assert failed(text) == {"mounts": reason, "mounts_in_the_root": reason}, text
+    assert re.search(
+        r"^\+ .* / /sys rw,relatime - tmpfs case-\d+ rw", section(text, "mounts"), re.M
     )
-    number = note(pytester.path)
-    report = done.report("test_leaves")
-    assert "mount namespace" in report.longreprtext
-    text = dict(report.sections)["left behind"]
-    assert f"mount namespace {number}, held by nothing that /proc shows" in text
-    # Other runs on this machine have namespaces too: what counts is whose this one is.
-    others = [str(one.sections) for one in done.reports if not one.nodeid.endswith("leaves")]
-    assert not any(number in text for text in others)
-    assert not any((pytester.path / "other").read_text() in text for text in others)
+    root = section(text, "mounts_in_the_root")
+    assert re.search(r"^\+ .* / /mnt rw,relatime - tmpfs another rw", root, re.M)
+
+
+UNMOUNTS = """
+@machines_pids
+def test_mounts(): enter(pytest_process()); mount(tmpfs_source(), "/sys", "tmpfs")
+@machines_pids
+def test_unmounts(): enter(pytest_process()); umount2("/sys", MNT_DETACH)
+@machines_pids
+def test_unmounts_in_the_root(): enter(os.getppid()); umount2("/etc", MNT_DETACH)
+"""
+
+
+def test_mounts_that_have_gone_are_charged_to_a_case(folder: Path) -> None:
+    user_namespaces()
+    (text,) = runs(folder, UNMOUNTS)
+    assert failed(text).keys() == {"mounts", "unmounts", "unmounts_in_the_root"}, text
+    for case, point in (("unmounts", "/sys"), ("unmounts_in_the_root", "/etc")):
+        assert re.search(rf"^- .* {point} ", section(text, case), re.M)
+
+
+def test_no_commit_is_named_for_what_a_case_leaves(folder: Path) -> None:
+    """A case's own failure names it, whatever is found besides."""
+    user_namespaces()
+    source = """
+@machines_pids
+def test_mounts(): enter(pytest_process()); mount(tmpfs_source(), "/sys", "tmpfs")
+@machines_pids
+def test_mounts_and_fails():
+    enter(pytest_process()); mount(tmpfs_source(), "/proc", "tmpfs"); assert 0
+"""
+    (text,) = runs(folder, source)
+    assert "pytest 'test_it.py::test_mounts'" in section(text, "mounts")
+    assert "vfs: be right" not in section(text, "mounts"), text
+    assert "a kernel without this fix fails here" in section(text, "mounts_and_fails"), text
+    assert "mounts and namespaces after the case" in section(text, "mounts_and_fails")
+
+
+def test_only_changes_are_read_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    user_namespaces()
+
+    def changes() -> list[list[str]]:
+        table = MountTable(os.open("/proc/self/mountinfo", os.O_RDONLY))
+        found = [table.changes()]
+        mount("tmpfs", "/sys", "tmpfs")
+        found.append(table.changes())
+        monkeypatch.setattr(MountTable, "_read", lambda self: pytest.fail("read without a need"))
+        found.append(table.changes())
+        return found
+
+    before, after, again = in_child(in_own_mount_ns(changes))
+    assert (before, again) == ([], [])
+    (line,) = after
+    assert line.startswith("+ ")
+    assert " /sys " in line
+
+
+# --- mount namespaces -----------------------------------------------------------------------------
+
+NAMESPACES = """
+def test_first(): pass
+def test_queued(): ask("queue", namespace())
+def test_held_by_another_program(): ask("hold", namespace())
+def test_held_by_the_run(): ask_family("hold", namespace())
+def test_held_by_both():
+    fd = namespace(); ask("hold", os.dup(fd)); ask_family("hold", fd)
+def test_made_by_another_program(): (FOLDER / "id").write_text(ask("make"))
+@machines_pids
+def test_bound():
+    fd = namespace(); number = os.dup(fd)
+    (FOLDER / f"bound-{os.getpid()}").touch()
+    enter(pytest_process())
+    mount(f"/proc/self/fd/{fd}", FOLDER / f"bound-{os.getpid()}", None, MS_BIND)
+def test_bound_in_one_that_is_left():
+    # A namespace can hold younger ones alone.
+    older, younger = namespace(), namespace()
+    target = FOLDER / f"bound-{time.monotonic_ns()}"; target.touch()
+    setns(older, CLONE_NEWNS); mount(f"/proc/self/fd/{younger}", target, None, MS_BIND)
+    ask("queue", older)
+def test_lets_go(): namespace()
+def test_somebody_mounts(): ask("mount /sys")
+def test_last(): pass
+"""
+LEFT = "the case left 1 mount namespace behind"
+CHARGED = {
+    "queued": LEFT,
+    "held_by_the_run": LEFT,
+    "held_by_both": LEFT,
+    "bound": LEFT,
+    "bound_in_one_that_is_left": "the case left 2 mount namespaces behind",
+}
+
+
+def told(text: str) -> list[str]:
+    """Return the ids of namespaces that nobody is charged with."""
+    (found,) = re.findall(r"^mount namespaces that have .*another program's\): (.*)$", text, re.M)
+    return str(found).split(", ")
 
 
 @pytest.mark.usefixtures("sight")
-def test_who_holds_it_is_named(run_cases: RunCases, pytester: pytest.Pytester) -> None:
-    done = run_cases(
-        NAMESPACES
-        + f"""
-@pytest.fixture(scope="session")
-def keeper():
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        kept = socket.recv_fds(theirs, 16, 1)
-        theirs.send(b"got it")
-        signal.pause()
-    yield ours
-    os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
-    ours.close(); theirs.close()
-def test_leaves(keeper):
-    socket.send_fds(keeper, [b"fd"], [namespace({str(pytester.path / "id")!r})])
-    keeper.recv(16)
-""",
-        *WATCH,
-    )
-    text = dict(done.report("test_leaves").sections)["left behind"]
-    assert f"mount namespace {note(pytester.path)}, held by descriptor " in text
+@WORKERS
+def test_namespaces_are_charged_to_the_case_that_leaves_them(
+    folder: Path, workers: tuple[str, ...]
+) -> None:
+    (text,) = runs(folder, NAMESPACES, *workers)
+    assert failed(text) == CHARGED, text
+    number = r"mount namespace (\d+), held by "
+    nothing = "nothing that /proc or a mount table shows"
+    assert re.search(number + nothing, section(text, "queued"))
+    held = re.compile(number + r"descriptor \d+ of process \d+ \(.+\)$", re.M)
+    for case in ("held_by_the_run", "held_by_both"):
+        assert held.search(section(text, case))
+    assert re.search(number + r"a mount that process \d+ sees$", section(text, "bound"), re.M)
+    both = section(text, "bound_in_one_that_is_left")
+    assert re.search(number + r"a mount in namespace \d+$", both, re.M)
+    assert "vfs: be right" not in text
+    # Of what another program has made nobody knows.
+    assert told(text) == [(folder / "id").read_text()]
 
 
 @pytest.mark.usefixtures("sight")
-def test_a_namespace_that_a_process_lives_in_is_the_machines() -> None:
-    namespaces = Namespaces()
-    with holding(enter_new_mount_ns) as process:
-        fd = os.open(process.proc("ns/mnt"), os.O_RDONLY)
-        number = ns_id(fd)
-        assert number in namespaces._younger()
-        assert number not in namespaces.left()
-    # Held by a descriptor alone now, and no more a case's than before.
-    assert number in namespaces._younger()
-    assert number not in namespaces.left()
-    os.close(fd)
-    namespaces.close()
+def test_blank_namespaces_are_charged_when_nobody_holds_them(folder: Path) -> None:
+    source = """
+def test_queued(): ask("queue", namespace(empty))
+def test_held(): ask("hold", namespace(empty))
+def test_held_by_the_run(): ask_family("hold", namespace(empty))
+"""
+    (text,) = runs(folder, source)
+    assert failed(text) == {"queued": LEFT}, text
+    assert "perhaps another program's" not in text
+
+
+@pytest.mark.usefixtures("sight")
+def test_each_of_two_runs_is_charged_with_its_own(folder: Path) -> None:
+    source = """
+def test_queued(): ask("queue", namespace())
+def test_held_by_the_run(): ask_family("hold", namespace())
+def test_lets_go(): namespace()
+def test_last(): time.sleep(1)
+"""
+    for text in runs(folder, source, count=2):
+        assert failed(text) == {"queued": LEFT, "held_by_the_run": LEFT}, text
 
 
 @pytest.mark.usefixtures("sight")
 def test_a_namespace_that_is_let_go_of_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     namespaces = Namespaces()
-    (fd,) = fds_from_child(in_own_mount_ns(lambda: [current_mnt_ns()]))
-    number = ns_id(fd)
-    fds = [fd]
+    marked = lambda: mount("case-0", "/mnt", "tmpfs")  # noqa: E731
+    fds = [namespace(marked)]
 
     def wait(_seconds: float) -> None:
         while fds:
             os.close(fds.pop())
 
-    monkeypatch.setattr(time, "sleep", wait)
-    assert number not in namespaces.left()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", wait)
+        assert namespaces.leaked("case-0") == {}
     assert not fds
+    fds = [namespace(marked)]
+    number = ns_id(fds[0])
+    (text,) = namespaces.leaked("case-0").values()
+    assert text.startswith("descriptor ")
+    assert namespaces.leaked("case-0") == {}
+    wait(0)
+    assert number not in namespaces.new()
     namespaces.close()
 
 
 @pytest.mark.usefixtures("sight")
-def test_a_run_in_workers_tells_at_its_end(run_cases: RunCases, pytester: pytest.Pytester) -> None:
-    address = str(pytester.path / "socket")
-    # What is sent stays in the queue of a connection that nobody accepts.
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        server.bind(address)
-        server.listen()
-        done = run_cases(
-            NAMESPACES
-            + f"""
-def test_leaves():
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-        client.connect({address!r})
-        socket.send_fds(client, [b"fd"], [namespace({str(pytester.path / "id")!r})])
-def test_next(): pass
-""",
-            *WATCH,
-            "-n",
-            "2",
-        )
-    assert done.ret == 1
-    (report,) = (one for one in done.reports if one.failed)
-    assert report.nodeid == "session"
-    assert "a run without -n tells by which" in report.longreprtext
-    text = dict(report.sections)["left behind"]
-    assert f"mount namespace {note(pytester.path)}, held by " in text
+def test_namespaces_there_were_before_are_nobodys() -> None:
+    with holding(enter_new_mount_ns) as process:
+        namespaces = Namespaces()
+        with holding(enter_new_mount_ns) as other:
+            new = ns_id(os.open(other.proc("ns/mnt"), os.O_RDONLY))
+            assert new in namespaces.new()
+            namespaces.accept()
+            assert new not in namespaces.new()
+        assert ns_id(os.open(process.proc("ns/mnt"), os.O_RDONLY)) not in namespaces.new()
+    namespaces.close()
+
+
+# --- an ordinary user -----------------------------------------------------------------------------
+
+
+def test_an_ordinary_user_answers_for_nothing_of_the_machine(folder: Path) -> None:
+    """The machine's namespaces cannot be seen, and its table cannot be changed."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount beside the run")
+    user_namespaces()
+    source = """
+def test_leaves(): ask("queue", namespace())
+def test_made_by_another_program(): ask("make")
+def test_somebody_mounts(): ask("mount /sys")
+@machines_pids
+def test_mounts_in_the_root(): enter(os.getppid()); mount("another", "/mnt", "tmpfs")
+def test_last(): pass
+"""
+    (text,) = runs(folder, source, as_user=True)
+    reason = "the case changed mounts outside of its own namespaces"
+    assert failed(text) == {"mounts_in_the_root": reason}, text
+    assert "perhaps another program's" not in text

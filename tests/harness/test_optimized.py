@@ -8,9 +8,9 @@ import ast
 
 import pytest
 
-from tests.harness.conftest import PLUGIN, ROOT
+from tests.harness.conftest import CASE_PLUGINS, ROOT
 
-PLUGINS = (*PLUGIN, "-p", "tests.utils.requirements")
+PLUGINS = CASE_PLUGINS
 UTILS = ROOT / "tests/utils"
 #: Each fails on its own: by what it says, by what it stands on, by its fixture.
 CASES = """

@@ -86,7 +86,15 @@ def test_a_worker_that_asks_in_children_gives_no_warning(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(WORKER)
-    plugins = (*PLUGIN, "-p", "tests.utils.requirements", "-p", "no:cacheprovider")
+    plugins = (
+        *PLUGIN,
+        "-p",
+        "tests.utils.requirements",
+        "-p",
+        "tests.utils.markers",
+        "-p",
+        "no:cacheprovider",
+    )
     done = pytester.runpytest_subprocess(*plugins, "-n", "2", "-W", action)
     assert done.parseoutcomes() == {"passed": 4}
 

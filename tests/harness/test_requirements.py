@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
+from tests.harness.conftest import CASE_PLUGINS, HEADER, ROOT
 
-PLUGINS = (*PLUGIN, "-p", "tests.utils.requirements")
+PLUGINS = CASE_PLUGINS
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])

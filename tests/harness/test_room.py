@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
+from tests.harness.conftest import CASE_PLUGINS, HEADER, ROOT
 from tests.utils import room, userns_access
 from tests.utils.limits import MAX_MNT_NAMESPACES
 from tests.utils.process import in_child
 from tests.utils.userns import enter_new_userns
 
-PLUGINS = (*PLUGIN, "-p", "tests.utils.requirements")
+PLUGINS = CASE_PLUGINS
 CASES = f"""{HEADER}
 import resource
 @pytest.mark.room(descriptors=100)

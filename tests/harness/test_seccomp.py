@@ -20,7 +20,15 @@ from tests.utils.process import ChildKilled, in_child
 from tests.utils.syscalls import unshare
 
 T = TypeVar("T")
-PLUGINS = (*PLUGIN, "-p", "tests.utils.requirements", "-p", "tests.harness.filters")
+PLUGINS = (
+    *PLUGIN,
+    "-p",
+    "tests.utils.requirements",
+    "-p",
+    "tests.utils.markers",
+    "-p",
+    "tests.harness.filters",
+)
 SIGSYS = "SIGSYS: a seccomp filter kills whoever makes the call (under systemd see SystemCallFilter"
 IN_FORCE = "a seccomp filter is in force, and may be why (under systemd see SystemCallFilter=; @sys"
 CASES = f"""{HEADER}

@@ -13,15 +13,16 @@ import pytest
 
 from tests.harness.test_junit import CASES
 from tests.utils.results import Case
-from vm import artefacts, check, places
-from vm.records import Records
+from vm import paths
+from vm.commands import check
+from vm.report.summary import Summary
+from vm.run.stream import Records
 
 
 def test_the_summary_names_the_rules_of_each_case() -> None:
     markers = {"rule": ["r1", "r2"], "upstream": ["u"]}
     case = Case("x.py::y", "failed", markers=markers, complaints=["BUG: x"])
-    text = artefacts.summary([case], {"verdict": "1 failed", "environment": {"release": "7.9"}})
-    found = json.loads(text)
+    found = json.loads(Summary("1 failed", environment={"release": "7.9"}).json([case]))
     assert found["environment"]["release"] == "7.9"
     assert found["cases"][0]["rules"] == ["r1", "r2"]
     assert found["cases"][0]["upstream"] == ["u"]
@@ -29,10 +30,9 @@ def test_the_summary_names_the_rules_of_each_case() -> None:
 
 
 def test_the_closing_line_of_a_check_counts_every_report(tmp_path: Path) -> None:
-    head = {"environment": {}, "kernel": "", "backend": "", "verdict": "", "incomplete": ""}
     for name, cases in (("a", CASES), ("b", CASES[:1])):
         (tmp_path / name).mkdir()
-        artefacts.write(tmp_path / name, cases, {**head, "started": ""})
+        Summary().write(tmp_path / name, cases)
     counts = check.tally(sorted(tmp_path.glob("*/junit.xml")))
     line = check.closing_line(counts, 2.5)
     assert line.strip("=") == " 2 failed, 3 passed, 1 skipped, 1 xfailed, 2 error in 2.50s "
@@ -80,8 +80,8 @@ def pytest_runtest_logreport(report):
 """
 RUNNER = """
 import sys
-from vm.guest_channel import Channel
-from vm.guest_report import run
+from vm.guest.channel import Channel
+from vm.guest.reporter import run
 sys.exit(run(sys.argv[2:], Channel(int(sys.argv[1]), "N", "pytest")))
 """
 
@@ -101,7 +101,7 @@ def inner(tmp_path_factory: pytest.TempPathFactory) -> Records:
             ],
             cwd=folder,
             pass_fds=[stream.fileno()],
-            env={**os.environ, "PYTHONPATH": str(places.ROOT), "PYTEST_ADDOPTS": ""},
+            env={**os.environ, "PYTHONPATH": str(paths.ROOT), "PYTEST_ADDOPTS": ""},
             capture_output=True,
             check=False,
         )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vm.backends import Machine, Qemu
-from vm.kernels import Kernel, Kind
+from vm.backend.base import Machine, Qemu
+from vm.kernel.image import Kernel, Kind
 
 SPARING = {"cgroup_disable=memory", "damon_stat.enabled=0", "init_on_alloc=0", "highres=off"}
 

@@ -17,8 +17,10 @@ import pytest
 from tests.harness.building import Workshop, make_workshop
 from tests.harness.test_vm_kernels import bzimage
 from tests.harness.test_vm_tree import CONFIGS
-from vm import image, kconfig, places
+from vm import paths
 from vm.errors import Exit
+from vm.initramfs import cpio
+from vm.kernel import kconfig
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +204,7 @@ def test_a_guest_is_given_the_modules_that_the_cases_need(workshop: Workshop) ->
     workshop.run()
     workshop.run("pass", "--dry-run")
     data = (workshop.launcher.folder / "out/initramfs.cpio").read_bytes()
-    members = {name: contents for name, _, contents in image.read(data)}
+    members = {name: contents for name, _, contents in cpio.read(data)}
     found = [name for name in members if name.endswith(".ko")]
     assert found == ["vm/modules/overlay.ko"]
     assert members[found[0]] == MODULE
@@ -237,7 +239,7 @@ def test_an_interrupted_build_is_tidied_up_by_make(workshop: Workshop) -> None:
     os.mkfifo(launcher.folder / "started")
     process = subprocess.Popen(
         [sys.executable, "-m", "vm", "run", "--build", "--kernel", str(workshop.source)],
-        cwd=places.ROOT,
+        cwd=paths.ROOT,
         env={**launcher.environment, "PLAY": "pass", "MAKE_PLAYS": "hang"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vm import console
+from vm.run import console
 
 
 @pytest.mark.parametrize(

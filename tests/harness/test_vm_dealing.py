@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.utils.waivers import unneeded
-from vm import places
-from vm.guest import Ending, Stop
-from vm.guest_channel import MARK
-from vm.records import Records
-from vm.transcript import Transcript
-from vm.verdict import combine, judge
+from vm import paths
+from vm.guest.channel import MARK
+from vm.report.verdict import combine, judge
+from vm.run.guest import Ending, Stop
+from vm.run.stream import Records
+from vm.run.transcript import Transcript
 
 CASES = "import pytest\n" + "".join(f"def test_{n}(): assert {n} != 3\n" for n in range(7))
 WAIVERS = "".join(
@@ -26,8 +26,8 @@ WAIVERS = "".join(
 ).replace("[0-3]", "?")
 RUNNER = """
 import sys
-from vm.guest_channel import Channel
-from vm.guest_report import run
+from vm.guest.channel import Channel
+from vm.guest.reporter import run
 line, share, only, *arguments = sys.argv[1:]
 channel = Channel(int(line), "N", "init")
 channel.send("hello", environment={}, started={"python": 0.1})
@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Run:
                 ],
                 cwd=tmp_path,
                 pass_fds=[stream.fileno()],
-                env={**os.environ, "PYTHONPATH": str(places.ROOT), "PYTEST_ADDOPTS": ""},
+                env={**os.environ, "PYTHONPATH": str(paths.ROOT), "PYTEST_ADDOPTS": ""},
                 capture_output=True,
                 text=True,
                 check=True,

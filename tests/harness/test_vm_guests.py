@@ -30,8 +30,8 @@ from tests.harness.real_guest import (
     lacking,
     read_until,
 )
-from vm import runtime
 from vm.errors import Exit
+from vm.initramfs import python
 
 pytestmark = [
     pytest.mark.skipif(
@@ -80,8 +80,8 @@ def launcher(tmp_path: Path) -> Iterator[RealLauncher]:
 def test_a_guest_that_does_not_come_up_is_no_failure_of_a_case(
     launcher: RealLauncher, words: tuple[str, ...], text: str
 ) -> None:
-    python = str(runtime.find().executable)
-    words = tuple(word.replace("PYTHON", python) for word in words)
+    executable = str(python.find().executable)
+    words = tuple(word.replace("PYTHON", executable) for word in words)
     done = launcher.run(*words, *deadly("before"))
     assert done.returncode == Exit.NOT_BOOTED, done.stdout + done.stderr
     assert re.search(f"not booted: .*{text}", done.stdout.splitlines()[-1]), done.stdout

@@ -14,17 +14,17 @@ from types import CodeType
 
 import pytest
 
-from vm import bytecode, closure, image, rootfs
 from vm.errors import Problem
+from vm.initramfs import bytecode, cpio, libraries, rootfs
 
 
 def members(data: bytes) -> dict[str, tuple[int, bytes]]:
-    return {name: (mode, contents) for name, mode, contents in image.read(data)}
+    return {name: (mode, contents) for name, mode, contents in cpio.read(data)}
 
 
 def test_what_was_added_is_read_back() -> None:
     stream = io.BytesIO()
-    archive = image.Archive(stream)
+    archive = cpio.Archive(stream)
     for size in range(5):
         archive.file(f"/a/{size}", b"x" * size, 0o640)
     archive.symlink("/lib64/ld.so", "/lib/ld.so")
@@ -40,7 +40,7 @@ def test_what_was_added_is_read_back() -> None:
 
 def test_a_device_number_stands_in_the_rdev_fields() -> None:
     stream = io.BytesIO()
-    archive = image.Archive(stream)
+    archive = cpio.Archive(stream)
     archive.device("console", 5, 1)
     fields = [int(stream.getvalue()[6 + 8 * n : 14 + 8 * n], 16) for n in range(13)]
     assert fields[9:11] == [5, 1]
@@ -48,12 +48,12 @@ def test_a_device_number_stands_in_the_rdev_fields() -> None:
 
 def test_folders_come_before_what_lies_in_them_and_once() -> None:
     stream = io.BytesIO()
-    archive = image.Archive(stream)
+    archive = cpio.Archive(stream)
     archive.file("/a/b/one", b"")
     archive.file("/a/b/two", b"")
     archive.file("/a/b/one", b"again")
     archive.close()
-    assert [name for name, _, _ in image.read(stream.getvalue())] == [
+    assert [name for name, _, _ in cpio.read(stream.getvalue())] == [
         *("a", "a/b", "a/b/one", "a/b/two")
     ]
 
@@ -61,7 +61,7 @@ def test_folders_come_before_what_lies_in_them_and_once() -> None:
 def test_archives_that_follow_one_another_are_one_image() -> None:
     stream = io.BytesIO()
     for name in ("first", "second"):
-        archive = image.Archive(stream)
+        archive = cpio.Archive(stream)
         archive.file(name, b"12345")
         archive.close()
     assert set(members(stream.getvalue())) == {"first", "second"}
@@ -69,7 +69,7 @@ def test_archives_that_follow_one_another_are_one_image() -> None:
 
 def test_garbage_is_no_archive() -> None:
     with pytest.raises(ValueError, match="no newc header at byte 0"):
-        list(image.read(b"x" * 200))
+        list(cpio.read(b"x" * 200))
 
 
 def test_byte_code_is_valid_whatever_the_time_stamps(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_python_goes_without_byte_code(tmp_path: Path) -> None
     source = tmp_path / "template.py"
     source.write_text("def {{ name }}:\n")
     stream = io.BytesIO()
-    archive = image.Archive(stream)
+    archive = cpio.Archive(stream)
     rootfs.add_python(archive, "/x/template.py", source)
     assert archive.names == {"x", "x/template.py"}
 
@@ -152,7 +152,7 @@ LDD = """/usr/bin/one:
 
 
 def test_ldd_output_is_understood() -> None:
-    found = closure.parse_ldd(LDD, "/usr/bin/one")
+    found = libraries.parse_ldd(LDD, "/usr/bin/one")
     libc, loader = "/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"
     assert found["/usr/bin/one"] == ({libc, loader}, set())
     assert found["/usr/lib/two.so"] == ({libc}, {"libgone.so.1"})
@@ -161,11 +161,11 @@ def test_ldd_output_is_understood() -> None:
 
 def test_ldd_gives_no_heading_for_a_single_file() -> None:
     text = "".join(f"{line}\n" for line in LDD.splitlines()[1:4])
-    assert closure.parse_ldd(text, "only")["only"][0]
+    assert libraries.parse_ldd(text, "only")["only"][0]
 
 
 def test_the_interpreter_comes_with_its_loader_and_libc() -> None:
-    paths, dropped = closure.libraries(Path(sys.executable).resolve(), [])
+    paths, dropped = libraries.needed(Path(sys.executable).resolve(), [])
     assert not dropped
     assert any("libc." in path for path in paths)
     assert all(os.path.exists(path) for path in paths)
@@ -183,7 +183,7 @@ def test_an_extension_without_its_library_is_left_out(
 ) -> None:
     fake_ldd(tmp_path, LDD, monkeypatch)
     optional = [Path("/usr/lib/two.so"), Path("/usr/lib/three.so")]
-    paths, dropped = closure.libraries(Path("/usr/bin/one"), optional)
+    paths, dropped = libraries.needed(Path("/usr/bin/one"), optional)
     assert dropped == {Path("/usr/lib/two.so")}
     assert len(paths) == 2
 
@@ -193,4 +193,4 @@ def test_an_interpreter_without_its_library_is_an_error(
 ) -> None:
     fake_ldd(tmp_path, LDD, monkeypatch)
     with pytest.raises(Problem, match=r"two\.so needs libgone\.so\.1"):
-        closure.libraries(Path("/usr/lib/two.so"), [])
+        libraries.needed(Path("/usr/lib/two.so"), [])

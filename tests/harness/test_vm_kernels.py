@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from vm import apt, elfpatch, packages, places
+from vm import paths
+from vm.distro import apt
 from vm.errors import Exit, Problem
-from vm.kernels import Kind, identify
-from vm.packages import Spec
+from vm.kernel import debian, uml_libc
+from vm.kernel.debian import Spec
+from vm.kernel.image import Kind, identify
 
 RELEASE = b"7.9.1-test (someone@somewhere) #1"
 
@@ -108,26 +110,26 @@ def test_a_folder_and_nothing_are_no_kernels(tmp_path: Path) -> None:
     ],
 )
 def test_a_specification_is_understood(text: str, spec: Spec) -> None:
-    assert packages.is_spec(text)
-    assert packages.parse(text) == spec
+    assert debian.is_spec(text)
+    assert debian.parse(text) == spec
 
 
 @pytest.mark.parametrize("text", ["debian:", "debian:Sid", "debian:sid=new", "debian:sid/a/b"])
 def test_a_bad_specification_is_a_usage_error(text: str) -> None:
     with pytest.raises(Problem, match="write debian") as caught:
-        packages.parse(text)
+        debian.parse(text)
     assert caught.value.status is Exit.USAGE
 
 
 @pytest.mark.parametrize("text", ["./debian", "/boot/vmlinuz", "debian-kernel", "linux"])
 def test_a_path_is_no_specification(text: str) -> None:
-    assert not packages.is_spec(text)
+    assert not debian.is_spec(text)
 
 
 def test_versions_sort_by_number() -> None:
     versions = ["6.19.14", "7.2.9", "7.2.12", "7.3~rc7", "7.3", "7.3.1", "7.10"]
     backwards = versions[::-1]
-    assert sorted(backwards, key=packages.version_key) == versions
+    assert sorted(backwards, key=debian.version_key) == versions
 
 
 @pytest.mark.parametrize(
@@ -137,8 +139,8 @@ def test_versions_sort_by_number() -> None:
 def test_a_version_stands_for_those_that_begin_with_it(
     wanted: str, yes: list[str], no: list[str]
 ) -> None:
-    assert all(packages.matches(version, wanted) for version in yes)
-    assert not any(packages.matches(version, wanted) for version in no)
+    assert all(debian.matches(version, wanted) for version in yes)
+    assert not any(debian.matches(version, wanted) for version in no)
 
 
 NAMES = [
@@ -161,20 +163,20 @@ NAMES = [
     ],
 )
 def test_the_newest_package_that_fits_is_chosen(spec: Spec, name: str) -> None:
-    found = packages.choose(NAMES, spec)
+    found = debian.choose(NAMES, spec)
     assert found is not None
     assert found[0] == name
 
 
 def test_no_package_fits_another_version() -> None:
-    assert packages.choose(NAMES, Spec(version="7.9")) is None
+    assert debian.choose(NAMES, Spec(version="7.9")) is None
 
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with three kernels, and a mirror that does not answer."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kernels = tmp_path / places.NAME / "kernels"
+    kernels = tmp_path / paths.NAME / "kernels"
     for name in ("7.0.13", "7.2.9", "7.2.12", "6.19.1"):
         image = kernels / f"stable/linux-binary-{name}+deb13-cloud-amd64/boot/vmlinuz-{name}"
         image.parent.mkdir(parents=True)
@@ -185,7 +187,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def unreachable(suite: str, spec: Spec) -> None:
         raise apt.Unreachable("E: Could not connect")
 
-    monkeypatch.setattr(packages, "_find_in", unreachable)
+    monkeypatch.setattr(debian, "_find_in", unreachable)
     return kernels
 
 
@@ -200,12 +202,12 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_without_a_mirror_the_cache_serves(offline: Path, text: str, name: str) -> None:
-    assert packages.get(packages.parse(text)).path.name == name
+    assert debian.get(debian.parse(text)).path.name == name
 
 
 def test_without_a_mirror_and_a_kernel_one_line_says_so(offline: Path) -> None:
     with pytest.raises(Problem, match=r"^no cloud-amd64 kernel 7\.9 .*--kernel PATH: E: Could not"):
-        packages.get(packages.parse("debian:stable=7.9"))
+        debian.get(debian.parse("debian:stable=7.9"))
 
 
 class Archive:
@@ -229,7 +231,7 @@ class Archive:
         (folder / "usr/lib/modules/7/kernel").mkdir(parents=True)
 
 
-EXACT = packages.parse("debian:stable=7.2.12")
+EXACT = debian.parse("debian:stable=7.2.12")
 MODULES = "linux-modules-7.2.12+deb13-cloud-amd64"
 
 
@@ -237,10 +239,10 @@ def test_modules_come_from_a_package_of_their_own_and_once(
     offline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = Archive(MODULES)
-    monkeypatch.setattr(packages, "_state", archive.state)
+    monkeypatch.setattr(debian, "_state", archive.state)
     folder = offline / f"stable/{MODULES}/usr/lib/modules/7"
     for _ in range(2):
-        kernel = packages.get(EXACT)
+        kernel = debian.get(EXACT)
         assert (kernel.modules, kernel.home) == (folder, kernel.path.parents[1])
     assert archive.asked == 1
 
@@ -249,8 +251,8 @@ def test_modules_that_the_archive_has_no_more_are_not_asked_for_again(
     offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = Archive(f"{MODULES}-dbg")
-    monkeypatch.setattr(packages, "_state", archive.state)
-    assert [packages.get(EXACT).modules for _ in range(2)] == [None, None]
+    monkeypatch.setattr(debian, "_state", archive.state)
+    assert [debian.get(EXACT).modules for _ in range(2)] == [None, None]
     assert archive.asked == 1
     assert capsys.readouterr().err == f"vm: no modules for this kernel: stable has no {MODULES}\n"
 
@@ -261,8 +263,8 @@ def test_a_kernel_whose_modules_cannot_be_fetched_is_there_all_the_same(
     def unreachable(suite: str) -> None:
         raise apt.Unreachable("E: Could not connect")
 
-    monkeypatch.setattr(packages, "_state", unreachable)
-    assert packages.get(EXACT).modules is None
+    monkeypatch.setattr(debian, "_state", unreachable)
+    assert debian.get(EXACT).modules is None
     assert capsys.readouterr().err == "vm: no modules for this kernel: E: Could not connect\n"
     assert not (offline / f"stable/{MODULES}").exists()
 
@@ -272,14 +274,14 @@ def test_older_packages_carry_their_modules(offline: Path) -> None:
     (home / "usr/lib/modules/6/kernel").mkdir(parents=True)
     (home / "boot").mkdir()
     (home / "boot/vmlinuz-6.12.1").write_bytes(bzimage())
-    kernel = packages.get(packages.parse("debian:stable=6.12.1"))
+    kernel = debian.get(debian.parse("debian:stable=6.12.1"))
     assert kernel.modules == home / "usr/lib/modules/6"
 
 
 def test_what_a_suite_has_is_listed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [*NAMES, "linux-image-amd64", packages.UML, f"{packages.UML}-doc"]
-    monkeypatch.setattr(packages, "_state", Archive(*names).state)
-    assert packages.obtainable("stable") == [
+    names = [*NAMES, "linux-image-amd64", debian.UML, f"{debian.UML}-doc"]
+    monkeypatch.setattr(debian, "_state", Archive(*names).state)
+    assert debian.obtainable("stable") == [
         "debian:stable/user-mode-linux",
         "debian:stable/rt-amd64=7.3.4",
         "debian:stable=7.2.12",
@@ -290,7 +292,7 @@ def test_what_a_suite_has_is_listed_as_it_is_asked_for(monkeypatch: pytest.Monke
 
 def test_the_loader_is_replaced_in_place() -> None:
     before = elf(0x60000000, banner=BANNER, interpreter=b"/lib64/ld-linux-x86-64.so.2\0")
-    after = elfpatch.with_interpreter(before, b"./ld.so")
+    after = uml_libc.with_interpreter(before, b"./ld.so")
     assert len(after) == len(before)
     assert b"./ld.so\0\0" in after
     assert b"ld-linux" not in after
@@ -300,12 +302,12 @@ def test_the_loader_is_replaced_in_place() -> None:
 @pytest.mark.parametrize("interpreter", [b"", b"/l\0"], ids=["static", "too short"])
 def test_a_program_without_room_for_a_loader_is_refused(interpreter: bytes) -> None:
     with pytest.raises(Problem, match="no room"):
-        elfpatch.with_interpreter(elf(0x60000000, interpreter=interpreter), b"./ld.so")
+        uml_libc.with_interpreter(elf(0x60000000, interpreter=interpreter), b"./ld.so")
 
 
 def test_the_newest_symbol_version_tells_the_glibc_needed() -> None:
-    assert elfpatch.needed_glibc(b"\0GLIBC_2.9\0GLIBC_2.38\0GLIBC_2.2.5\0x") == (2, 38)
-    assert elfpatch.needed_glibc(b"nothing") == (0, 0)
+    assert uml_libc.needed_glibc(b"\0GLIBC_2.9\0GLIBC_2.38\0GLIBC_2.2.5\0x") == (2, 38)
+    assert uml_libc.needed_glibc(b"nothing") == (0, 0)
 
 
 def test_a_package_index_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

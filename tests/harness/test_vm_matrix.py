@@ -18,11 +18,13 @@ from tests.harness.launcher import Launcher, make_launcher
 from tests.harness.story import table
 from tests.harness.test_vm_kernels import bzimage, elf
 from tests.utils.results import Case
-from vm import matrix, places
+from vm import paths
 from vm.errors import Exit
-from vm.matrix import Column
-from vm.run import Result
-from vm.verdict import Verdict
+from vm.report import matrix
+from vm.report.conclude import Result
+from vm.report.matrix import Column
+from vm.report.summary import Summary
+from vm.report.verdict import Verdict
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def test_an_interrupt_ends_all_of_them_and_keeps_what_there_is(launcher: Launche
     launcher.environment |= {"PLAY_one": "silent hang", "PLAY_two": "pass", "PLAY": ""}
     process = subprocess.Popen(
         command(launcher, ["one", "two"], "--jobs", "1"),
-        cwd=places.ROOT,
+        cwd=paths.ROOT,
         env=launcher.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -200,8 +202,8 @@ def test_the_worst_of_the_statuses_is_the_wholes(statuses: tuple[int, int], expe
 
 def column(name: str, status: Exit, **outcomes: str) -> Column:
     cases = [Case(case, outcome) for case, outcome in outcomes.items()]
-    head = {"environment": {"release": "7"}, "backend": "b", "seconds": 1}
-    return Column(name, Result(Verdict(status, "text", cases), head, Path(name)))
+    summary = Summary(environment={"release": "7"}, backend="b", seconds=1)
+    return Column(name, Result(Verdict(status, "text", cases), summary, Path(name)))
 
 
 def test_a_kernel_on_which_nothing_was_tested_makes_no_difference() -> None:

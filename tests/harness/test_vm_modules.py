@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vm import modules
 from vm.errors import Problem
+from vm.kernel import modules
 
 
 def module(name: str, depends: str = "") -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vm import plan
+from vm.run import plan
 
 
 def without(*given: str) -> set[str]:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from vm import places
+from vm import paths
 from vm.errors import Problem
 from vm.process import started
 
@@ -35,7 +35,7 @@ def test_nothing_outlives_a_launcher_that_is_killed(ending: str, said: bytes) ->
     command = [sys.executable, "-c", _LAUNCHER, *words]
     with (
         open(ours, "rb") as seen,
-        subprocess.Popen(command, pass_fds=[theirs], cwd=places.ROOT) as launcher,
+        subprocess.Popen(command, pass_fds=[theirs], cwd=paths.ROOT) as launcher,
     ):
         os.close(theirs)
         assert seen.readline() == b"begun\n"
@@ -51,7 +51,7 @@ def test_a_program_is_watched_from_its_first_instruction_on() -> None:
     command += [str(theirs), "kill -KILL $PPID; exec sleep 600", "SIGKILL"]
     with (
         open(ours, "rb") as seen,
-        subprocess.Popen(command, pass_fds=[theirs], cwd=places.ROOT),
+        subprocess.Popen(command, pass_fds=[theirs], cwd=paths.ROOT),
     ):
         os.close(theirs)
         assert seen.read() == b""

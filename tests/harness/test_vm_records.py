@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from tests.harness.stream import IDS, Stream, records_of
 from vm.errors import Exit
-from vm.guest import Ending, Stop
-from vm.records import Records
-from vm.verdict import judge
+from vm.report.verdict import judge
+from vm.run.guest import Ending, Stop
+from vm.run.stream import Records
 
 
 def test_a_message_cut_in_the_middle_is_counted_and_the_rest_stands() -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.harness.launcher import Launcher, make_launcher
 from tests.harness.story import table
 from tests.utils import header
-from vm import places
+from vm import paths
 from vm.errors import Exit
 
 
@@ -111,10 +111,10 @@ def test_every_field_of_the_summary_is_documented_and_there(launcher: Launcher) 
     launcher.run("pass")
     summary = json.loads((launcher.folder / "out/summary.json").read_text())
     # What the script does not play. Process 1 changes where it imports from: not here.
-    ask = "vm.guest_init.environment({'packages': {}, 'user': 'root'})"
+    ask = "vm.guest.init.environment({'packages': {}, 'user': 'root'})"
     done = subprocess.run(
-        [sys.executable, "-c", f"import json, vm.guest_init; print(json.dumps({ask}))"],
-        cwd=places.ROOT,
+        [sys.executable, "-c", f"import json, vm.guest.init; print(json.dumps({ask}))"],
+        cwd=paths.ROOT,
         capture_output=True,
         check=True,
     )
@@ -192,7 +192,7 @@ def test_a_signal_leaves_no_process_and_no_file(launcher: Launcher, number: sign
     os.mkfifo(launcher.folder / "started")
     process = subprocess.Popen(
         launcher.command(),
-        cwd=places.ROOT,
+        cwd=paths.ROOT,
         env={**launcher.environment, "PLAY": "silent hang"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

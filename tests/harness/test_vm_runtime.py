@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vm import closure, interpreter, runtime
-from vm.interpreter import Interpreter
+from vm.initramfs import interpreter, libraries, python
+from vm.initramfs.interpreter import Interpreter
 
 NAME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 OWN = interpreter.own()
@@ -67,7 +67,7 @@ class Host:
         monkeypatch.setenv("PATH", str(tmp_path / "bin"))
         monkeypatch.setattr(os, "defpath", "")
         monkeypatch.setattr(interpreter, "ask", self.ask)
-        monkeypatch.setattr(runtime, "_through_libpython", self.shared.__contains__)
+        monkeypatch.setattr(python, "_through_libpython", self.shared.__contains__)
 
     def ask(self, executable: Path, _: Sequence[str]) -> Interpreter | None:
         assert executable == self.other.executable
@@ -75,7 +75,7 @@ class Host:
         return self.answer
 
     def chosen(self) -> Interpreter:
-        return runtime.find().interpreter
+        return python.find().interpreter
 
 
 @pytest.fixture
@@ -123,15 +123,15 @@ def test_one_that_is_no_better_is_left(host: Host, what: str) -> None:
 
 
 def test_no_standard_library_lies_where_packages_are_looked_for() -> None:
-    assert not {*runtime.find().path} & {*sys.path[:1], *OWN.folders}
+    assert not {*python.find().path} & {*sys.path[:1], *OWN.folders}
 
 
 def test_libpython_is_seen_in_what_a_program_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    def libraries(required: Path, optional: Sequence[Path]) -> tuple[set[str], set[Path]]:
+    def needed(required: Path, optional: Sequence[Path]) -> tuple[set[str], set[Path]]:
         return {"/lib/libc.so.6", "/opt/lib/libpython3.99.so.1.0"} - absent, set()
 
     absent: set[str] = set()
-    monkeypatch.setattr(closure, "libraries", libraries)
-    assert runtime._through_libpython(Path("/opt/bin/python3"))
+    monkeypatch.setattr(libraries, "needed", needed)
+    assert python._through_libpython(Path("/opt/bin/python3"))
     absent.add("/opt/lib/libpython3.99.so.1.0")
-    assert not runtime._through_libpython(Path("/opt/bin/python3"))
+    assert not python._through_libpython(Path("/opt/bin/python3"))

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.harness.stream import Stream, records_of
-from vm import screen as screen_module
+from vm import terminal as screen_module
 from vm.errors import Interrupted
-from vm.guest import Ending, Stop
-from vm.guest_channel import MARK
-from vm.log import Log
-from vm.phases import phases
-from vm.screen import Progress, Screen
-from vm.transcript import Transcript
+from vm.guest.channel import MARK
+from vm.report.summary import phases
+from vm.run.guest import Ending, Stop
+from vm.run.log import Log
+from vm.run.transcript import Transcript
+from vm.terminal import Progress, Screen
 
 # --- a guest's words, kept ------------------------------------------------------------------------
 

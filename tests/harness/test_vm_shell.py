@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness.launcher import Launcher, make_launcher
-from vm import runtime, tools
 from vm.errors import Exit, Problem
-from vm.image import read
+from vm.initramfs import python, shell_tools
+from vm.initramfs.cpio import read
 
 
 def test_the_shell_goes_along_with_what_it_needs(
@@ -23,7 +23,8 @@ def test_the_shell_goes_along_with_what_it_needs(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     members = {
-        name: (mode, data) for name, mode, data in read(tools.archive(runtime.find()).read_bytes())
+        name: (mode, data)
+        for name, mode, data in read(shell_tools.archive(python.find()).read_bytes())
     }
 
     def followed(name: str) -> bytes:
@@ -33,7 +34,7 @@ def test_the_shell_goes_along_with_what_it_needs(
         assert mode & 0o111
         return data
 
-    for name in ("bin/sh", tools.shell().strip("/"), "usr/bin/ls", "usr/bin/mount"):
+    for name in ("bin/sh", shell_tools.shell().strip("/"), "usr/bin/ls", "usr/bin/mount"):
         assert followed(name)[:4] == b"\x7fELF"
     assert followed("usr/local/bin/pytest").startswith(b"#!/usr/bin/sh\n")
     loaders = [name for name in members if "ld-linux" in name or "ld-musl" in name]
@@ -44,9 +45,9 @@ def test_a_machine_without_a_shell_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(tools, "_FOLDERS", ())
+    monkeypatch.setattr(shell_tools, "_FOLDERS", ())
     with pytest.raises(Problem, match="no bash and no sh on PATH"):
-        tools.shell()
+        shell_tools.shell()
 
 
 @pytest.fixture

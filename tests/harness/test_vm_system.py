@@ -15,15 +15,18 @@ from pathlib import Path
 import pytest
 
 from tests.harness.launcher import Launcher, make_launcher
-from vm import apt, packages, places, plan, system
-from vm.arguments import parser
-from vm.backends import Machine, Uml
+from vm import paths
+from vm.backend.base import Machine, Uml
+from vm.commands.arguments import parser
+from vm.distro import apt
 from vm.errors import Exit, Problem
-from vm.guest_disturb import COMMANDS, Disturber
-from vm.guest_disturb import command as shell
-from vm.image import read
-from vm.kernels import Kernel, Kind
-from vm.system import System
+from vm.guest.disturb import COMMANDS, Disturber
+from vm.guest.disturb import command as shell
+from vm.initramfs.cpio import read
+from vm.kernel import debian
+from vm.kernel.image import Kernel, Kind
+from vm.run import plan, system
+from vm.run.system import System
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -34,7 +37,7 @@ def launcher(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch
     cache = tmp_path_factory.getbasetemp() / "system-cache"
     cache.mkdir(exist_ok=True)
     launcher = make_launcher(tmp_path, cache)
-    disk = cache / places.NAME / "systems" / system.disk("trixie").parent.name / "root.ext4"
+    disk = cache / paths.NAME / "systems" / system.disk("trixie").parent.name / "root.ext4"
     disk.parent.mkdir(parents=True, exist_ok=True)
     disk.touch()
     return launcher
@@ -132,9 +135,9 @@ def test_pytest_is_the_systems_own_and_plain(launcher: Launcher) -> None:
     assert not {"PATH", "HOME", "USER", "PYTHONPATH"} & set(order["environment"])
     assert "vm/checkout/tests/open_tree_ns/test_handle.py" in files
     assert not [name for name in files if name.startswith("vm/checkout") and "__pycache__" in name]
-    assert b"guest_root" not in files["init"].splitlines()[0]
+    assert b"switch_root" not in files["init"].splitlines()[0]
     assert b"/sbin/init" in files["init"]
-    assert b"guest_system.py" in files["vm/service"]
+    assert b"service.py" in files["vm/service"]
 
 
 def test_what_runs_in_the_system_needs_nothing_of_the_launchers_more(
@@ -143,31 +146,35 @@ def test_what_runs_in_the_system_needs_nothing_of_the_launchers_more(
     _, files = members(launcher, "--system", "debian")
     prefix = "vm/launcher/vm/"
     folder = tmp_path / "launcher/vm"
-    folder.mkdir(parents=True)
+    (folder / "guest").mkdir(parents=True)
     for name in files:
         if name.startswith(prefix) and name.endswith(".py"):
             (folder / name.removeprefix(prefix)).write_bytes(files[name])
     (folder / "init.py").write_bytes(files["init"])
     code = (
-        f"import sys; sys.path[:0] = [{str(folder.parent)!r}, {str(places.ROOT)!r}];"
+        f"import sys; sys.path[:0] = [{str(folder.parent)!r}, {str(paths.ROOT)!r}];"
         " import vm; assert vm.__file__.startswith(sys.path[0]);"
-        " import vm.init, vm.guest_system, vm.guest_disturb, vm.guest_init, vm.guest_channel"
+        " import vm.init, vm.guest.service, vm.guest.disturb, vm.guest.init, vm.guest.channel"
     )
     command = [sys.executable, "-IS", "-c", code]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("older", [False, True])
 def test_another_checkout_runs_with_what_reports_its_cases(
-    launcher: Launcher, tmp_path: Path
+    launcher: Launcher, tmp_path: Path, older: bool
 ) -> None:
     other = tmp_path / "other"
-    for name in ("tests/open_tree_ns/test_it.py", "vm/guest_report.py", "vm/guest_system.py"):
+    mine = ("guest_report", "guest_system") if older else ("guest/reporter", "guest/service")
+    for name in ("tests/open_tree_ns/test_it.py", *(f"vm/{name}.py" for name in mine)):
         (other / name).parent.mkdir(parents=True, exist_ok=True)
-        (other / name).write_text("# theirs")
+        (other / name).write_text("from vm.guest_channel import Channel")
     _, files = members(launcher, "--system", "debian", "--checkout", str(other))
-    theirs = {name for name, data in files.items() if data == b"# theirs"}
-    assert theirs == {"vm/launcher/vm/guest_report.py", "vm/checkout/tests/open_tree_ns/test_it.py"}
+    reporter = files["vm/launcher/vm/guest/reporter.py"]
+    assert reporter == b"from vm.guest.channel import Channel"
+    assert "vm/checkout/tests/open_tree_ns/test_it.py" in files
+    assert b"class Disturbers" in files["vm/launcher/vm/guest/service.py"]
     assert not [name for name in files if name.startswith("vm/checkout/tests/utils")]
 
 
@@ -206,7 +213,7 @@ def building(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(system, "_SBIN", str(folder))
-    monkeypatch.setattr(packages, "source", lambda suite: f"deb http://mirror {suite} main")
+    monkeypatch.setattr(debian, "source", lambda suite: f"deb http://mirror {suite} main")
     monkeypatch.setattr(apt, "own_sites", lambda: [("http://mirror", "trixie", "main")])
     monkeypatch.setattr(apt.Apt, "update", lambda *_: None)
     monkeypatch.setattr(apt.Apt, "package", lambda _, name: apt.Package(name, "1", 1))
@@ -283,10 +290,10 @@ def test_an_unknown_suite_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.M
         raise Problem("E: The repository 'http://mirror nosuch Release' does not exist")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(packages, "_site", lambda: "http://mirror")
+    monkeypatch.setattr(debian, "_site", lambda: "http://mirror")
     monkeypatch.setattr(apt.Apt, "update", refuse)
     with pytest.raises(Problem, match=r"(?s)has no suite nosuch: .*\nhint: ") as caught:
-        packages.source("nosuch")
+        debian.source("nosuch")
     assert caught.value.status is Exit.USAGE
 
 

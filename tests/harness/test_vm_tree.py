@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.harness.test_vm_kernels import BANNER, bzimage, elf
-from vm import choice, host, kconfig, qemu, tree
-from vm.backends import Qemu, Uml
+from vm.backend import choose, qemu
+from vm.backend.base import Qemu, Uml
 from vm.errors import Exit, Problem
-from vm.kernels import Kind
+from vm.kernel import installed, kconfig, tree
+from vm.kernel.image import Kind
 
 CONFIGS = {"um": "CONFIG_UML=y\nCONFIG_X86_64=y\n", "x86": "CONFIG_X86=y\nCONFIG_X86_64=y\n"}
 IMAGES = {
@@ -200,7 +201,7 @@ def test_each_line_of_our_fragments_sets_an_option(path: Path) -> None:
 def test_an_image_in_a_tree_brings_the_tree_along(tmp_path: Path, arch: str) -> None:
     folder = built_in(a_source(tmp_path / "linux"), arch)
     (folder / "modules.order").touch()
-    kernel, program = choice.choose(str(folder / IMAGES[arch][0]), "auto", None)
+    kernel, program = choose.choose(str(folder / IMAGES[arch][0]), "auto", None)
     assert (kernel.home, kernel.source, kernel.modules) == (folder, folder, folder)
     assert kernel.origin == str(folder / IMAGES[arch][0])
     assert isinstance(program, Uml) is (arch == "um")
@@ -215,13 +216,13 @@ def test_an_installed_image_brings_its_modules_along(tmp_path: Path, place: str,
     (modules / "kernel").mkdir(parents=True)
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_bytes(bzimage())
-    kernel, _ = choice.choose(str(tmp_path / place), "auto", None)
+    kernel, _ = choose.choose(str(tmp_path / place), "auto", None)
     assert (kernel.modules, kernel.home) == (modules, None)
 
 
 def test_an_image_on_its_own_has_no_modules(tmp_path: Path) -> None:
     (tmp_path / "bzImage").write_bytes(bzimage())
-    kernel, _ = choice.choose(str(tmp_path / "bzImage"), "auto", None)
+    kernel, _ = choose.choose(str(tmp_path / "bzImage"), "auto", None)
     assert (kernel.modules, kernel.home, kernel.source) == (None, None, None)
 
 
@@ -235,7 +236,7 @@ def test_a_clean_source_is_for_the_backend_or_what_make_is_told(
     source = a_source(tmp_path / "linux")
     monkeypatch.setenv("ARCH", variable)
     output = built_in(tree.cached(source, arch), arch)
-    kernel, _ = choice.choose(str(source), backend, None)
+    kernel, _ = choose.choose(str(source), backend, None)
     assert kernel.home == output
 
 
@@ -250,7 +251,7 @@ def running_image(root: Path) -> Path:
 def test_the_running_kernels_image_is_found_with_its_modules(tmp_path: Path) -> None:
     path = running_image(tmp_path)
     path.write_bytes(bzimage())
-    kernel = host.kernel(tmp_path)
+    kernel = installed.kernel(tmp_path)
     assert (kernel.path, kernel.kind) == (path, Kind.BZIMAGE)
     assert kernel.modules == tmp_path / "lib/modules/7.9.1-test"
 
@@ -259,12 +260,12 @@ def test_the_running_kernels_image_may_lie_with_the_modules(tmp_path: Path) -> N
     path = tmp_path / "lib/modules" / os.uname().release / "vmlinuz"
     path.parent.mkdir(parents=True)
     path.write_bytes(bzimage())
-    assert host.kernel(tmp_path).path == path
+    assert installed.kernel(tmp_path).path == path
 
 
 def test_without_an_image_of_the_running_kernel_one_line_says_so(tmp_path: Path) -> None:
     with pytest.raises(Problem, match=r"no image of the running kernel .*--kernel PATH"):
-        host.kernel(tmp_path)
+        installed.kernel(tmp_path)
 
 
 def test_an_image_that_only_root_may_read_is_named(
@@ -274,7 +275,7 @@ def test_an_image_that_only_root_may_read_is_named(
     path.write_bytes(bzimage())
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
     with pytest.raises(Problem, match="only root may read it") as caught:
-        host.kernel(tmp_path)
+        installed.kernel(tmp_path)
     assert str(path) in str(caught.value)
 
 
@@ -284,4 +285,4 @@ def test_virtme_ng_is_given_a_kernel_for_x86(
     monkeypatch.setenv("ARCH", "um")
     source = a_source(tmp_path / "linux")
     with pytest.raises(Problem, match="not built yet, no arch/x86/boot/bzImage"):
-        choice.choose(str(source), "virtme-ng", None)
+        choose.choose(str(source), "virtme-ng", None)

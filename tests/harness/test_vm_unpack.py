@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness.test_vm_kernels import RELEASE, elf
-from vm import places
-from vm.kernels import Kind, identify
-from vm.unpack import unpacked
+from vm import paths
+from vm.kernel.decompress import unpacked
+from vm.kernel.image import Kind, identify
 
 NOTE = struct.pack("<III", 4, 8, 18) + b"Xen\0" + struct.pack("<Q", 0x1000000)
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_used_boots_as_it_is(data: bytes, tmp_path: Path) -> None
 
 def test_that_of_a_fetched_kernel_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    home = places.cache() / "kernels" / "some"
+    home = paths.cache() / "kernels" / "some"
     home.mkdir(parents=True)
     (home / "vmlinuz").write_bytes(bzimage(gzip.compress(kernel_elf())))
     kernel = identify(home / "vmlinuz")

@@ -9,8 +9,8 @@ import pytest
 
 from tests.harness.stream import IDS, MARKERS, Stream, records_of
 from vm.errors import Exit
-from vm.guest import Ending, Stop
-from vm.verdict import Verdict, combine, judge
+from vm.report.verdict import Verdict, combine, judge
+from vm.run.guest import Ending, Stop
 
 EXITED = Ending(Stop.EXITED, 0, "", 100, {})
 BOOT_LIMIT = Ending(Stop.BOOT_LIMIT, None, "", 100, {})

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vm import vng
-from vm.backends import Machine, Qemu
+from vm.backend import virtme_ng
+from vm.backend.base import Machine, Qemu
 from vm.errors import Problem
-from vm.kernels import Kernel, Kind
+from vm.kernel.image import Kernel, Kind
 
 
 def program(path: Path, *lines: str) -> Path:
@@ -40,7 +40,7 @@ def test_a_version_that_was_not_tried_is_warned_of_and_used(
 ) -> None:
     path = program(tmp_path / "vng", f"echo virtme-ng {version}")
     monkeypatch.setenv("VNG", str(path))
-    assert vng.find(qemu).program == path
+    assert virtme_ng.find(qemu).program == path
     expected = f"vm: virtme-ng {version} was not tried here, 1.34 to 1.42 were; going on with it\n"
     assert capsys.readouterr().err == (expected if warned else "")
 
@@ -64,11 +64,11 @@ def test_what_is_missing_is_named(
     if lines is not None:
         program(tmp_path / "vng", *lines)
     with pytest.raises(Problem, match=words):
-        vng.find(Qemu(program(tmp_path / "qemu", *qemu_lines)))
+        virtme_ng.find(Qemu(program(tmp_path / "qemu", *qemu_lines)))
 
 
 def test_the_guest_is_given_our_image_and_no_folder_but_an_empty_one(tmp_path: Path) -> None:
-    found = vng.Vng(tmp_path / "bin/vng", Qemu(Path("/opt/my qemu"), ("-L", "/a b")))
+    found = virtme_ng.Vng(tmp_path / "bin/vng", Qemu(Path("/opt/my qemu"), ("-L", "/a b")))
     kernel = Kernel(Path("/k/bzImage"), Kind.BZIMAGE, "7.9", "k")
     machine = Machine(share="1/2", append=("--", "-c", "f('x')"))
     command = found.command(kernel, Path("/i"), "/proc/7/fd/9", machine, Path("/scratch"))

@@ -12,11 +12,11 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pytest
 
-from tests.utils import ktap
+from tests.utils import ktap, pytest_internals
 from tests.utils.case_reporter import CaseReporter, is_wanted
 from tests.utils.results import Case
 
@@ -77,7 +77,7 @@ class Writer(CaseReporter):
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if not self._own and reporter is not None:
             # Not unregistered: pytest itself and other plugins count on it.
-            self._stream = _silence(reporter)
+            self._stream = pytest_internals.silence(reporter)
         self._print(ktap.HEADER)
 
     def planned(self, ids: Sequence[str]) -> None:
@@ -104,11 +104,3 @@ class Writer(CaseReporter):
         """Close the file."""
         if self._own:
             self._stream.close()
-
-
-def _silence(reporter: Any) -> TextIO:
-    """Make pytest's terminal *reporter* print nothing; what it printed to until now."""
-    writer = reporter._tw
-    stream: TextIO = writer._file
-    writer._file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the process's end
-    return stream

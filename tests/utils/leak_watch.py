@@ -28,7 +28,13 @@ from tests.utils.constants import NULL_FS_MAGIC
 from tests.utils.isolation.findings import Finding
 from tests.utils.isolation.zygote import close_private, keep_private
 from tests.utils.mounts import Mount, listmount, statmount
-from tests.utils.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, mnt_get_neighbour, ns_inode
+from tests.utils.nsfs import (
+    NS_MNT_GET_NEXT,
+    NS_MNT_GET_PREV,
+    current_mnt_ns,
+    mnt_get_neighbour,
+    ns_inode,
+)
 from tests.utils.outcomes import is_of_isolated
 from tests.utils.process import parents
 from tests.utils.syscalls import closing_fd
@@ -84,41 +90,43 @@ class Namespaces:
         self._own = current_mnt_ns()
         keep_private(self._own)
         try:
-            self._known = set(self._younger())
+            self._known = set(self._others())
         except BaseException:
             close_private(self._own)
             raise
 
-    def _younger(self) -> dict[int, int]:
-        """Return all that are younger than the caller's own: their ids, and the inode of each.
+    def _others(self) -> dict[int, int]:
+        """Return all but the caller's own: their ids, and the inode of each.
 
         From one to the next, which finds those too that listns(2) leaves out: an error in counting
-        may well leave a namespace inactive and allocated.
+        may well leave a namespace inactive and allocated. Both ways: each processor gives out ids
+        of its own, and a new namespace may have a smaller one.
         """
         found = {}
-        fd = self._own
-        try:
-            while True:
-                following, info = mnt_get_neighbour(fd, NS_MNT_GET_NEXT)
+        for direction in (NS_MNT_GET_NEXT, NS_MNT_GET_PREV):
+            fd = self._own
+            try:
+                while True:
+                    following, info = mnt_get_neighbour(fd, direction)
+                    if fd != self._own:
+                        os.close(fd)
+                    fd = following
+                    found[info.mnt_ns_id] = ns_inode(fd)[1]
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+            finally:
                 if fd != self._own:
                     os.close(fd)
-                fd = following
-                found[info.mnt_ns_id] = ns_inode(fd)[1]
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise
-        finally:
-            if fd != self._own:
-                os.close(fd)
         return found
 
     def accept(self) -> None:
         """Take those there are now for known."""
-        self._known |= self._younger().keys()
+        self._known |= self._others().keys()
 
     def new(self) -> dict[int, int]:
         """Return the new ones: their ids, and the inode of each."""
-        return {key: inode for key, inode in self._younger().items() if key not in self._known}
+        return {key: inode for key, inode in self._others().items() if key not in self._known}
 
     def leaked(self, name: str) -> dict[int, str]:
         """Return those that cases called *name* have left since the last call, and who holds each.
@@ -128,48 +136,56 @@ class Namespaces:
         suspects = {}
         for key, inode in self.new().items():
             whose = _whose(key)
-            if whose == name or (whose is None and not self._users(inode)):
+            if whose == name or (whose is None and not self._users(inode, name)):
                 suspects[key] = inode
             else:
                 self._known.add(key)
         until = time.monotonic() + _RELEASE_TIMEOUT
         while suspects and time.monotonic() < until:
             time.sleep(0.005)
-            suspects = {key: suspects[key] for key in suspects.keys() & self._younger().keys()}
+            suspects = {key: suspects[key] for key in suspects.keys() & self._others().keys()}
         found = {}
         for key, inode in suspects.items():
             self._known.add(key)
-            users = self._users(inode)
-            ours = [text for pid, text in users if pid in _family()]
+            users = self._users(inode, name)
+            ours = [text for own, text in users if own]
             if ours or not users:
                 found[key] = ", ".join(ours) or "nothing that /proc or a mount table shows"
         return found
 
-    def _users(self, inode: int) -> list[tuple[int, str]]:
-        """Return who keeps the namespace *inode*: PIDs (0 for a mount), and a text for each."""
+    def _users(self, inode: int, name: str) -> list[tuple[bool, str]]:
+        """Return who keeps the namespace *inode*: whether it is the run of the cases called *name*,
+        and a text, for each."""
         link = f"mnt:[{inode}]"
+        family = _family()
         found = []
+        tables = {}
         for pid in _pids():
             with suppress(OSError):
-                name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+                comm = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+                # One process of each namespace, the run's own where there is one.
+                if pid in family or _link(f"/proc/{pid}/ns/mnt") not in tables:
+                    tables[_link(f"/proc/{pid}/ns/mnt")] = pid
                 for task in os.listdir(f"/proc/{pid}/task"):
                     if _link(f"/proc/{pid}/task/{task}/ns/mnt") == link:
-                        found.append((pid, f"process {pid} ({name}) is in it"))
+                        found.append((pid in family, f"process {pid} ({comm}) is in it"))
                         break
                 for fd in os.listdir(f"/proc/{pid}/fd"):
                     if _link(f"/proc/{pid}/fd/{fd}") == link:
-                        found.append((pid, f"descriptor {fd} of process {pid} ({name})"))
-        for key in self._younger():
-            found += [(0, f"a mount in namespace {key}") for m in _table(key) if m.mnt_root == link]
-        for table in {_link(f"/proc/{pid}/ns/mnt"): pid for pid in _pids()}.values():
+                        found.append((pid in family, f"descriptor {fd} of process {pid} ({comm})"))
+        for pid in tables.values():
             with suppress(OSError):
-                text = Path(f"/proc/{table}/mountinfo").read_text(errors="replace")
-                found += [(0, f"a mount of process {table}")] * (f" {link} " in text)
+                text = Path(f"/proc/{pid}/mountinfo").read_text(errors="replace")
+                if f" {link} " in text:
+                    found.append((pid in family, f"a mount that process {pid} sees"))
+        for key in self._others():
+            if any(mount.mnt_root == link for mount in _table(key)):
+                found.append((_whose(key) == name, f"a mount in namespace {key}"))
         return found
 
     def abandoned(self) -> list[int]:
         """Return the new ones that nobody keeps."""
-        return [key for key, inode in self.new().items() if not self._users(inode)]
+        return [key for key, inode in self.new().items() if not self._users(inode, "")]
 
     def close(self) -> None:
         """Close the descriptor this takes."""
@@ -261,7 +277,7 @@ class Cases:
             count = f"{len(left)} mount namespace{'s' if len(left) > 1 else ''}"
             messages.append(f"the case left {count} behind")
             texts += [f"mount namespace {key}, held by {users}" for key, users in left.items()]
-        return Finding("; ".join(messages), "\n".join(texts), _TITLE)
+        return Finding("; ".join(messages), "\n".join(texts), _TITLE, by_rule=False)
 
     def pytest_unconfigure(self) -> None:
         """Close what is open."""
@@ -276,6 +292,8 @@ class Session:
     def __init__(self) -> None:
         self._namespaces: Namespaces | None = None
         self._any = False
+        #: What cases were charged with.
+        self._charged = ""
 
     def pytest_sessionstart(self) -> None:
         """See what there is."""
@@ -283,15 +301,19 @@ class Session:
             self._namespaces = Namespaces()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note that there are cases."""
+        """Note that there are cases, and what they were charged with."""
         self._any = self._any or is_of_isolated(report)
+        self._charged += "".join(text for title, text in report.sections if title == _TITLE)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Name the namespaces that nobody keeps."""
-        if self._any and self._namespaces is not None and (found := self._namespaces.abandoned()):
+        """Name the namespaces that nobody keeps, and no case was charged with."""
+        if not self._any or self._namespaces is None:
+            return
+        found = [str(key) for key in self._namespaces.abandoned()]
+        if found := [key for key in found if f" {key}, held by" not in self._charged]:
             terminalreporter.line(
                 "mount namespaces that have appeared during the run and that nobody holds (perhaps"
-                f" another program's): {', '.join(map(str, found))}"
+                f" another program's): {', '.join(found)}"
             )
 
     def pytest_unconfigure(self) -> None:

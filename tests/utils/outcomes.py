@@ -91,7 +91,7 @@ def case_of(nodeid: str, reports: Sequence[Report]) -> Case:
         duration=sum(getattr(report, "duration", 0.0) for report in whole),
         text="\n".join(_text(report) for report in reports if report.failed),
         sections={title: text for report in reports for title, text in report.sections},
-        # Where the case ran elsewhere: see tests.utils.requirements.
+        # Where the case ran elsewhere: see tests.utils.markers.
         markers=next((report.markers for report in reports if hasattr(report, "markers")), {}),
         properties={
             name: _plain(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a case needs, checked before it runs, and what its markers say when it fails.
+"""What a case needs, checked before it runs.
 
 A need that is not met skips the case, with the reason in full; ``--require`` turns such a skip
 into a failure. A feature that answers its probe as no kernel without it does is broken, and fails
@@ -18,12 +18,10 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-from tests.utils import header, hints, room
 from tests.utils import probe as flag
+from tests.utils import room
 from tests.utils.caps import CAP_SYS_ADMIN, effective_in_proc
 from tests.utils.features import FEATURES, Missing
-from tests.utils.isolation.findings import LEFT_BEHIND
-from tests.utils.outcomes import markers_of
 from tests.utils.userns import is_initial_userns
 from tests.utils.userns_access import mount_ns_missing, nested_userns_missing, userns_missing
 
@@ -32,10 +30,6 @@ MARKERS = (
     "when missing (names: NEEDS in tests/utils/requirements.py)",
     "room(**counts): how many mount_namespaces, mounts in one of them and descriptors the case has "
     "at once; skipped where the machine's limits leave no room for them",
-    "rule(*ids): the rules of tests/open_tree_ns/RULES.md the case checks",
-    "upstream(name): the kernel's own selftest (fixture.variant.test) that the case re-expresses",
-    "fixed_by(commit, version, subject): the rule holds since this kernel commit; shown when the "
-    "case fails",
 )
 
 
@@ -192,27 +186,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give a case that asks for descriptors as many as it may have, in its own process alone."""
     if os.getpid() != item.config.stash[_PID] and "descriptors" in room_of(item):
         room.raise_descriptor_limit()
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Say which kernel commit fixed the rule a failing case checks, and how to run it again."""
-    outcome = yield
-    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
-    if report.when == "setup" and hasattr(item.config, "workerinput"):
-        # The controller of pytest-xdist, where reports are made, does not have the cases.
-        report.markers = markers_of(item)  # type: ignore[attr-defined]
-    if not report.failed:
-        return
-    fixed_by = [value for mark in item.iter_markers("fixed_by") for value in mark.args]
-    if item.stash.get(LEFT_BEHIND, False):
-        fixed_by = []
-    options = ""
-    if item.get_closest_marker("stress"):
-        options = f"--stress {item.config.getoption('stress'):g}"
-    report.sections += hints.sections(item.nodeid, fixed_by, options).items()
-
-
-def pytest_report_header() -> list[str]:
-    """The head of the run."""
-    return header.lines()

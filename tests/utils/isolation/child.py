@@ -20,8 +20,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Literal, NoReturn
 
 import pytest
-from _pytest.runner import call_and_report
 
+from tests.utils import pytest_internals
 from tests.utils.isolation import channel, sandbox
 from tests.utils.isolation.prefault import WriteSet
 from tests.utils.process import parents
@@ -115,11 +115,8 @@ class Child:
         item: Any = self._item
         # What other items have set up is the pytest process's to tear down. Setting the collectors
         # up runs no code of a case, but pytest looks for some at length.
-        stack = item.session._setupstate.stack
-        stack.clear()
-        stack.update((node, ([], None)) for node in item.listchain()[:-1])
-        if getattr(item, "_request", None) is False:  # the item runs a second time
-            item._initrequest()
+        pytest_internals.enter_collectors(item)
+        pytest_internals.renew_request(item)
         # Subtests report through the hook. In the child there is nobody behind it.
         item.ihook.pytest_runtest_logreport = self._logreport
         try:
@@ -136,7 +133,7 @@ class Child:
         self._send("done", not self._children_left())
 
     def _phase(self, when: Phase, **arguments: Any) -> pytest.TestReport:
-        report = call_and_report(self._item, when, log=False, **arguments)
+        report = pytest_internals.call_and_report(self._item, when, log=False, **arguments)
         self._flush()
         self._deliver(report)
         return report
@@ -164,7 +161,7 @@ class Child:
     def _abandon(self) -> None:
         """Tear the item down without a report, as a session that ends early does."""
         with suppress(Exception):
-            self._item.session._setupstate.teardown_exact(None)
+            pytest_internals.tear_down(self._item.session, None)
 
     def arm(self, seconds: float | None) -> None:
         """Ask the pytest process for a deadline *seconds* from now; None ends it."""

@@ -8,18 +8,14 @@ carries it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-from _pytest.runner import CallInfo
-from _pytest.skipping import xfailed_key
 
-#: Set while the report is made of a case that fails for what it has left behind alone: its rule
-#: may well hold, and the commit that fixed that is not to be named.
-LEFT_BEHIND = pytest.StashKey[bool]()
+from tests.utils import pytest_internals
+from tests.utils.pytest_internals import CallInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +29,8 @@ class Finding:
     title: str
     #: Sequence number and text of the kernel's messages in it.
     complaints: tuple[tuple[int, str], ...] = ()
+    #: Whether it may come of the rule the case checks, and so of a fix that the kernel lacks.
+    by_rule: bool = True
 
 
 class Hooks:
@@ -67,17 +65,20 @@ def failure(
     :param sections: those that come first.
     """
     report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None:
-        path, line, _ = item.reportinfo()
-        crash.path, crash.lineno = os.fspath(path), (line or 0) + 1
-        crash.message = str(call.excinfo.value).partition("\n")[0] if call.excinfo else ""
+    message = str(call.excinfo.value).partition("\n")[0] if call.excinfo else ""
+    pytest_internals.locate_failure(report, item, message)
     report.sections = [*sections, *(s for s in report.sections if s not in sections)]
     return report
 
 
-def _raised(message: str, when: Any) -> CallInfo[None]:
-    return CallInfo.from_call(lambda: pytest.fail(message, pytrace=False), when=when)
+def _raised(findings: Sequence[Finding], when: Any) -> CallInfo[None]:
+    def fail() -> NoReturn:
+        error = pytest.fail.Exception("; ".join(one.message for one in findings), pytrace=False)
+        # Read by tests.utils.markers.
+        error.by_rule = any(one.by_rule for one in findings)  # type: ignore[attr-defined]
+        raise error
+
+    return CallInfo.from_call(fail, when=when)
 
 
 def charge(
@@ -91,14 +92,11 @@ def charge(
         report.sections += shown
     else:
         # A mark that expects the case to fail does not expect the kernel to; a waiver still may.
-        if xfailed_key in item.stash:
-            del item.stash[xfailed_key]
-        call = _raised("; ".join(finding.message for finding in findings), report.when)
+        pytest_internals.expect_no_failure(item)
+        call = _raised(findings, report.when)
         call.start, call.stop, call.duration = report.start, report.stop, report.duration
         properties = report.user_properties
-        item.stash[LEFT_BEHIND] = not any(finding.complaints for finding in findings)
         report = failure(item, call, [*report.sections, *shown])
-        del item.stash[LEFT_BEHIND]
         report.user_properties = properties
     _note(report, findings)
     return report
@@ -111,7 +109,7 @@ def _note(report: pytest.TestReport, findings: Sequence[Finding]) -> None:
 
 def fail_session(session: pytest.Session, finding: Finding) -> None:
     """Fail the session because of *finding*; for ``pytest_sessionfinish``."""
-    call = _raised(finding.message, "teardown")
+    call = _raised([finding], "teardown")
     assert call.excinfo is not None
     name = "session"
     report = pytest.TestReport(

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from _pytest.runner import CallInfo, check_interactive_exception
 
+from tests.utils import pytest_internals
 from tests.utils.isolation import child, findings, prefault, sandbox, sources, supervisor
 from tests.utils.isolation.zygote import Zygotes
+from tests.utils.pytest_internals import CallInfo
 
 #: How long an item may take, in seconds: with the item.
 _LIMIT = pytest.StashKey[float]()
@@ -111,16 +112,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 "\nhint: deselect the isolated cases (-m 'not isolated') or run without it"
             )
     for item in isolated:
-        info: Any = getattr(item, "_fixtureinfo", None)
-        for name, (*_, fixture) in info.name2fixturedefs.items() if info is not None else ():
+        for name, scope, pytests_own in pytest_internals.fixtures_of(item):
             # pytest's own hold nothing that a case could change.
-            own = fixture.func.__module__.startswith(("_pytest.", "xdist.")) and not fixture.baseid
-            if fixture.scope != "function" and not own:
+            if scope != "function" and not pytests_own:
                 raise pytest.UsageError(
                     f"{item.nodeid}: an isolated case cannot use {name}, a fixture of the scope"
-                    f" {fixture.scope}: each case has a process of its own"
+                    f" {scope}: each case has a process of its own"
                     '\nhint: give the fixture the scope "function"'
                 )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = (report for group in terminalreporter.stats.values() for report in group)
+    any_isolated = any("isolated" in getattr(report, "keywords", ()) for report in reports)
+    if any_isolated and (reason := sandbox.facts().reason):
+        terminalreporter.line(f"isolation: {reason}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -217,7 +223,7 @@ def _precheck(item: pytest.Item) -> None:
         hooks: Any = item.ihook
         hooks.pytest_isolation_precheck(item=item)
     except pytest.skip.Exception as skipped:
-        skipped._use_item_location = True
+        pytest_internals.locate_at_item(skipped)
         raise
 
 
@@ -242,22 +248,19 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def _report(item: pytest.Item, call: CallInfo[None]) -> pytest.TestReport:
     report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
-    if check_interactive_exception(call, report):
+    if pytest_internals.check_interactive_exception(call, report):
         item.ihook.pytest_exception_interact(node=item, call=call, report=report)
     return report
 
 
 def _prepare(item: pytest.Item) -> None:
     """Do what a case's set-up takes that is better done here, or must be."""
-    skipping: Any = item.config.pluginmanager.get_plugin("skipping")
-    if skipping is not None:
-        # A mark that skips costs no fork, and one that expects a failure holds for a death, too.
-        skipping.pytest_runtest_setup(item)
+    # A mark that skips costs no fork, and one that expects a failure holds for a death, too.
+    pytest_internals.evaluate_marks(item)
     _precheck(item)
-    factory = getattr(item.config, "_tmp_path_factory", None)
-    if factory is not None and "tmp_path_factory" in getattr(item, "fixturenames", ()):
+    if "tmp_path_factory" in getattr(item, "fixturenames", ()):
         # Made on demand: each child would make another one.
-        factory.getbasetemp()
+        pytest_internals.temporary_base(item.config, make=True)
 
 
 def _run(state: _Session, item: pytest.Item, nextitem: pytest.Item | None) -> None:
@@ -290,10 +293,12 @@ def _torn_down(
 ) -> pytest.TestReport:
     """Tear down what items that are not isolated have set up and *nextitem* does not need; return
     the report of *item*'s tear-down."""
-    session: Any = item.session
+    session = item.session
     if session.shouldfail or session.shouldstop:
         nextitem = None
-    call = CallInfo.from_call(lambda: session._setupstate.teardown_exact(nextitem), when="teardown")
+    call = CallInfo.from_call(
+        lambda: pytest_internals.tear_down(session, nextitem), when="teardown"
+    )
     report = run.teardown
     if report is None or (call.excinfo is not None and not report.failed):
         before, report = report or run.held, _report(item, call)

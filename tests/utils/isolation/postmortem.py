@@ -9,9 +9,6 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
-from tests.utils.isolation.channel import MAX_SECTION
 from tests.utils.isolation.child import STACKS_SIGNAL
 from tests.utils.isolation.zygote import KILL_TIMEOUT
 from tests.utils.process import ended
@@ -48,24 +45,6 @@ def dump_and_kill(pid: int, pidfd: int, fd: int) -> str:
             f" {_DUMP_TIMEOUT:g} s (the case blocks it, or is stuck in the kernel)"
         )
     return found + kernel
-
-
-def output(item: pytest.Item) -> list[tuple[str, str]]:
-    """Return what a child that died has written and not reported, as pairs of stream and text.
-
-    The files that pytest captures output in are shared with the child.
-    """
-    capture = item.config.pluginmanager.get_plugin("capturemanager")
-    if capture is None or not capture.is_globally_capturing():
-        return []
-    for name in ("out", "err"):
-        # A child may have filled the disk: read no more than the beginning.
-        with suppress(AttributeError, OSError, ValueError):
-            fd = getattr(capture._global_capturing, name).tmpfile.fileno()
-            if os.fstat(fd).st_size > MAX_SECTION:
-                os.ftruncate(fd, MAX_SECTION)
-    out, err = capture.read_global_capture()
-    return [(name, text) for name, text in (("stdout", out), ("stderr", err)) if text]
 
 
 def _kernel_view(pid: int) -> str:

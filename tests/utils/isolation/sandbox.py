@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.utils.case_name import tmpfs_source
 from tests.utils.constants import (
     AT_FDCWD,
+    AT_RECURSIVE,
     CLONE_NEWNS,
     CLONE_NEWPID,
     MNT_DETACH,
@@ -80,7 +81,7 @@ def _needed() -> list[Path]:
     """Return the paths the interpreter, pytest and the cases read from while a case runs."""
     names = [sys.prefix, sys.base_prefix, os.__file__, tempfile.gettempdir(), *sys.path, ""]
     paths = [Path(os.path.abspath(name)) for name in names] + _kept_visible
-    return sorted({path for path in paths if path.exists()} - {Path("/")})
+    return [path for path in paths if os.path.exists(path) and path != Path("/")]
 
 
 # --- the surroundings of all cases ----------------------------------------------------------------
@@ -96,10 +97,10 @@ def arrange(wanted: Facts) -> tuple[int | None, int | None]:
     init = mountinfo = None
     if wanted.user_namespace:
         enter_new_userns()
-    if wanted.own_root:
+    if wanted.own_root and wanted.scratch is not None:
         directory = os.getcwd()
         enter_new_mount_ns()
-        _enter_own_root(_needed())
+        _enter_own_root(_needed(), wanted.scratch)
         mountinfo = os.open(_OLD / "proc/thread-self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         if not wanted.pid_namespace:
             _bind(_OLD / "proc", Path("/proc"))
@@ -112,18 +113,21 @@ def arrange(wanted: Facts) -> tuple[int | None, int | None]:
     return init, mountinfo
 
 
-def _enter_own_root(needed: Iterable[Path]) -> None:
-    """Make a tmpfs the root, with *needed* and the system's directories bound into it."""
+def _enter_own_root(needed: Iterable[Path], scratch: Path) -> None:
+    """Make a tmpfs the root, with *needed* and the system's directories bound into it, and an empty
+    directory *scratch*."""
     base = Path(tempfile.gettempdir())
+    # What lies below another one, by whatever name, comes after it.
+    paths = sorted({*map(Path, _SYSTEM), Path("/dev"), *needed}, key=os.path.realpath)
     mount(tmpfs_source(), base, "tmpfs", 0, "mode=755")
     old = base / _OLD.name
     old.mkdir()
     os.chdir(base)
     pivot_root(".", _OLD.name)
     os.chdir("/")
-    for name in ("proc", "mnt"):
-        Path("/", name).mkdir()
-    for path in (*map(Path, _SYSTEM), Path("/dev"), *needed):
+    for path in (Path("/proc"), scratch):
+        path.mkdir(parents=True)
+    for path in paths:
         _bring(path)
 
 
@@ -137,16 +141,19 @@ def _bring(path: Path) -> None:
                 step.symlink_to(target)
             _bring(Path(os.path.normpath(step.parent / target / path.relative_to(step))))
             return
-    old = _OLD / path.relative_to("/")
+        if step.exists() and _is_covered(step, old):
+            _bind(old, step)
     if not old.exists() or (path.exists() and path.samefile(old)):
         return
-    if not path.exists():
-        (path if old.is_dir() else path.parent).mkdir(parents=True, exist_ok=True)
-        if not old.is_dir():
-            path.touch()
+    (path if old.is_dir() else path.parent).mkdir(parents=True, exist_ok=True)
+    if not old.is_dir():
+        path.touch()
     _bind(old, path)
-    if str(path) in _SYSTEM:
-        mount_setattr(AT_FDCWD, str(path), 0, attr_set=MOUNT_ATTR_RDONLY)
+
+
+def _is_covered(path: Path, old: Path) -> bool:
+    """Return whether *path* is a directory of the host on which the host has a mount, *old*."""
+    return path.stat().st_dev != os.stat("/").st_dev and not path.samefile(old)
 
 
 def _bind(old: Path, path: Path) -> None:
@@ -157,6 +164,8 @@ def _bind(old: Path, path: Path) -> None:
         # What lies on it is locked to its place: a user namespace must not see below.
         mount(old, path, None, MS_BIND | MS_REC)
     mount(None, path, None, MS_REC | MS_PRIVATE)
+    if any(path.is_relative_to(folder) for folder in _SYSTEM):
+        mount_setattr(AT_FDCWD, path, AT_RECURSIVE, attr_set=MOUNT_ATTR_RDONLY)
 
 
 def _fork_init(*, mount_proc: bool) -> int:
@@ -241,18 +250,21 @@ def _problem(wanted: Facts) -> str:
     return ""
 
 
+def _free() -> list[Path]:
+    """Return those of _CANDIDATES that hide nothing needed."""
+    needed = [path.resolve() for path in _needed()]
+    free = [path for path in map(Path, _CANDIDATES) if path.resolve() == path]
+    return [path for path in free if not any(other.is_relative_to(path) for other in needed)]
+
+
 def _on_machines_root(wanted: Facts) -> Facts:
     """Return *wanted* on the machine's own root, with the first scratch directory that will do."""
-    needed = [path.resolve() for path in _needed()]
     problem = f"none of {', '.join(_CANDIDATES)} is free to cover"
-    for path in map(Path, _CANDIDATES):
-        if path.is_dir() and path.resolve() == path:
-            if any(other.is_relative_to(path) for other in needed):
-                continue
-            found = replace(wanted, own_root=False, scratch=path)
-            problem = _problem(found)
-            if not problem:
-                return found
+    for path in filter(Path.is_dir, _free()):
+        found = replace(wanted, own_root=False, scratch=path)
+        problem = _problem(found)
+        if not problem:
+            return found
     lost = f"No tmpfs: {problem}."
     return replace(wanted, own_root=False, scratch=None, missing=(*wanted.missing, lost))
 
@@ -267,7 +279,7 @@ def facts() -> Facts:
             why = f"No mount namespace of one's own: {refused}; in a user namespace: {problem}."
             return Facts(missing=(why,))
     missing = []
-    rooted = replace(found, own_root=True, scratch=Path("/mnt"))
+    rooted = replace(found, own_root=True, scratch=next(iter(_free()), Path("/case")))
     if problem := _problem(rooted):
         missing.append(f"No root of the suite's own: {problem}.")
         found = _on_machines_root(found)

@@ -25,6 +25,8 @@ from typing import Any, overload
 
 import pytest
 
+from tests.utils import pytest_internals
+
 #: Library modules whose frames turn up in the tracebacks of cases.
 _LIBRARY = (contextlib, ctypes, pathlib, shutil, subprocess, tempfile, threading)
 _PYTEST = ("_pytest.python", "_pytest.runner", "_pytest.fixtures", "_pytest.rais", "pluggy.")
@@ -93,9 +95,5 @@ def preload_failure_formatting(config: pytest.Config) -> None:
     except OSError:
         traceback.format_exc()
         text = str(pytest.ExceptionInfo.from_current().getrepr(style="long", showlocals=True))
-    if config.pluginmanager.has_plugin("terminalreporter"):
-        # Loads the highlighter, where pytest would use one.
-        highlight = getattr(config.get_terminal_writer(), "_highlight", None)
-        if highlight is not None:
-            highlight(text, lexer="python")
-            highlight(text, lexer="diff")
+    for lexer in ("python", "diff"):
+        pytest_internals.highlight(config, text, lexer)

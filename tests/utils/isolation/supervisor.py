@@ -15,13 +15,14 @@ import time
 from typing import Any
 
 import pytest
-from _pytest.runner import CallInfo
 
+from tests.utils import pytest_internals
 from tests.utils.isolation import channel, findings, postmortem
 from tests.utils.isolation.child import Phase
 from tests.utils.isolation.sandbox import Facts
 from tests.utils.isolation.zygote import KILL_TIMEOUT, Zygotes
 from tests.utils.process import ended
+from tests.utils.pytest_internals import CallInfo
 
 #: Seconds between two looks at a child's events: for what is shown while a case runs, and for a
 #: deadline that it sets itself.
@@ -158,7 +159,7 @@ class Run:
         self._since = report.stop
         if type(report) is not pytest.TestReport:
             self.log_held()
-            _count_subtest(self._item.config, report)
+            pytest_internals.count_failed_subtest(self._item.config, report)
             self._item.ihook.pytest_runtest_logreport(report=report)
             return
         self._reported.add(report.when)
@@ -205,7 +206,9 @@ class Run:
         """Report *problem* as the failure of the phase the child was in."""
         item, phase, last = self._item, self._phase(), self._last
         sections = list(last.sections) if last is not None else []
-        sections += [(f"Captured {name} {phase}", text) for name, text in postmortem.output(item)]
+        # The files that pytest captures output in are shared with the child.
+        output = pytest_internals.captured_output(item.config, channel.MAX_SECTION)
+        sections += [(f"Captured {name} {phase}", text) for name, text in output]
         call: CallInfo[None] = CallInfo.from_call(
             lambda: pytest.fail(problem, pytrace=False), when=phase
         )
@@ -216,17 +219,3 @@ class Run:
         if last is not None:
             report.user_properties = last.user_properties
         self._take(report)
-
-
-def _count_subtest(config: pytest.Config, report: pytest.TestReport) -> None:
-    """Count a failed subtest where pytest 9 does, in the pytest process too.
-
-    The count, kept with the session, is what makes the item fail whose subtest failed.
-    """
-    try:
-        from _pytest.subtests import failed_subtests_key
-    except ImportError:
-        return
-    if report.failed:
-        counts: Any = config.stash[failed_subtests_key]
-        counts[getattr(report, "id", report.nodeid)] += 1

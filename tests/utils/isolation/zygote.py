@@ -33,6 +33,7 @@ from tests.utils.isolation import channel, prefault, sandbox, sources
 from tests.utils.isolation.prefault import WriteSet
 from tests.utils.isolation.sandbox import Facts
 from tests.utils.process import die_with, ended
+from tests.utils.pytest_internals import temporary_base
 from tests.utils.syscalls import prctl
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -152,6 +153,7 @@ class Zygote:
             os.waitpid(self._pid, os.WNOHANG)
         for fd in filter(None, (self._init, self.mountinfo)):
             close_private(fd)
+        self._init = self.mountinfo = None
 
 
 def _zygote_main(
@@ -183,10 +185,12 @@ def _zygote_main(
         except OSError as error:
             connection.send(str(error).encode())
             os._exit(1)
-        # Not before: new credentials, those of a user namespace, undo it.
-        die_with(parent)
         if init is None:
+            # Not to be killed, but to kill: the end of the connection tells when.
             prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        else:
+            # Not before: new credentials, those of a user namespace, undo it.
+            die_with(parent)
         fds = [] if init is None else [os.pidfd_open(init)]
         fds += [] if mountinfo is None else [mountinfo]
         socket.send_fds(connection, [_READY], fds)
@@ -197,6 +201,8 @@ def _zygote_main(
             run(items[address], wanted, events, write_set)
 
         _serve(connection, start, proc, write_set, alone=init is not None)
+    except (ConnectionError, ProcessLookupError):
+        pass  # The pytest process has ended.
     except BaseException:
         traceback.print_exc()
     finally:
@@ -286,8 +292,7 @@ class Zygotes:
             list(warnings.filters),
             len(sys.modules),
             item.session.testsfailed,
-            # The base of all temporary directories, made on demand.
-            getattr(getattr(config, "_tmp_path_factory", None), "_basetemp", None),
+            temporary_base(config),
         )
         if self._items.get(id(item)) is not item:
             self._items = {id(each): each for each in (*item.session.items, item)}

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What each verb does, and the one place where errors become a line and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+from tests.utils.waivers import parse as parse_waivers
+from vm.backend.base import Machine
+from vm.backend.choose import choose
+from vm.commands import bench, shell, system_options
+from vm.commands.arguments import parser
+from vm.commands.check import check
+from vm.commands.run import Request, launch
+from vm.errors import Exit, Interrupted, Problem, for_bisect
+from vm.kernel import cache, debian
+from vm.process import signals_raise
+from vm.run import plan, system
+from vm.run.guest import Limits
+from vm.run.plan import Options
+from vm.terminal import complain, silence
+
+#: Of guests with a complete system: MiB, processors (users have several), and seconds: systemd
+#: takes its time where it is emulated.
+_SYSTEM_MEMORY, _SYSTEM_CPUS = 2048, 2
+_SYSTEM_LIMITS = Limits(boot=900.0, run=7200.0)
+
+
+def _kernels(arguments: argparse.Namespace) -> Exit:
+    """Print what --kernel takes, one specification a line, or clear the cache of it."""
+    if arguments.prune is not None:
+        for line in cache.prune(arguments.prune):
+            print(line, flush=True)
+        return Exit.OK
+    for line in cache.listing():
+        print(line)
+    for spec in debian.obtainable(arguments.suite) if arguments.suite else []:
+        print(spec)
+    return Exit.OK
+
+
+def _waivers(file: Path) -> str:
+    """The contents of *file*, once it is seen that pytest will take it in the guest."""
+    try:
+        data = file.read_bytes()
+        parse_waivers(data)
+    except (OSError, ValueError) as error:
+        text = error.strerror if isinstance(error, OSError) else error
+        raise Problem(f"--waive {file}: {text}", Exit.USAGE) from None
+    return data.decode()
+
+
+def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
+    kernels = tuple(arguments.kernel or [""])
+    if len(set(kernels)) < len(kernels):
+        raise Problem("--kernel: the same kernel twice", Exit.USAGE)
+    found = system_options.chosen(arguments)
+    machine, limits = _machine(arguments), _limits(arguments)
+    if found is not None:
+        disk = (system.disk if arguments.dry_run else system.obtain)(found.suite)
+        machine = replace(machine, disk=disk, measured=True)
+    guests = arguments.guests or (
+        1 if found is not None else plan.default_guests(pytest, len(kernels))
+    )
+    options = Options(
+        pytest=(*pytest, *(["--require"] if arguments.require else [])),
+        user=arguments.user,
+        waivers=_waivers(arguments.waive) if arguments.waive else "",
+        output=arguments.output and arguments.output.resolve(),
+        machine=machine,
+        limits=limits,
+        system=found,
+        guests=guests,
+        jobs=arguments.jobs or max(1, plan.processors() // (guests * machine.cpus)),
+        dry_run=arguments.dry_run,
+        verbose=arguments.verbose,
+    )
+    if arguments.debug_kernel and not arguments.build:
+        raise Problem("--debug-kernel needs --build", Exit.USAGE)
+    request = Request(
+        kernels, arguments.backend, arguments.build, arguments.debug_kernel, arguments.repeat
+    )
+    return launch(request, options)
+
+
+def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
+    if words:
+        raise Problem(f"shell: takes no {' '.join(words)}: type it there", Exit.USAGE)
+    script = shell.asked_for()
+    with redirect_stdout(sys.stderr):  # standard output is the script's
+        kernel, backend = choose(arguments.kernel, arguments.backend, None)
+    options = Options(
+        user=arguments.user,
+        machine=_machine(arguments),
+        limits=_limits(arguments),
+    )
+    return shell.run(kernel, backend, options, script)
+
+
+def _machine(arguments: argparse.Namespace) -> Machine:
+    whole = getattr(arguments, "system", None) is not None
+    append = tuple(" ".join(arguments.append).split())
+    memory = arguments.memory or (_SYSTEM_MEMORY if whole else None)
+    return Machine(memory, arguments.cpus or (_SYSTEM_CPUS if whole else 1), append=append)
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    default = _SYSTEM_LIMITS if getattr(arguments, "system", None) is not None else Limits()
+    run = getattr(arguments, "run_limit", None)  # a shell has none
+    return Limits(arguments.boot_limit or default.boot, run or default.run)
+
+
+def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
+    kernel, backend = choose(arguments.kernel, arguments.backend, None)
+    return bench.run(
+        kernel,
+        backend,
+        bench.BenchOptions(
+            words,
+            arguments.user,
+            arguments.output and arguments.output.resolve(),
+            _machine(arguments),
+            _limits(arguments),
+        ),
+    )
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """(the launcher's words, pytest's words after the first `--`)."""
+    given = list(words)
+    if "--" in given:
+        at = given.index("--")
+        return given[:at], tuple(given[at + 1 :])
+    return given, ()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line *words*; the exit status."""
+    own, pytest = _split(sys.argv[1:] if words is None else words)
+    if not own or (own[0].startswith("-") and own[0] not in ("-h", "--help")):
+        own.insert(0, "run")
+    status = _status(own, pytest)
+    return int(for_bisect(status) if "--build" in own else status)
+
+
+def _status(own: Sequence[str], pytest: tuple[str, ...]) -> int:
+    try:
+        arguments = parser().parse_args(own)
+        with signals_raise():
+            match arguments.verb:
+                case "bench":
+                    return _bench(arguments, pytest)
+                case "check":
+                    return check(pytest)
+                case "shell":
+                    return _shell(arguments, pytest)
+                case "kernels":
+                    return _kernels(arguments)
+                case _:
+                    return _run(arguments, pytest)
+    except SystemExit as end:  # argparse has said what is wrong, or given its help
+        return int(end.code or 0)
+    except Problem as problem:
+        complain(str(problem))
+        return problem.status
+    except Interrupted as signal:
+        complain(f"interrupted ({signal})")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        silence(1)  # nobody reads
+        return Exit.HOST
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            return _internal_error()
+        where = error.filename or f"one of {tempfile.gettempdir()}, the cache, the artefacts"
+        complain(f"{error.strerror}: {where}")
+        return Exit.HOST
+    except Exception:
+        return _internal_error()
+
+
+def _internal_error() -> Exit:
+    """A fault of the launcher's own: not 1, which Python would exit with and which blames the
+    kernel."""
+    traceback.print_exc()
+    print("vm: this is an error of the launcher; please report it with the lines above")
+    return Exit.HOST

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`python3 -m vm run`: from the kernels that were named to the exit status."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vm import paths
+from vm.backend.base import Backend, Uml
+from vm.backend.choose import Building, choose
+from vm.errors import Exit, Problem
+from vm.initramfs import python
+from vm.kernel.image import Kernel
+from vm.report import matrix
+from vm.report.conclude import Result, conclude
+from vm.run.plan import Options
+from vm.run.run import Run, drivers, write_image
+from vm.run.scheduler import Scheduler
+from vm.terminal import Screen, complain
+
+
+@dataclass(frozen=True)
+class Request:
+    """The kernels of a run, as the command line names them."""
+
+    #: Empty for the default one.
+    kernels: tuple[str, ...]
+    backend: str = "auto"
+    #: Build trees first, and with the debugging options.
+    build: bool = False
+    debug: bool = False
+    #: Runs on each kernel.
+    repeat: int = 1
+
+    @property
+    def runs(self) -> dict[str, str]:
+        """A name for each run, and the kernel it is on."""
+        if self.repeat == 1:
+            return {kernel: kernel for kernel in self.kernels}
+        return {
+            f"{kernel or 'default'} #{number}": kernel
+            for kernel in self.kernels
+            for number in range(1, self.repeat + 1)
+        }
+
+
+def launch(request: Request, options: Options) -> Exit:
+    """Run the cases on every kernel of *request*; the exit status of the worst."""
+    if options.dry_run:
+        return _dry_run(request, options)
+    folder = options.output or paths.new_run_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(request.runs) == 1:
+        return _one(request, options, folder)
+    return _several(request, options, folder)
+
+
+def _prepare(request: Request, name: str, options: Options, folder: Path) -> Run:
+    """The run on the kernel *name*, built when asked. Raises Problem when there can be none."""
+    begin = time.monotonic()
+    building = None
+    if request.build:
+        folder.mkdir(parents=True, exist_ok=True)
+        building = Building(folder / "build.log", request.debug)
+    kernel, backend = choose(name, request.backend, building)
+    if building is not None:
+        begin = time.monotonic()  # how long that took has been said
+    return Run(kernel, backend, options, folder, begin)
+
+
+def _scheduler(runs: list[Run], options: Options, screen: Screen) -> Scheduler[Result]:
+    return Scheduler(runs, options, screen, lambda run: conclude(run, screen, len(runs) == 1))
+
+
+def _one(request: Request, options: Options, folder: Path) -> Exit:
+    run = _prepare(request, request.kernels[0], options, folder)
+    scheduler = _scheduler([run], options, Screen())
+    scheduler.work()
+    if run in scheduler.problems:
+        raise scheduler.problems[run]
+    result = scheduler.results[run]
+    if result.error is not None:
+        raise result.error
+    return result.verdict.status
+
+
+def _several(request: Request, options: Options, folder: Path) -> Exit:
+    names = list(request.runs)
+    runs: dict[str, Run] = {}
+    columns: dict[str, matrix.Column] = {name: matrix.Column(name) for name in names}
+    for name, sub in zip(names, matrix.folder_names(names), strict=True):
+        try:
+            runs[name] = _prepare(request, request.runs[name], options, folder / sub)
+        except Problem as problem:
+            columns[name] = _column(name, None, problem)
+    screen = Screen()
+    scheduler = _scheduler(list(runs.values()), options, screen)
+    try:
+        scheduler.work()
+    finally:
+        for name, run in runs.items():
+            columns[name] = _column(name, scheduler.results.get(run), scheduler.problems.get(run))
+        found = list(columns.values())
+        screen.line()
+        for line in matrix.table(found, options.verbose):
+            screen.line(line)
+        matrix.write(folder, found)
+        screen.line(f"artefacts: {folder}")
+    errors = (result.error for result in scheduler.results.values())
+    if error := next((error for error in errors if error is not None), None):
+        raise error
+    return matrix.status(found)
+
+
+def _column(name: str, result: Result | None, problem: Problem | None) -> matrix.Column:
+    if problem is None:
+        return matrix.Column(name, result)
+    complain(str(problem) if name in str(problem) else f"{name}: {problem}")
+    return matrix.Column(name, None, str(problem), problem.status)
+
+
+def _dry_run(request: Request, options: Options) -> Exit:
+    """Print the commands; with --output the images are made there, so that they work."""
+    several = len(request.kernels) > 1
+    for name, sub in zip(request.kernels, matrix.folder_names(request.kernels), strict=True):
+        building = Building(Path("build.log"), request.debug, dry_run=True)
+        kernel, backend = choose(name, request.backend, building if request.build else None)
+        folder = options.output or Path("OUTPUT")
+        folder = folder / sub if several else folder
+        if several:
+            print(f"# {name}")
+        image = folder / "initramfs.cpio"
+        if options.output is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            found = python.find(options.requirements)
+            write_image(image, found, options, "dry-run", drivers(kernel, options))
+            kernel = backend.prepared(kernel, folder)
+        for number in range(1, options.guests + 1):
+            print(_command(kernel, backend, image, number, options))
+    return Exit.OK
+
+
+def _command(kernel: Kernel, backend: Backend, image: Path, number: int, options: Options) -> str:
+    """The command that boots guest *number*."""
+    share = f"{number}/{options.guests}"
+    machine = replace(options.machine, share=share, slot=number)
+    folder = image.parent
+    report, scratch = folder / f"report-{number}.jsonl", folder / f"guest-{number}"
+    if options.output is not None:
+        scratch.mkdir(exist_ok=True)
+    if isinstance(backend, Uml):
+        command = backend.command(kernel, image, "fd:3", machine, scratch)
+        return f"{command} </dev/null 3>{report}"
+    return f"{backend.command(kernel, image, str(report), machine, scratch)} </dev/null"

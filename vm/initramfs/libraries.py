@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a set of ELF files needs to run: shared libraries and the loader, as ldd(1) finds them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from vm.errors import Problem
+
+#: "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)", "/lib64/ld-linux-x86-64.so.2 (0x...)".
+_NEEDED = re.compile(r"^\t(?:(?P<name>\S+) => )?(?P<path>/\S+) \(0x[0-9a-f]+\)$")
+_MISSING = re.compile(r"^\t(?P<name>\S+) => not found")
+
+
+def is_elf(path: Path) -> bool:
+    """Whether *path* starts with the ELF magic."""
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def parse_ldd(text: str, first: str) -> dict[str, tuple[set[str], set[str]]]:
+    """ldd's output, per file: (paths of its libraries, names of those not found).
+
+    ldd prints a heading per file only when it was given several; *first* stands for it otherwise.
+    """
+    found: dict[str, tuple[set[str], set[str]]] = {first: (set(), set())}
+    current = first
+    for line in text.splitlines():
+        if not line.startswith("\t"):
+            if line.endswith(":"):
+                current = line[:-1]
+                found.setdefault(current, (set(), set()))
+        elif match := _NEEDED.match(line):
+            found[current][0].add(match["path"])
+        elif match := _MISSING.match(line):
+            found[current][1].add(match["name"])
+    return found
+
+
+def needed(required: Path, optional: Iterable[Path]) -> tuple[set[str], set[Path]]:
+    """Libraries that *required* and the *optional* ELF files need.
+
+    Returns their paths as the loader looks them up, and those of the optional files that lack a
+    library and are better left out. Raises Problem when *required* lacks one.
+    """
+    optional = list(optional)
+    try:
+        done = subprocess.run(
+            ["ldd", required, *optional],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except FileNotFoundError:
+        raise Problem("ldd is missing: it finds the libraries of Python (libc-bin)") from None
+    found = parse_ldd(done.stdout, str(required))
+    if missing := found[str(required)][1]:
+        raise Problem(f"{required} needs {', '.join(sorted(missing))}, which ldd does not find")
+    paths: set[str] = set()
+    dropped: set[Path] = set()
+    for path in [required, *optional]:
+        needed, missing = found.get(str(path), (set(), set()))
+        if missing:
+            dropped.add(path)
+        else:
+            paths |= needed
+    return paths, dropped

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`--build`: makes the kernel of a build tree, with the options that the cases and a guest need.
+
+The developer's `.config` is read and never written: what is built has a configuration of its own
+beside it (make's KCONFIG_CONFIG), made anew from `.config` and the fragments each time. So a
+bisection starts from the same options at every commit, however many of them come and go between
+versions, and --debug-kernel lasts for one run. Nothing is built twice: a configuration that comes
+out as before is left alone, and make does the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from vm import paths
+from vm.errors import Exit, Problem
+from vm.kernel import kconfig
+from vm.kernel.tree import Tree, built
+from vm.process import started
+
+_TARGETS = {"um": "linux", "x86": "bzImage"}
+#: For a source without a configuration; both architectures have one of this name.
+_DEFAULT = "x86_64_defconfig"
+_OWN = ".config.open_tree_ns"
+_ERROR = re.compile(
+    r"\berror: |undefined reference|multiple definition|: not found$|No such file or directory"
+    r"|^\*\*\* \S|^make.*\*\*\* |^\S*Kconfig\S*:\d+:"
+)
+#: Lines that are shown from the first error on.
+_ERROR_LINES = 5
+#: Seconds for make to take away what it has half made.
+_TERM_WAIT = 10.0
+_TOOLS = (
+    "make is missing; a kernel is built with make, a C compiler, flex, bison, bc and the headers of"
+    " libelf (Debian: apt install build-essential flex bison bc libelf-dev)"
+)
+
+
+def _compilers() -> Path | None:
+    """A folder for the front of PATH in which the compilers are ccache; None without ccache.
+
+    Under their own names: with CC="ccache gcc" each command line would differ from what the
+    objects in the tree were made with, and all of them would be made again.
+    """
+    program = shutil.which("ccache")
+    if program is None:
+        return None
+    folder = paths.cache() / "ccache"
+    folder.mkdir(exist_ok=True)
+    for name in ("cc", "gcc", "clang"):
+        # In place of a link to where ccache once was; builds side by side agree on the target.
+        draft = folder / f".{name}-{os.getpid()}"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(program)
+        draft.replace(folder / name)
+    return folder
+
+
+def _config(tree: Tree) -> Path:
+    """The configuration that is built with."""
+    return tree.objects / (".config" if tree.ours else _OWN)
+
+
+def command(tree: Tree, target: str, config: str) -> list[str]:
+    """make for *target*, with the configuration file *config* in the tree."""
+    output = [] if tree.objects == tree.source else [f"O={tree.objects}"]
+    jobs = len(os.sched_getaffinity(0))
+    return [
+        *("make", "-C", str(tree.source), *output, f"ARCH={tree.arch}"),
+        *(f"KCONFIG_CONFIG={config}", f"-j{jobs}", target),
+    ]
+
+
+def described(tree: Tree) -> str:
+    """The command that builds, for people."""
+    return shlex.join(command(tree, _TARGETS[tree.arch], _config(tree).name))
+
+
+class _Make:
+    """Runs make, with all it prints in a log."""
+
+    def __init__(self, tree: Tree, log: BinaryIO) -> None:
+        self._tree = tree
+        self._log = log
+        self._shown = 0.0
+        self._steps = 0
+        folder = _compilers()
+        path = [str(folder)] if folder else []
+        self._environment = {
+            "LC_ALL": "C",
+            "PATH": os.pathsep.join([*path, os.environ.get("PATH", os.defpath)]),
+            "KBUILD_OUTPUT": "",
+            "KCONFIG_OVERWRITECONFIG": "1",  # no .old beside it
+        }
+
+    def __call__(self, target: str, config: str) -> None:
+        """Make *target*. Raises Problem, after the first error's lines, when that fails."""
+        line = command(self._tree, target, config)
+        start = self._log.tell()
+        self._log.write(f"$ {shlex.join(line)}\n".encode())
+        # Killed outright, make would leave half an object, newer than its source.
+        polite = signal.SIGTERM
+        with started(
+            line, environment=self._environment, stderr=subprocess.STDOUT, ending=polite
+        ) as program:
+            process = program.process
+            try:
+                assert process.stdout is not None
+                for output in process.stdout:
+                    self._log.write(output)
+                    self._progress(output.decode(errors="replace"))
+                status = process.wait()
+            except BaseException:
+                program.send(polite)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_TERM_WAIT)
+                raise
+            finally:
+                self._progress("")
+        if status:
+            self._fail(target, start)
+
+    def _progress(self, line: str) -> None:
+        """On a terminal one line that is written over; an empty *line* clears it."""
+        if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+            return
+        now = time.monotonic()
+        self._steps += 1
+        if not line or now - self._shown > 0.1:
+            self._shown = now
+            width = shutil.get_terminal_size().columns - 1
+            text = f"{self._steps}: {line.strip()}" if line else ""
+            print(f"\r\x1b[K{text[:width]}", end="", flush=True)
+
+    def _fail(self, target: str, start: int) -> None:
+        self._log.flush()
+        path = Path(self._log.name)
+        lines = path.read_bytes()[start:].decode(errors="replace").splitlines()
+        at = next((n for n, line in enumerate(lines) if _ERROR.search(line)), len(lines) - 1)
+        for line in lines[at : at + _ERROR_LINES]:
+            print(f"  {line}", file=sys.stderr)
+        raise Problem(
+            f"{self._tree.source}: make {target} failed; its output: {path}", Exit.NOT_BOOTED
+        )
+
+
+def _fragments(tree: Tree, debug: bool) -> list[Path]:
+    return [kconfig.CASES, kconfig.guest(tree.arch), *([kconfig.DEBUG] if debug else [])]
+
+
+def _configure(tree: Tree, make: _Make, fragments: Sequence[Path]) -> Path:
+    """Bring the configuration that is built with up to date."""
+    config = _config(tree)
+    draft = config.with_name(f"{_OWN}.new")
+    try:
+        if tree.configured:
+            shutil.copyfile(tree.objects / ".config", draft)
+        else:
+            make(_DEFAULT, draft.name)
+        before = kconfig.read(draft)
+        texts = [fragment.read_text() for fragment in fragments]
+        draft.write_text(kconfig.over(draft.read_text(), texts))
+        make("olddefconfig", draft.name)
+        after, wanted = kconfig.read(draft), kconfig.options("\n".join(texts))
+        if not config.exists() or config.read_bytes() != draft.read_bytes():
+            draft.replace(config)
+    finally:
+        draft.unlink(missing_ok=True)
+    _say(tree, before, after, wanted)
+    return config
+
+
+def _say(
+    tree: Tree, before: Mapping[str, str], after: Mapping[str, str], wanted: Mapping[str, str]
+) -> None:
+    """Tell what the fragments changed in somebody's configuration, and what they could not."""
+    lacking = kconfig.missing(after, wanted)
+    changed = [name for name in kconfig.missing(before, wanted) if name not in lacking]
+    if tree.configured and changed:
+        print(
+            f"options changed for this build: {', '.join(changed)}"
+            f" ({tree.objects / '.config'} stays as it is)"
+        )
+    if lacking:
+        print(
+            f"options that did not stick: {', '.join(lacking)} (this kernel has them not, or they"
+            " depend on others that are off)"
+        )
+
+
+def _renew(tree: Tree, config: Path) -> None:
+    """Have the next make take its options from *config*, if those it last built with are others.
+
+    make itself compares times, and of one file: it knows nothing of a second configuration.
+    """
+    last = {name: value.strip('"') for name, value in built(tree).items()}
+    options = {k: v.strip('"') for k, v in kconfig.read(config).items() if v != "n"}
+    if options != last:
+        os.utime(config)
+
+
+def build(tree: Tree, debug: bool, log: Path) -> None:
+    """Build the kernel in *tree*, with the debugging options if *debug*; make's output to *log*.
+
+    Raises Problem when it cannot be built.
+    """
+    if tree.source is None:
+        raise Problem(f"{tree.objects}: cannot be built, the kernel's source is not to be found")
+    if shutil.which("make") is None:
+        raise Problem(_TOOLS)
+    target, begin = _TARGETS[tree.arch], time.monotonic()
+    tree.objects.mkdir(parents=True, exist_ok=True)
+    with paths.changing(tree.objects), log.open("wb") as file:
+        print(f"building {target} in {tree.objects} (make's output: {log}) ...", flush=True)
+        make = _Make(tree, file)
+        config = _configure(tree, make, _fragments(tree, debug))
+        try:
+            _renew(tree, config)
+            make(target, config.name)
+        finally:
+            if tree.configured:
+                _renew(tree, tree.objects / ".config")
+    print(f"built in {time.monotonic() - begin:.0f} s", flush=True)

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels from Debian's packages: which one a specification means, fetched into the cache.
+
+A specification is `debian[:SUITE][/FLAVOUR][=VERSION]`. The suite may be an alias such as
+"testing"; VERSION is the kernel's own (7.0.13) or the beginning of one (7.0); FLAVOUR is the
+package's ("cloud-amd64", "amd64", "rt-amd64") or "user-mode-linux". Without a suite the machine's
+own backports, the stable release's, testing and unstable are asked in that order, and the first
+that has a kernel with the feature is taken.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vm import paths
+from vm.distro import apt
+from vm.errors import Exit, Problem
+from vm.kernel import uml_libc
+from vm.kernel.image import Kernel, identify
+
+UML = "user-mode-linux"
+_FLAVOUR = "cloud-amd64"
+#: OPEN_TREE_NAMESPACE came with this one.
+_LEAST = (7, 0)
+_SPEC = re.compile(
+    r"debian(?::(?P<suite>[a-z][a-z0-9.-]*))?(?:/(?P<flavour>[a-z0-9-]+))?"
+    r"(?:=(?P<version>\d+(?:\.\d+)*(?:[~-]?rc\d+)?))?"
+)
+#: Debian's kernel image: linux-binary-* from 7.0 on, linux-image-* (modules included) before.
+_PACKAGE = re.compile(
+    r"linux-(?P<kind>binary|image)-(?P<before>unsigned-)?(?P<version>\d+(?:\.\d+)+(?:[~-]rc\d+)?)"
+    r"(?:\+[^-]+)?-(?P<flavour>[a-z0-9-]+?)(?P<after>-unsigned)?"
+)
+_PREFIXES = ("linux-binary-", "linux-image-")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A kernel of Debian's, as far as the user named it; empty means "choose"."""
+
+    suite: str = ""
+    flavour: str = _FLAVOUR
+    version: str = ""
+
+
+def is_spec(text: str) -> bool:
+    """Whether *text* names a package rather than a file."""
+    return re.match(r"debian(?:$|[:/=])", text) is not None
+
+
+def parse(text: str) -> Spec:
+    """The specification in *text*. Raises Problem when it is none."""
+    match = _SPEC.fullmatch(text)
+    if match is None:
+        raise Problem(
+            f"{text}: no kernel package; write debian[:SUITE][/FLAVOUR][=VERSION],"
+            " such as debian:trixie-backports=7.0.13",
+            Exit.USAGE,
+        )
+    return Spec(match["suite"] or "", match["flavour"] or _FLAVOUR, match["version"] or "")
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """Sorts kernel versions: 7.2.12 after 7.2.9, 7.3~rc7 before 7.3."""
+    numbers, _, candidate = re.sub(r"[~-]?rc", "~", version).partition("~")
+    parts = [int(number) for number in numbers.split(".")]
+    return (*(parts + [0] * 3)[:3], int(candidate) if candidate else 1 << 30)
+
+
+def matches(version: str, wanted: str) -> bool:
+    """Whether *version* is *wanted* or, number by number, begins with it."""
+    return not wanted or version == wanted or version.startswith((f"{wanted}.", f"{wanted}~"))
+
+
+def choose(names: Iterable[str], spec: Spec) -> tuple[str, str] | None:
+    """(package, kernel version) of the newest package in *names* that *spec* allows."""
+    found = []
+    for name in names:
+        match = _PACKAGE.fullmatch(name)
+        if match and match["flavour"] == spec.flavour and matches(match["version"], spec.version):
+            # A signed and an unsigned package of one version hold the same kernel; where there
+            # is a linux-binary-*, the linux-image-* is an empty one that asks for it.
+            signed = not (match["before"] or match["after"])
+            rank = (version_key(match["version"]), match["kind"] == "binary", signed, name)
+            found.append((rank, name, match["version"]))
+    return max(found)[1:] if found else None
+
+
+def _names(state: apt.Apt) -> list[str]:
+    """Names of the packages that may be kernel images; those for debuggers hold none."""
+    names = (name for prefix in _PREFIXES for name in state.names(prefix))
+    return [name for name in names if not name.endswith("-dbg")]
+
+
+def _site() -> str:
+    """Where this machine gets Debian packages from."""
+    name, _ = apt.distribution()
+    sites = [site for site, _, _ in apt.own_sites()] if name == "debian" else []
+    if not sites:
+        raise Problem("no Debian package source on this machine: give a kernel with --kernel PATH")
+    return next((site for site in sites if "security" not in site), sites[0])
+
+
+def source(suite: str) -> str:
+    """Return the line of sources.list(5) for *suite*. Raises Problem when there is none."""
+    site = _site()
+    state = apt.Apt(f"debian-{suite}", [(site, suite, "main")])
+    try:
+        state.update()
+    except apt.Unreachable:
+        raise
+    except Problem as problem:
+        raise Problem(
+            f"{site} has no suite {suite}: {problem}\nhint: debian:trixie is one", Exit.USAGE
+        ) from None
+    return state.source
+
+
+def _state(suite: str) -> tuple[apt.Apt, str]:
+    """apt for *suite*, its index there, and the suite's own name when *suite* is an alias."""
+    site = _site()
+    state = apt.Apt(f"debian-{suite}", [(site, suite, "main")])
+    state.update()
+    codename = state.codename()
+    if codename and codename != suite:
+        # Mirrors may lag behind with their aliases.
+        own = apt.Apt(f"debian-{codename}", [(site, codename, "main")])
+        try:
+            own.update()
+        except Problem:
+            return state, suite
+        return own, codename
+    return state, suite
+
+
+def _default_suites() -> Iterator[str]:
+    _, codename = apt.distribution()
+    if codename:
+        yield f"{codename}-backports"
+    yield from ("stable-backports", "testing", "unstable")
+
+
+def _cached(spec: Spec) -> list[tuple[tuple[int, ...], Path]]:
+    """Kernels in the cache that *spec* allows, oldest first."""
+    found: list[tuple[tuple[int, ...], Path]] = []
+    for folder in (paths.cache() / "kernels").glob("*/*"):
+        if folder.name == UML == spec.flavour and spec.suite in ("", folder.parent.name):
+            found.append((_LEAST, folder))
+        match = _PACKAGE.fullmatch(folder.name)
+        if match is None or match["flavour"] != spec.flavour:
+            continue
+        if spec.suite in ("", folder.parent.name) and matches(match["version"], spec.version):
+            found.append((version_key(match["version"]), folder))
+    return sorted(found)
+
+
+def _image(folder: Path, spec: Spec) -> Kernel:
+    """The kernel in an unpacked package."""
+    # Up to 7.1 the image lay in /boot.
+    patterns = ("linux.uml", "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz")
+    path = next((path for pattern in patterns for path in folder.glob(pattern)), None)
+    if path is None:
+        raise Problem(f"{folder}: no kernel in this package; remove the folder to fetch it again")
+    kernel = identify(path, f"debian {folder.parent.name}, {spec.flavour}")
+    kernel = replace(kernel, home=folder, modules=_modules_in(folder))
+    return uml_libc.with_loader(kernel, folder) if spec.flavour == UML else kernel
+
+
+def _modules_in(folder: Path) -> Path | None:
+    """Where the modules of an unpacked package lie, None when it has none."""
+    for pattern in ("usr/lib/uml/modules/*", "usr/lib/modules/*", "lib/modules/*"):
+        for path in folder.glob(pattern):
+            if (path / "kernel").is_dir():
+                return path
+    return None
+
+
+def modules_folder(home: Path) -> Path:
+    """Where the modules that go with the unpacked package *home* are kept."""
+    name = home.name.replace("-unsigned", "").replace("linux-binary-", "linux-modules-")
+    return home.with_name(name)
+
+
+def _with_modules(kernel: Kernel) -> Kernel:
+    """*kernel* with its modules, which from 7.0 on come in a package of their own."""
+    home = kernel.home
+    if kernel.modules is not None or home is None or not home.name.startswith("linux-binary-"):
+        return kernel
+    name = modules_folder(home).name
+
+    def make(draft: Path) -> None:
+        state, suite = _state(home.parent.name)
+        if name in state.names(name):
+            package = state.package(name)
+            state.unpack([package], draft, f"{name} {package.version} from {suite}")
+        else:
+            draft.mkdir()  # the archive has kept the kernel, but not its modules
+            print(f"vm: no modules for this kernel: {suite} has no {name}", file=sys.stderr)
+
+    try:
+        with paths.locked("kernels"):
+            folder = paths.entry(home.with_name(name), make)
+    except Problem as problem:
+        print(f"vm: no modules for this kernel: {problem}", file=sys.stderr)
+        return kernel
+    return replace(kernel, modules=_modules_in(folder))
+
+
+def _fetch(state: apt.Apt, suite: str, name: str, spec: Spec) -> Kernel:
+    def make(draft: Path) -> None:
+        package = state.package(name)
+        state.unpack([package], draft, f"{name} {package.version} from {suite}")
+        if spec.flavour == UML:
+            uml_libc.adopt(draft, lambda to: state.unpack([state.package("libc6")], to, "its libc"))
+
+    folder = paths.entry(paths.cache() / "kernels" / suite / name, make)
+    return _image(folder, spec)
+
+
+def _find_in(suite: str, spec: Spec) -> Kernel | None:
+    """The kernel that *spec* means in *suite*, None when the suite has none."""
+    state, suite = _state(suite)
+    if spec.flavour == UML:
+        return _fetch(state, suite, UML, spec) if UML in state.names(UML) else None
+    found = choose(_names(state), spec)
+    if found is None or (not spec.suite and version_key(found[1])[:2] < _LEAST):
+        return None
+    return _fetch(state, suite, found[0], spec)
+
+
+def get(spec: Spec) -> Kernel:
+    """The kernel that *spec* means, with its modules, from the cache or the mirror.
+
+    Raises Problem when no suite has it, or no mirror can be reached. Modules that are not to be
+    had are no Problem.
+    """
+    return _with_modules(_kernel(spec))
+
+
+def _kernel(spec: Spec) -> Kernel:
+    cached = _cached(spec)
+    exact = [path for _, path in cached if spec.version and f"-{spec.version}+" in path.name]
+    if exact:
+        return _image(exact[-1], spec)
+    reasons = []
+    with paths.locked("kernels"):
+        for suite in [spec.suite] if spec.suite else _default_suites():
+            try:
+                kernel = _find_in(suite, spec)
+            except apt.Unreachable as problem:
+                reasons = [str(problem)]
+                break
+            except Problem as problem:
+                reasons.append(f"{suite}: {problem}")
+                continue
+            if kernel is not None:
+                return kernel
+            reasons.append(f"{suite}: none")
+    usable = [path for key, path in cached if spec.suite or spec.version or key[:2] >= _LEAST]
+    if usable:
+        print(f"vm: taking a kernel from the cache: {reasons[0]}", file=sys.stderr)
+        return _image(usable[-1], spec)
+    what = f"{spec.flavour} kernel{f' {spec.version}' if spec.version else ''}"
+    if not (spec.suite or spec.version):
+        what += f" of Linux {'.'.join(map(str, _LEAST))} or newer"
+    raise Problem(
+        f"no {what} to be had, give one with --kernel PATH: {'; '.join(reasons)}"
+        " (python3 -m vm kernels SUITE lists what a suite has)"
+    )
+
+
+def listed() -> Iterator[tuple[str, str, Path]]:
+    """(specification, release, folder) of every kernel in the cache."""
+    for folder in sorted((paths.cache() / "kernels").glob("*/*")):
+        match = _PACKAGE.fullmatch(folder.name)
+        suite = folder.parent.name
+        if folder.name == UML:
+            yield f"debian:{suite}/{UML}", identify(folder / "linux.uml").release, folder
+        elif match:
+            flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
+            spec = f"debian:{suite}{flavour}={match['version']}"
+            yield spec, match["version"], folder
+
+
+def obtainable(suite: str) -> list[str]:
+    """Specifications of the packaged kernels of *suite* that have the feature, newest first."""
+    state, suite = _state(suite)
+    found = set()
+    for name in _names(state):
+        match = _PACKAGE.fullmatch(name)
+        if match and version_key(match["version"])[:2] >= _LEAST:
+            flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
+            key = version_key(match["version"])
+            found.add((key, flavour, f"debian:{suite}{flavour}={match['version']}"))
+    uml = [f"debian:{suite}/{UML}"] if UML in state.names(UML) else []
+    return uml + [text for _, _, text in sorted(found, reverse=True)]

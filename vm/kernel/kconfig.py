@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel configurations: what a `.config` or a fragment of one says, and one laid over another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vm import paths
+
+#: What the cases need, in the form the kernel's own selftests have it.
+CASES = paths.ROOT / "tests/open_tree_ns/config"
+#: What a guest needs to start and to answer, per architecture; and what --debug-kernel adds.
+_CONFIGS = Path(__file__).parent / "configs"
+DEBUG = _CONFIGS / "debug.config"
+#: Option that is wanted only because it selects another, which cannot be set by itself.
+_SELECTS = {"USER_EVENTS": "TRACING"}
+_LINE = re.compile(r"^(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)$", re.M)
+
+
+def guest(arch: str) -> Path:
+    """The fragment with what a guest of the architecture *arch* ("x86", "um") cannot do without."""
+    return _CONFIGS / f"{arch}.config"
+
+
+def options(text: str) -> dict[str, str]:
+    """Option, without CONFIG_, to its value as it stands there; "n" for one that is not set."""
+    return {name or unset: value if name else "n" for name, value, unset in _LINE.findall(text)}
+
+
+def read(path: Path) -> dict[str, str]:
+    """The options in the file *path*."""
+    return options(path.read_text(errors="replace"))
+
+
+def over(base: str, fragments: Iterable[str]) -> str:
+    """*base* with the *fragments* laid over it, a later one over an earlier."""
+    have = options(base)
+    wanted: dict[str, str] = {}
+    for fragment in fragments:
+        wanted |= options(fragment)
+    wanted = {name: value for name, value in wanted.items() if not _needless(have, name)}
+    kept = [
+        line
+        for line in base.splitlines()
+        if (match := _LINE.match(line)) is None or (match[1] or match[3]) not in wanted
+    ]
+    added = [
+        f"# CONFIG_{name} is not set" if value == "n" else f"CONFIG_{name}={value}"
+        for name, value in wanted.items()
+    ]
+    return "\n".join([*kept, *added, ""])
+
+
+def _needless(have: Mapping[str, str], name: str) -> bool:
+    """Whether what *name* would select is there without it."""
+    return have.get(_SELECTS.get(name, name)) == "y" != have.get(name)
+
+
+def missing(have: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """The options of *wanted* that *have* has not; a module will do where "y" is wanted."""
+    return [
+        name
+        for name, value in wanted.items()
+        if have.get(name, "n") != value
+        and (have.get(name), value) != ("m", "y")
+        and not _needless(have, name)
+    ]

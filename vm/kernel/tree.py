@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Build trees: where in a folder the kernel is, what for and with what options it was built.
+
+A folder is either the kernel's source itself, built in place, or one that `make O=` was given.
+A source without a `.config` is built elsewhere: in $KBUILD_OUTPUT when that is set, as make does,
+else in a folder of the cache, so that a clean source stays clean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vm import paths
+from vm.errors import Exit, Problem
+from vm.kernel import kconfig
+from vm.kernel.image import Kernel, identify
+
+#: Images by architecture, the better one first.
+_IMAGES = {"um": ("linux", "vmlinux"), "x86": ("arch/x86/boot/bzImage", "vmlinux")}
+_INCLUDE = re.compile(r"^include (/.+)/Makefile$", re.M)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A folder that a kernel is built in, and the source it is built from."""
+
+    objects: Path
+    #: None when it is not to be found any more.
+    source: Path | None
+    #: As make's ARCH: "x86" or "um".
+    arch: str
+
+    @property
+    def configured(self) -> bool:
+        """Whether somebody's own `.config` is there."""
+        return (self.objects / ".config").exists() and not self.ours
+
+    @property
+    def ours(self) -> bool:
+        """Whether the folder is one of the cache's."""
+        return self.objects.is_relative_to(builds())
+
+
+def builds() -> Path:
+    """Where the cache keeps what --build built out of clean sources: SOURCE/ARCHITECTURE."""
+    return paths.cache() / "builds"
+
+
+def _is_source(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("Kconfig", "Kbuild", "Makefile"))
+
+
+def _source_of(objects: Path) -> Path | None:
+    """The source that the folder *objects* of `make O=` was made from."""
+    candidates = [objects, objects / "source"]
+    try:
+        include = _INCLUDE.search((objects / "Makefile").read_text(errors="replace"))
+    except OSError:
+        include = None
+    if include:
+        candidates.append(Path(include[1]))
+    return next((path.resolve() for path in candidates if _is_source(path)), None)
+
+
+def _arch(config: Path) -> str:
+    """The architecture that *config* is for. Raises Problem when guests cannot have it."""
+    options = kconfig.read(config)
+    if options.get("UML") == "y":
+        return "um"
+    if options.get("X86") == "y":
+        return "x86"
+    raise Problem(f"{config}: a kernel for neither x86 nor User-Mode Linux")
+
+
+def cached(source: Path, arch: str, debug: bool = False) -> Path:
+    """The folder of the cache that the clean *source* is built in."""
+    key = hashlib.sha256(str(source).encode()).hexdigest()[:8]
+    return builds() / f"{source.name}-{key}" / (f"{arch}-debug" if debug else arch)
+
+
+def find(folder: Path, arch: str, debug: bool = False) -> Tree:
+    """The build tree *folder*.
+
+    *arch* is what a source without a `.config` is, or would be, built for; *debug* whether with
+    the debugging options. Raises Problem when the folder is no build tree.
+    """
+    folder = folder.resolve()
+    if (folder / ".config").exists():
+        return Tree(folder, _source_of(folder), _arch(folder / ".config"))
+    if not _is_source(folder):
+        raise Problem(
+            f"{folder}: no build tree: it has neither a .config nor the kernel's source; give an"
+            " image, a source tree, or the folder that make O= was given"
+        )
+    if output := os.environ.get("KBUILD_OUTPUT"):
+        objects = (folder / output).resolve()
+        config = objects / ".config"
+        return Tree(objects, folder, _arch(config) if config.exists() else arch)
+    return Tree(cached(folder, arch, debug), folder, arch)
+
+
+def built(tree: Tree) -> dict[str, str]:
+    """The options that make last built *tree* with, empty when it never did."""
+    # Not .config: that may have been edited since, and --build has one of its own.
+    path = tree.objects / "include/config/auto.conf"
+    return kconfig.read(path) if path.is_file() else {}
+
+
+def lacking(tree: Tree) -> list[str]:
+    """The options for the cases that the kernel in *tree* was built without."""
+    have = built(tree)
+    return kconfig.missing(have, kconfig.read(kconfig.CASES)) if have else []
+
+
+def kernel(tree: Tree) -> Kernel:
+    """The kernel that was built in *tree*. Raises Problem when there is none."""
+    for name in _IMAGES[tree.arch]:
+        if (tree.objects / name).exists():
+            found = identify(tree.objects / name, str(tree.objects))
+            break
+    else:
+        what = tree.source if tree.ours else tree.objects
+        raise Problem(
+            f"{what}: not built yet, no {_IMAGES[tree.arch][0]}: run make, or give --build",
+            Exit.NOT_BOOTED,
+        )
+    release = tree.objects / "include/config/kernel.release"
+    if not found.release and release.is_file():
+        found = replace(found, release=release.read_text().strip())
+    return placed(found, tree)
+
+
+def placed(kernel: Kernel, tree: Tree) -> Kernel:
+    """*kernel*, an image in *tree*, with what the tree has for it."""
+    modules = tree.objects if (tree.objects / "modules.order").exists() else None
+    return replace(kernel, modules=modules, home=tree.objects, source=tree.source)
+
+
+def around(image: Path) -> Tree | None:
+    """The build tree that the file *image* was made in, None when there is none."""
+    for name in {name for names in _IMAGES.values() for name in names}:
+        if image.match(name):
+            objects = image.parents[name.count("/")]
+            config = objects / ".config"
+            if config.exists():
+                return Tree(objects, _source_of(objects), _arch(config))
+    return None

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the user asks of a run, and what of it a guest is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vm import paths
+from vm.backend.base import Machine
+from vm.initramfs import python, rootfs
+from vm.run import system
+from vm.run.guest import Limits
+from vm.run.system import System
+
+_DEFAULT_CASES = "tests/open_tree_ns"
+#: In the guest.
+_WAIVERS = "/run/waivers.toml"
+#: By default; each takes a few hundred megabytes.
+_MOST_GUESTS = 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks of a run."""
+
+    pytest: tuple[str, ...] = ()
+    user: str = "root"
+    #: The contents of a file for pytest's --waive, empty for none.
+    waivers: str = ""
+    output: Path | None = None
+    machine: Machine = field(default_factory=Machine)
+    limits: Limits = field(default_factory=Limits)
+    #: The complete system to boot, None for an initramfs with the cases and no more.
+    system: System | None = None
+    guests: int = 1
+    #: Kernels whose guests run at the same time.
+    jobs: int = 1
+    dry_run: bool = False
+    verbose: bool = False
+
+    @property
+    def requirements(self) -> str:
+        """The optional group of requirements that the cases need, empty for none."""
+        return "model" if "--stress" in " ".join(self.pytest) else ""
+
+    @property
+    def stops_at_a_failure(self) -> bool:
+        """Whether pytest was told not to go on after one."""
+        return any(word in ("-x", "--exitfirst", "--maxfail=1") for word in self.pytest)
+
+
+def color() -> bool:
+    """Whether to print colours: to a terminal, and not against the user's wish (NO_COLOR)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def pytest_arguments(
+    given: tuple[str, ...], root: Path = paths.ROOT, plain: bool = False
+) -> list[str]:
+    """pytest's arguments in the guest: *given*, and the kernel cases when no path is among them.
+
+    *plain* is pytest as a system has it, with all of its plugins.
+    """
+    without = [] if plain else ["cacheprovider"]
+    if not (plain or has_workers(given)):
+        without.append("xdist")
+    named = any(
+        not word.startswith("-") and (root / word.partition("::")[0]).exists() for word in given
+    )
+    fixed = [f"--color={'yes' if color() else 'no'}", *(f"-pno:{name}" for name in without)]
+    return [*fixed, *given, *([] if named else [_DEFAULT_CASES])]
+
+
+def has_workers(pytest: Sequence[str]) -> bool:
+    """Whether pytest is to share the cases among processes of its own (pytest-xdist)."""
+    return any(word.startswith(("-n", "--numprocesses", "--dist")) for word in pytest)
+
+
+def order(
+    found: python.Runtime, options: Options, nonce: str, only: Sequence[str] = ()
+) -> dict[str, object]:
+    """What init is to do, as it stands in the image; of its cases *only* these, if any."""
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root" if options.user == "root" else "/tmp",
+        "USER": options.user,
+        "LANG": "C.UTF-8",
+        "TERM": os.environ.get("TERM", "dumb"),
+        "COLUMNS": str(shutil.get_terminal_size((80, 24)).columns),
+        "PYTHONPATH": rootfs.SITE,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT", "NO_COLOR", "CI"):
+        if name in os.environ:
+            environment[name] = os.environ[name]
+    waive = (f"--waive={_WAIVERS}",) if options.waivers else ()
+    root, plain = (options.system.checkout, True) if options.system else (paths.ROOT, False)
+    whole: dict[str, object] = {
+        "nonce": nonce,
+        "folder": rootfs.PROJECT,
+        "user": options.user,
+        "packages": found.versions,
+        "environment": environment,
+        "files": {_WAIVERS: options.waivers} if options.waivers else {},
+        "program": "pytest",
+        "arguments": pytest_arguments((*options.pytest, *waive), root, plain),
+        "only": list(only),
+    }
+    return whole if options.system is None else system.order(whole, options.system)
+
+
+def default_guests(pytest: Sequence[str], kernels: int = 1) -> int:
+    """How many guests share the cases of a kernel: one per processor, fewer where several kernels
+    share the processors, or one for a look at a single case."""
+    if has_workers(pytest) or any(
+        "::" in word or word in ("--co", "--collect-only") for word in pytest
+    ):
+        return 1
+    return max(1, min(processors() // kernels, _MOST_GUESTS))
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))

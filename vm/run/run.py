@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One kernel's run: the guests that share its cases, from the image to the end of the last."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from vm import paths
+from vm.backend.base import Backend, Command, Machine
+from vm.errors import Problem
+from vm.initramfs import python, rootfs
+from vm.kernel import modules
+from vm.kernel.image import Kernel
+from vm.run import plan, system
+from vm.run.guest import Guest, Stop
+from vm.run.plan import Options
+from vm.run.stream import Records
+from vm.run.transcript import Transcript
+from vm.terminal import Progress, Screen, complain
+
+#: Guests that are started, at most, to go on with the cases of those that died.
+_REPLACEMENTS = 5
+
+
+@dataclass
+class GuestSlot:
+    """A guest, its machine, pytest's output in it, and the guest that replaced it."""
+
+    guest: Guest
+    machine: Machine
+    transcript: Transcript
+    #: The guest that was started for the remaining cases when this one died.
+    successor: Guest | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the replacement took over the remaining cases."""
+        return self.successor is not None and "collected" in self.successor.records.first
+
+
+class Numbers:
+    """Numbers from 1 for the guests that run at the same time."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+
+    def take(self) -> int:
+        """The lowest that is free."""
+        number = next(n for n in range(1, len(self._taken) + 2) if n not in self._taken)
+        self._taken.add(number)
+        return number
+
+    def give(self, number: int) -> None:
+        """This one is free again."""
+        self._taken.discard(number)
+
+
+class Run:
+    """The guests of one kernel."""
+
+    def __init__(
+        self, kernel: Kernel, backend: Backend, options: Options, folder: Path, begin: float
+    ) -> None:
+        """*begin* is when the work on this kernel began, by time.monotonic()."""
+        self.kernel, self.backend, self.options, self.folder = kernel, backend, options, folder
+        self.begin = begin
+        self.started = datetime.now(UTC)
+        self._runtime = python.find(options.requirements)
+        self._modules = drivers(kernel, options)
+        self._nonce = secrets.token_hex(8)
+        self._ready = time.monotonic()
+        self.slots: list[GuestSlot] = []
+        self._left = _REPLACEMENTS
+
+    # --- guests ----------------------------------------------------------------------------------
+
+    def start(self, stack: ExitStack, numbers: Numbers, show: Screen | None) -> list[Guest]:
+        """Start the guests; they end when *stack* is left. *show* is for what pytest says."""
+        self.begin += time.monotonic() - self._ready  # it may have waited for other kernels
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._stack = stack.enter_context(ExitStack())
+        self._numbers, self._show = numbers, show
+        if self.kernel.home is not None:
+            self._stack.enter_context(paths.using(self.kernel.home))
+        self._scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-")))
+        self._booted = self.backend.prepared(self.kernel, self._scratch)
+        image = self._image()
+        count = self.options.guests
+        return [self._guest(image, f"{number}/{count}") for number in range(1, count + 1)]
+
+    def _image(self, only: Sequence[str] = ()) -> Path:
+        image = self._scratch / f"initramfs-{len(self.slots)}.cpio"
+        write_image(image, self._runtime, self.options, self._nonce, self._modules, only)
+        return image
+
+    def _guest(self, image: Path, share: str) -> Guest:
+        number = len(self.slots) + 1
+        machine = replace(self.options.machine, share=share, slot=self._numbers.take())
+        ending = "" if number == 1 else f"-{number}"
+        parts = 0 if self._show is None else 3 if self.options.guests == 1 else int(number == 1)
+        transcript = Transcript(self.folder / f"pytest{ending}.log", self._shown, parts)
+        self._stack.callback(transcript.close)
+        scratch = self._scratch / f"guest-{number}"
+        scratch.mkdir()
+        guest = Guest(
+            partial(boot_command, self._booted, self.backend, image, scratch, machine),
+            Records(self._nonce),
+            self.folder / f"console{ending}.log",
+            transcript.take,
+            self._stack,
+        )
+        self.slots.append(GuestSlot(guest, machine, transcript))
+        return guest
+
+    def _shown(self, text: str) -> None:
+        if self._show is not None:
+            self._show.text(text)
+
+    def ended(self, guest: Guest) -> list[Guest]:
+        """A guest has ended; if it died, the one that goes on with what it has left."""
+        slot = next(slot for slot in self.slots if slot.guest is guest)
+        self._numbers.give(slot.machine.slot)
+        records = guest.records
+        begun = {*records.results, records.running}
+        left = [name for name in records.collected if name not in begun]
+        died = guest.ending.stop is Stop.EXITED and records.status is None
+        if not (died and left and self._left) or self.options.stops_at_a_failure:
+            return []
+        self._left -= 1
+        if self._show is not None:
+            where = f"in {records.running}" if records.running else "between cases"
+            self._show.line(
+                f"\nguest {self.slots.index(slot) + 1} died {where};"
+                f" guest {len(self.slots) + 1} goes on with {_cases(len(left))}"
+            )
+        try:
+            slot.successor = self._guest(self._image(left), slot.machine.share)
+        except Problem as problem:
+            complain(str(problem))
+            return []
+        return [slot.successor]
+
+    @property
+    def done(self) -> bool:
+        """Whether all guests have ended."""
+        return all(slot.guest.done for slot in self.slots)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the guests are."""
+        records = [slot.guest.records for slot in self.slots]
+        cases = [case for one in records for case in one.results.values()]
+        died = (slot.guest.records for slot in self.slots if slot.successor is not None)
+        lost = sum(one.running is not None for one in died)
+        waiting = any("collected" not in one.first for one in records[: self.options.guests])
+        total = len({name for one in records for name in one.collected})
+        running = (slot.guest.records.running for slot in self.slots if not slot.guest.done)
+        return Progress(
+            len(cases) + lost,
+            0 if waiting else total,
+            sum(case.bad for case in cases) + lost,
+            next((name for name in running if name), ""),
+        )
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """Stop the guests that are still running."""
+        for slot in self.slots:
+            if not slot.guest.done:
+                slot.guest.finish(Stop.INTERRUPTED)
+
+    def close(self) -> None:
+        """Let go of all that the guests, which have ended, were given."""
+        self._stack.close()
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
+
+
+def write_image(
+    image: Path,
+    found: python.Runtime,
+    options: Options,
+    nonce: str,
+    loaded: Mapping[str, bytes],
+    only: Sequence[str] = (),
+) -> None:
+    """Write the initramfs of a run: of the cases *only* these, if any."""
+    order = plan.order(found, options, nonce, only)
+    if options.system is None:
+        rootfs.write(image, found, order, loaded)
+    else:
+        system.write(image, found, order, loaded, options.system)
+
+
+def drivers(kernel: Kernel, options: Options) -> dict[str, bytes]:
+    """Return the modules to load in a run's guest, in the order to load them."""
+    return collect_modules(kernel, modules.NEEDED if options.system is None else system.MODULES)
+
+
+def collect_modules(kernel: Kernel, needed: tuple[str, ...] = modules.NEEDED) -> dict[str, bytes]:
+    """The modules to load in the guest; a run can do without them."""
+    if kernel.modules is None:
+        return {}
+    try:
+        return modules.collect(kernel.modules, needed)
+    except Problem as problem:
+        complain(f"no modules for this kernel: {problem}")
+        return {}
+
+
+def boot_command(
+    kernel: Kernel, backend: Backend, image: Path, scratch: Path, machine: Machine, fd: int
+) -> Command:
+    """The command that boots the kernel, with its report to the descriptor *fd*."""
+    return backend.command(kernel, image, backend.report(fd), machine, scratch)
