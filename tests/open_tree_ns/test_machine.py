@@ -5,7 +5,7 @@ The other cases build what they copy on a root of the suite's own. Here a case l
 copy of the machine's mounts: sub-volumes, overlays, automounts, FUSE, binds of namespaces' files,
 mounts that others cover. Somebody who removes a mount point takes its mounts along, in every
 namespace and at any time. A copy is therefore judged only when the table is the same before and
-after it.
+after it. Nobody but the case can mount anything there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from tests.utils.expect import errno_name
 from tests.utils.locks import is_locked
 from tests.utils.model import is_mnt_ns_file, namespace_tree, predict, predict_refusal
 from tests.utils.mounts import Mount, mnt_id_of, mount_table, statmount
+from tests.utils.nsfs import ns_id
 from tests.utils.process import in_child
+from tests.utils.settle import gone
 from tests.utils.syscalls import mount, umount2
 from tests.utils.userns import enter_new_mount_ns
 
@@ -40,7 +42,7 @@ _MACHINE = pytest.mark.isolated(machine_root=True)
 def while_still(look: Callable[[Sequence[Mount]], T]) -> T:
     """Return what *look* makes of the caller's mount table, which nobody changes meanwhile.
 
-    What *look* raises counts by the same condition.
+    What *look* raises counts by the same condition. A mount that has come is its doing.
     """
     for _ in range(_TRIES):
         before = mount_table(tolerant=True)
@@ -49,7 +51,10 @@ def while_still(look: Callable[[Sequence[Mount]], T]) -> T:
             found = look(before)
         except (OSError, AssertionError) as error:
             found = error
-        if mount_table(tolerant=True) == before:
+        after = mount_table(tolerant=True)
+        known = {each.mnt_id for each in before}
+        assert [each for each in after if each.mnt_id not in known] == [], "mounted by the call"
+        if after == before:
             if isinstance(found, Exception):
                 raise found
             return found
@@ -118,10 +123,10 @@ def test_copy_of_the_machines_root(caller: Caller, recursive: bool, kind: int) -
             fd = copy("/", recursive=recursive)
         except OSError as error:
             return [errno_name(error)], expected
-        try:
-            return namespace_tree(fd).lines(), expected
-        finally:
-            os.close(fd)
+        number, lines = ns_id(fd), namespace_tree(fd).lines()
+        os.close(fd)
+        assert gone(number), "the copy is there after its last descriptor was closed"
+        return lines, expected
 
     copied, expected = while_still(both)
     assert copied == expected

@@ -47,9 +47,9 @@ _RELEASE_TIMEOUT = 1.0
 class MountTable:
     """A mount table, by a descriptor of its mountinfo (proc_pid_mountinfo(5)), which it owns."""
 
-    def __init__(self, fd: int) -> None:
-        """Read the table."""
-        self._fd = fd
+    def __init__(self, fd: int, mark: str = "") -> None:
+        """Read the table; of its lines only those with *mark* count."""
+        self._fd, self._mark = fd, mark
         keep_private(fd)
         self._poller = select.poll()
         # The kernel's sign that the table has changed (proc_pid_mounts(5)).
@@ -61,7 +61,9 @@ class MountTable:
         data = b""
         while part := os.read(self._fd, 1 << 16):
             data += part
-        return data.decode(errors="backslashreplace").splitlines()
+        lines = data.decode(errors="backslashreplace").splitlines()
+        # Before they are compared: a machine may have thousands, and change them all the time.
+        return [line for line in lines if self._mark in line]
 
     def changes(self) -> list[str]:
         """Return the lines that are new ("+ ...") or gone ("- ...") since the last call."""
@@ -248,7 +250,8 @@ class Cases:
     def pytest_isolation_begins(self) -> None:
         """See what there is."""
         with suppress(OSError):
-            self._machine = MountTable(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
+            fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+            self._machine = MountTable(fd, f" {self._name} ")
         with suppress(OSError):
             self._namespaces = Namespaces()
 
@@ -263,9 +266,7 @@ class Cases:
     def pytest_isolation_ended(self) -> Finding | None:
         """Charge a case with what is there now and was not, or the other way round."""
         changes = self._root.changes() if self._root is not None else []
-        if self._machine is not None:
-            mark = f" {self._name} "
-            changes += [line for line in self._machine.changes() if mark in line]
+        changes += self._machine.changes() if self._machine is not None else []
         left = self._namespaces.leaked(self._name) if self._namespaces is not None else {}
         if not changes and not left:
             return None
