@@ -56,7 +56,9 @@ def test_debugger_and_forked_are_refused(run_cases: RunCases, pytester: pytest.P
     for option in ("--pdb", "--trace"):
         refused = pytester.runpytest_subprocess(*PLUGIN, option)
         assert refused.ret == pytest.ExitCode.USAGE_ERROR
-        refused.stderr.fnmatch_lines([f"ERROR: {option} needs the terminal*", "hint: *not isolated*"])
+        refused.stderr.fnmatch_lines(
+            [f"ERROR: {option} needs the terminal*", "hint: *not isolated*"]
+        )
     # Stands in for pytest-forked.
     pytester.makeconftest(
         "def pytest_addoption(parser): parser.addoption('--forked', action='store_true')"
