@@ -208,7 +208,7 @@ def test_a_guest_is_given_the_modules_that_the_cases_need(workshop: Workshop) ->
     found = [name for name in members if name.endswith(".ko")]
     assert found == ["vm/modules/overlay.ko"]
     assert members[found[0]] == MODULE
-    assert json.loads(members["vm/order.json"])["modules"] == ["/vm/modules/overlay.ko"]
+    assert json.loads(members["vm/job.json"])["modules"] == ["/vm/modules/overlay.ko"]
 
 
 def test_a_kernel_that_cannot_run_where_it_is_asked_to_is_not_built(workshop: Workshop) -> None:

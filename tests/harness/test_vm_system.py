@@ -129,7 +129,7 @@ def test_user_mode_linux_writes_beside_the_disk(tmp_path: Path) -> None:
 def test_pytest_is_the_systems_own_and_plain(launcher: Launcher) -> None:
     words = ("--system", "debian", "--user", "user", "--beside", "login,suite", "--", "-n", "2")
     _, files = members(launcher, *words)
-    order = json.loads(files["vm/order.json"])
+    order = json.loads(files["vm/job.json"])
     assert order["arguments"] == ["--color=no", "-n", "2", "tests/open_tree_ns"]
     assert order["suite"] == ["-p", "no:cacheprovider", *order["arguments"]]
     assert (order["user"], order["beside"]) == ("user", ["login", "suite"])
