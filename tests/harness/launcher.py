@@ -25,7 +25,7 @@ sys.path.insert(0, {root!r})
 words = sys.argv
 if "-initrd" not in words or "kvm" in words:
     sys.exit(1)
-from vm.initramfs.cpio import read
+from tests.harness.archives import read
 from tests.harness.stream import Stream
 
 image = Path(words[words.index("-initrd") + 1]).read_bytes()

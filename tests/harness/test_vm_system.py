@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.archives import read
 from tests.harness.launcher import Launcher, make_launcher
 from vm import paths
 from vm.backend.base import Boot, Machine
@@ -23,7 +24,6 @@ from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS, Disturber
 from vm.guest.disturb import command as shell
-from vm.initramfs.cpio import read
 from vm.kernel import debian
 from vm.kernel.image import Kernel, Kind
 from vm.run import plan, system
