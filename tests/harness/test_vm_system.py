@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.archives import read
 from tests.harness.launcher import Launcher, make_launcher
 from vm import paths
 from vm.backend.base import Boot, Machine
@@ -23,7 +24,6 @@ from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS, Disturber
 from vm.guest.disturb import command as shell
-from vm.initramfs.cpio import read
 from vm.kernel import debian
 from vm.kernel.image import Kernel, Kind
 from vm.run import plan, system
@@ -129,7 +129,7 @@ def test_user_mode_linux_writes_beside_the_disk(tmp_path: Path) -> None:
 def test_pytest_is_the_systems_own_and_plain(launcher: Launcher) -> None:
     words = ("--system", "debian", "--user", "user", "--beside", "login,suite", "--", "-n", "2")
     _, files = members(launcher, *words)
-    order = json.loads(files["vm/order.json"])
+    order = json.loads(files["vm/job.json"])
     assert order["arguments"] == ["--color=no", "-n", "2", "tests/open_tree_ns"]
     assert order["suite"] == ["-p", "no:cacheprovider", *order["arguments"]]
     assert (order["user"], order["beside"]) == ("user", ["login", "suite"])

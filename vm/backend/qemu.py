@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from vm.distro import apt
 from vm.errors import Problem
 from vm.kernel.decompress import unpacked
 from vm.kernel.image import Kernel
+from vm.process import output
 
 #: What QEMU emulates. String instructions are emulated byte by byte, so the kernel must not take
 #: them for fast; a fifth level of page tables makes every fork dearer. A quarter of the time.
@@ -122,14 +122,7 @@ def _unpacked(root: Path) -> Qemu:
 
 def _check(qemu: Qemu) -> None:
     """Raise Problem when the program cannot even tell its version."""
-    done = subprocess.run(
-        [qemu.program, "--version"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **dict(qemu.environment)},
-    )
+    done = output([qemu.program, "--version"], dict(qemu.environment))
     if done.returncode:
         words = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise Problem(f"the {_PACKAGE} package does not run here: {words}")

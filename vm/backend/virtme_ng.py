@@ -16,7 +16,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from vm.backend.qemu import Qemu, command_line, memory
 from vm.errors import Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
+from vm.process import output
 
 _PROGRAM = "vng"
 #: The versions this was tried with; others most likely do.
@@ -109,7 +109,7 @@ def _private() -> Path:
 
 
 def _warn_of_version(program: Path) -> None:
-    done = _ask([str(program), "--version"])
+    done = output([program, "--version"])
     text = (done.stdout + done.stderr).strip()
     match = re.search(r"(\d+)\.(\d+)", text)
     if done.returncode or match is None:
@@ -126,22 +126,9 @@ def _warn_of_version(program: Path) -> None:
 
 def _require_9p(qemu: Qemu) -> None:
     """vng hands folders to the guest, if only empty ones, through a device not all QEMUs have."""
-    done = _ask([str(qemu.program), "-device", "virtio-9p-pci,help"], dict(qemu.environment))
+    done = output([qemu.program, "-device", "virtio-9p-pci,help"], dict(qemu.environment))
     if done.returncode:
         raise Problem(
             f"{qemu.program} has no virtio-9p, which vng asks of it: set QEMU to one that has it,"
             " or use --backend qemu, which needs none"
         )
-
-
-def _ask(
-    command: list[str], environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **(environment or {})},
-    )

@@ -15,9 +15,9 @@ from vm.errors import Exit, Problem
 from vm.initramfs import python, rootfs
 from vm.kernel.image import Kernel
 from vm.report.verdict import judge
+from vm.run import plan
 from vm.run.boot import Prepared
 from vm.run.guest import Limits, drive
-from vm.run.plan import Options, order
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
     log, results = folder / "console.log", folder / "bench.json"
     found, nonce = python.find(), secrets.token_hex(8)
     progress = ["--progress"] if sys.stdout.isatty() else []
-    what = {
-        **order(found, Options(user=options.user), nonce),
-        "program": "bench",
-        "arguments": [*options.arguments, *progress],
-    }
+    job = replace(
+        plan.job(found, plan.Options(user=options.user), nonce),
+        program="bench",
+        arguments=[*options.arguments, *progress],
+    )
     with ExitStack() as stack:
         prepared = Prepared(kernel, backend, stack)
         image = prepared.folder / "initramfs.cpio"
-        rootfs.write(image, found, what, {})
+        rootfs.write(image, found, job, {})
         print(f"booting {kernel} in {backend.name} ...", flush=True)
         machine = replace(options.machine, measured=True)
         guest = prepared.start(image, machine, nonce, log, _show)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from vm import paths
 from vm.backend.base import Backend, Boot
-from vm.backend.choose import Building, choose
+from vm.backend.choose import choose
 from vm.errors import Exit, Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
+from vm.kernel.source import Building
 from vm.report import matrix
 from vm.report.conclude import Result, conclude
 from vm.run.plan import Options

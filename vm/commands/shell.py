@@ -61,18 +61,19 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
     interactive = not script
     found, nonce = python.find(), secrets.token_hex(8)
     shell = shell_tools.shell()
-    order = plan.order(found, options, nonce) | {
-        "program": "shell",
-        "terminal": list(shutil.get_terminal_size())[::-1] if interactive else [],
-        "files": {_SCRIPT: script},
-        "arguments": [shell, _SCRIPT] if script else [shell, "-i"],
-    }
-    release = kernel.release or "guest"
-    order["environment"] |= {"PS1": f"[{release}] \\w \\$ "}  # type: ignore[operator]
+    job = plan.job(found, options, nonce)
+    job = replace(
+        job,
+        program="shell",
+        terminal=list(shutil.get_terminal_size())[::-1] if interactive else [],
+        files={_SCRIPT: script},
+        arguments=[shell, _SCRIPT] if script else [shell, "-i"],
+        environment={**job.environment, "PS1": f"[{kernel.release or 'guest'}] \\w \\$ "},
+    )
     with ExitStack() as stack:
         prepared = Prepared(kernel, backend, stack)
         image, console = prepared.folder / "initramfs.cpio", prepared.folder / "console.log"
-        rootfs.write(image, found, order, collect_modules(kernel), shell_tools.archive(found))
+        rootfs.write(image, found, job, collect_modules(kernel), shell_tools.archive(found))
         if interactive:
             print(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it", flush=True)
         machine = replace(options.machine, interactive=interactive)

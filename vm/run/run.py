@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vm.backend.base import Backend, Machine
 from vm.errors import Problem
+from vm.guest.protocol import Kind
 from vm.initramfs import python, rootfs
 from vm.kernel import modules
 from vm.kernel.image import Kernel
@@ -40,7 +41,7 @@ class GuestSlot:
     @property
     def goes_on(self) -> bool:
         """Whether the replacement took over the remaining cases."""
-        return self.successor is not None and "collected" in self.successor.records.first
+        return self.successor is not None and Kind.COLLECTED in self.successor.records.first
 
 
 class Numbers:
@@ -147,7 +148,7 @@ class Run:
         cases = [case for one in records for case in one.results.values()]
         died = (slot.guest.records for slot in self.slots if slot.successor is not None)
         lost = sum(one.running is not None for one in died)
-        waiting = any("collected" not in one.first for one in records[: self.options.guests])
+        waiting = any(Kind.COLLECTED not in one.first for one in records[: self.options.guests])
         total = len({name for one in records for name in one.collected})
         running = (slot.guest.records.running for slot in self.slots if not slot.guest.done)
         return Progress(
@@ -183,11 +184,11 @@ def write_image(
     only: Sequence[str] = (),
 ) -> None:
     """Write the initramfs of a run: of the cases *only* these, if any."""
-    order = plan.order(found, options, nonce, only)
+    job = plan.job(found, options, nonce, only)
     if options.system is None:
-        rootfs.write(image, found, order, loaded)
+        rootfs.write(image, found, job, loaded)
     else:
-        system.write(image, found, order, loaded, options.system)
+        system.write(image, found, job, loaded, options.system)
 
 
 def drivers(kernel: Kernel, options: Options) -> dict[str, bytes]:
