@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.calls import Calls, recorded
-from tests.utils import constants as c
 from tests.utils import probe
 from tests.utils.features import FEATURES
+from tests.utils.uapi import constants as c
 
 _CLOEXEC = int(c.OPEN_TREE_CLOEXEC)
 _NAMESPACE = int(c.OPEN_TREE_NAMESPACE) | _CLOEXEC

@@ -182,7 +182,7 @@ sys.path.insert(0, {root!r})
 from bench.calls import Calls, real
 from bench.ground import Layout, prepare
 from bench.methods import METHODS
-from tests.utils.caps import CAP_SYS_ADMIN, capget
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget
 from tests.utils.userns import enter_new_userns
 
 if not capget().has(CAP_SYS_ADMIN):

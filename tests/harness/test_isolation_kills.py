@@ -42,10 +42,10 @@ CASES = f"""{HEADER}
 from contextlib import suppress
 from pathlib import Path
 from tests.utils.case_name import tmpfs_source
-from tests.utils.constants import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, MS_BIND
+from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, MS_BIND
 from tests.utils.handover import fds_from_child
-from tests.utils.nsfs import current_mnt_ns
-from tests.utils.syscalls import mount, setns, unshare
+from tests.utils.uapi.nsfs import current_mnt_ns
+from tests.utils.uapi.syscalls import mount, setns, unshare
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 many = pytest.mark.parametrize("n", range(10))
 machines_pids = pytest.mark.isolated(pid_namespace=False)

@@ -14,9 +14,9 @@ from tests.harness.conftest import HEADER, PLUGIN
 from tests.harness.strangers import namespace, run_pytest
 from tests.harness.test_isolation_host import user_namespaces
 from tests.utils.leak_watch import MountTable, Namespaces
-from tests.utils.nsfs import ns_id
 from tests.utils.process import holding, in_child
-from tests.utils.syscalls import mount
+from tests.utils.uapi.nsfs import ns_id
+from tests.utils.uapi.syscalls import mount
 from tests.utils.userns import enter_new_mount_ns, in_own_mount_ns
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
@@ -36,8 +36,8 @@ from pathlib import Path
 from tests.harness import strangers
 from tests.harness.strangers import empty, namespace
 from tests.utils.case_name import tmpfs_source
-from tests.utils.constants import CLONE_NEWNS, MNT_DETACH, MS_BIND
-from tests.utils.syscalls import mount, setns, umount2
+from tests.utils.uapi.constants import CLONE_NEWNS, MNT_DETACH, MS_BIND
+from tests.utils.uapi.syscalls import mount, setns, umount2
 FOLDER = Path(__file__).parent
 def parent(pid): return int(Path(f"/proc/{{pid}}/stat").read_text().rpartition(")")[2].split()[1])
 def pytest_process(): return parent(os.getppid())

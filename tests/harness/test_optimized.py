@@ -16,7 +16,8 @@ UTILS = ROOT / "tests/utils"
 CASES = """
 import pytest
 from tests.harness.test_model import made
-from tests.utils import fanotify, handover, model
+from tests.utils import handover, model
+from tests.utils.uapi import fanotify
 
 def test_says(): assert 0, "said by the case"
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.utils import seccomp
 from tests.utils import userns_access as access
-from tests.utils.caps import keep_only
+from tests.utils.uapi.caps import keep_only
 from tests.utils.userns import enter_new_userns
 
 CLONE, APPARMOR = "unprivileged_userns_clone", "apparmor_restrict_unprivileged_userns"

@@ -17,7 +17,10 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.process import holding
+from tests.utils.trees import tmpfs, write
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     CLONE_FS,
     CLONE_NEWNET,
@@ -31,9 +34,7 @@ from tests.utils.constants import (
     Clone,
     FsMagic,
 )
-from tests.utils.expect import fails
-from tests.utils.mounts import listmount, mnt_id_of, mount_table
-from tests.utils.nsfs import (
+from tests.utils.uapi.nsfs import (
     NS_GET_ID,
     current_mnt_ns,
     mnt_get_info,
@@ -41,9 +42,8 @@ from tests.utils.nsfs import (
     ns_id,
     ns_inode,
 )
-from tests.utils.process import holding
-from tests.utils.syscalls import mount, open_tree, setns, umount2, unshare
-from tests.utils.trees import tmpfs, write
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import mount, open_tree, setns, umount2, unshare
 from tests.utils.userns import enter_new_mount_ns
 from tests.utils.visitor import Visitor
 

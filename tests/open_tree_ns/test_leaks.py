@@ -20,8 +20,18 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE, copy, enter
-from tests.utils.caps import CAP_SYS_ADMIN, capget, effective
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.limits import (
+    allow_mnt_namespaces,
+    descriptor_table_full,
+    open_limit,
+    room_for,
+    start_counting,
+)
+from tests.utils.settle import gone, within_limit
+from tests.utils.trees import bind, propagation, tmpfs
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget, effective
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     CLONE_NEWNS,
     CLONE_NEWUSER,
@@ -31,29 +41,19 @@ from tests.utils.constants import (
     MS_UNBINDABLE,
     OPEN_TREE_CLONE,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.limits import (
-    allow_mnt_namespaces,
-    descriptor_table_full,
-    open_limit,
-    room_for,
-    start_counting,
-)
-from tests.utils.mounts import listmount, mount_table
-from tests.utils.nsfs import (
+from tests.utils.uapi.nsfs import (
     current_mnt_ns,
     exists,
     ns_id,
 )
-from tests.utils.settle import gone, within_limit
-from tests.utils.syscalls import (
+from tests.utils.uapi.statmount import listmount, mount_table
+from tests.utils.uapi.syscalls import (
     MountAttrStruct,
     open_tree,
     open_tree_attr,
     umount2,
     unshare,
 )
-from tests.utils.trees import bind, propagation, tmpfs
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.visitor import Visitor
 

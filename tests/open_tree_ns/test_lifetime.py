@@ -17,17 +17,19 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.holders import FOR_ALL, FOR_OWNERS, Holds, Kind, neighbour
+from tests.utils.limits import allow_mnt_namespaces
+from tests.utils.process import holding
+from tests.utils.settle import gone, settled
+from tests.utils.trees import bind, tmpfs
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
     MS_BIND,
 )
-from tests.utils.expect import fails
-from tests.utils.fanotify import mount_watch
-from tests.utils.holders import FOR_ALL, FOR_OWNERS, Holds, Kind, neighbour
-from tests.utils.limits import allow_mnt_namespaces
-from tests.utils.mounts import listmount, statmount
-from tests.utils.nsfs import (
+from tests.utils.uapi.fanotify import mount_watch
+from tests.utils.uapi.nsfs import (
     NS_MNT_GET_NEXT,
     current_mnt_ns,
     exists,
@@ -35,10 +37,8 @@ from tests.utils.nsfs import (
     ns_get_userns,
     ns_id,
 )
-from tests.utils.process import holding
-from tests.utils.settle import gone, settled
-from tests.utils.syscalls import mount, umount2
-from tests.utils.trees import bind, tmpfs
+from tests.utils.uapi.statmount import listmount, statmount
+from tests.utils.uapi.syscalls import mount, umount2
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.visitor import Visitor
 

@@ -13,15 +13,16 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import Outcome, answer, outcome
+from tests.utils.model import base_of
+from tests.utils.settle import gone, settled
+from tests.utils.trees import tmpfs
+from tests.utils.uapi.constants import (
     CLONE_NEWNS,
     LSMT_ROOT,
     Statmount,
 )
-from tests.utils.expect import Outcome, answer, outcome
-from tests.utils.model import base_of
-from tests.utils.mounts import StatmountStruct, listmount, listmount_page, statmount_into
-from tests.utils.nsfs import (
+from tests.utils.uapi.nsfs import (
     NS_MNT_GET_NEXT,
     NS_MNT_GET_PREV,
     current_mnt_ns,
@@ -31,9 +32,8 @@ from tests.utils.nsfs import (
     mnt_get_neighbour,
     ns_id,
 )
-from tests.utils.settle import gone, settled
-from tests.utils.syscalls import closing_fd, unshare
-from tests.utils.trees import tmpfs
+from tests.utils.uapi.statmount import StatmountStruct, listmount, listmount_page, statmount_into
+from tests.utils.uapi.syscalls import closing_fd, unshare
 from tests.utils.visitor import Visitor
 
 #: Where :func:`walk` keeps the one descriptor it needs.

@@ -13,20 +13,20 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy
-from tests.utils.constants import (
+from tests.utils.settle import gone
+from tests.utils.trees import propagation, tmpfs
+from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_SHARED,
 )
-from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
-from tests.utils.mounts import listmount
-from tests.utils.nsfs import (
+from tests.utils.uapi.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
+from tests.utils.uapi.nsfs import (
     current_mnt_ns,
     exists,
     ns_id,
 )
-from tests.utils.settle import gone
-from tests.utils.syscalls import mount, umount2
-from tests.utils.trees import propagation, tmpfs
+from tests.utils.uapi.statmount import listmount
+from tests.utils.uapi.syscalls import mount, umount2
 from tests.utils.visitor import Visitor
 
 

@@ -19,7 +19,15 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
+from tests.utils.model import Node, namespace_tree
+from tests.utils.process import in_child, shared_numbers, started
+from tests.utils.rivals import rivals
+from tests.utils.settle import gone
+from tests.utils.stress import Search
+from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
     MS_PRIVATE,
@@ -27,17 +35,9 @@ from tests.utils.constants import (
     MS_SLAVE,
     MS_UNBINDABLE,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
-from tests.utils.model import Node, namespace_tree
-from tests.utils.mounts import listmount
-from tests.utils.nsfs import listns, ns_id
-from tests.utils.process import in_child, shared_numbers, started
-from tests.utils.rivals import rivals
-from tests.utils.settle import gone
-from tests.utils.stress import Search
-from tests.utils.syscalls import attach, move_mount, umount2
-from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
+from tests.utils.uapi.nsfs import listns, ns_id
+from tests.utils.uapi.statmount import listmount
+from tests.utils.uapi.syscalls import attach, move_mount, umount2
 
 pytestmark = [pytest.mark.stress, pytest.mark.needs("user namespace")]
 

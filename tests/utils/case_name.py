@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from tests.utils.syscalls import prctl
+from tests.utils.uapi.syscalls import prctl
 
 _PR_SET_NAME = 15  # linux/prctl.h
 _VARIABLE = "OPEN_TREE_NS_CASE"

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tests.utils.constants import CLONE_NEWNS, CLONE_NEWUSER
 from tests.utils.handover import fds_from_child
-from tests.utils.nsfs import ns_inode
 from tests.utils.process import in_child
-from tests.utils.syscalls import setns
+from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWUSER
+from tests.utils.uapi.nsfs import ns_inode
+from tests.utils.uapi.syscalls import setns
 
 T = TypeVar("T")
 

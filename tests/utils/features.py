@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.utils import seccomp
-from tests.utils.constants import (
+from tests.utils.process import ChildError, ChildKilled, in_child
+from tests.utils.trees import fresh_tmpfs
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     CLONE_NEWPID,
@@ -28,12 +30,11 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     UNSHARE_EMPTY_MNTNS,
 )
-from tests.utils.failnth import ask_for_faults
-from tests.utils.fanotify import mount_watch
-from tests.utils.fuse import SlowFile
-from tests.utils.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
-from tests.utils.process import ChildError, ChildKilled, in_child
-from tests.utils.syscalls import (
+from tests.utils.uapi.fanotify import mount_watch
+from tests.utils.uapi.fault_injection import ask_for_faults
+from tests.utils.uapi.fuse import SlowFile
+from tests.utils.uapi.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
+from tests.utils.uapi.syscalls import (
     fsmount,
     mount,
     move_mount,
@@ -41,7 +42,6 @@ from tests.utils.syscalls import (
     setns,
     unshare,
 )
-from tests.utils.trees import fresh_tmpfs
 from tests.utils.unlocked import leave_locks_behind
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns, in_own_mount_ns
 

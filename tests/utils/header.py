@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tests.utils import probe
-from tests.utils.caps import CAP_SYS_ADMIN, effective_in_proc
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective_in_proc
 
 #: The letter of each bit (Documentation/admin-guide/tainted-kernels.rst). "P" is "G" when clear,
 #: which says nothing.

@@ -14,7 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.utils.constants import (
+from tests.utils.expect import SUCCESS, errno_name
+from tests.utils.handover import fds_from_child
+from tests.utils.model import Node, namespace_tree, tree_of
+from tests.utils.propagation import Groups, renumbered
+from tests.utils.settle import gone
+from tests.utils.trees import propagation, tmpfs
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
     CLONE_NEWNS,
@@ -27,14 +33,9 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     MountAttr,
 )
-from tests.utils.expect import SUCCESS, errno_name
-from tests.utils.handover import fds_from_child
-from tests.utils.model import Node, namespace_tree, tree_of
-from tests.utils.mounts import mnt_id_of, mount_table
-from tests.utils.nsfs import current_mnt_ns, ns_get_userns, ns_id
-from tests.utils.propagation import Groups, renumbered
-from tests.utils.settle import gone
-from tests.utils.syscalls import (
+from tests.utils.uapi.nsfs import current_mnt_ns, ns_get_userns, ns_id
+from tests.utils.uapi.statmount import mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import (
     closing_fd,
     mount,
     mount_setattr,
@@ -43,7 +44,6 @@ from tests.utils.syscalls import (
     umount2,
     unshare,
 )
-from tests.utils.trees import propagation, tmpfs
 from tests.utils.world import COPIES, MOUNTS, World
 
 _TYPES = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}

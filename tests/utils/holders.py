@@ -9,22 +9,22 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.utils.constants import (
+from tests.utils.trees import write
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     MS_BIND,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.nsfs import (
+from tests.utils.uapi.nsfs import (
     NS_MNT_GET_NEXT,
     NS_MNT_GET_PREV,
     current_mnt_ns,
     mnt_get_neighbour,
     ns_id,
 )
-from tests.utils.syscalls import mount, open_tree, umount2
-from tests.utils.trees import write
+from tests.utils.uapi.syscalls import mount, open_tree, umount2
 from tests.utils.visitor import Visitor
 
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC

@@ -24,20 +24,20 @@ from pathlib import Path
 import pytest
 
 from tests.utils.case_name import case_name
-from tests.utils.constants import NULL_FS_MAGIC
 from tests.utils.isolation.findings import Finding
 from tests.utils.isolation.zygote import close_private, keep_private
-from tests.utils.mounts import Mount, listmount, statmount
-from tests.utils.nsfs import (
+from tests.utils.outcomes import is_of_isolated
+from tests.utils.process import parents
+from tests.utils.uapi.constants import NULL_FS_MAGIC
+from tests.utils.uapi.nsfs import (
     NS_MNT_GET_NEXT,
     NS_MNT_GET_PREV,
     current_mnt_ns,
     mnt_get_neighbour,
     ns_inode,
 )
-from tests.utils.outcomes import is_of_isolated
-from tests.utils.process import parents
-from tests.utils.syscalls import closing_fd
+from tests.utils.uapi.statmount import Mount, listmount, statmount
+from tests.utils.uapi.syscalls import closing_fd
 
 _TITLE = "mounts and namespaces after the case"
 #: Seconds a namespace may take to be gone: some references are dropped later.

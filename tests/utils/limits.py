@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.utils.constants import AT_FDCWD, OPEN_TREE_NAMESPACE
-from tests.utils.nsfs import ns_id
 from tests.utils.settle import gone, settled
-from tests.utils.syscalls import open_tree
+from tests.utils.uapi.constants import AT_FDCWD, OPEN_TREE_NAMESPACE
+from tests.utils.uapi.nsfs import ns_id
+from tests.utils.uapi.syscalls import open_tree
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 #: Belongs to the user namespace of whoever opens it: a case sets it in one of its own.

@@ -6,9 +6,9 @@ from __future__ import annotations
 import errno
 import os
 
-from tests.utils.constants import MNT_EXPIRE
-from tests.utils.mounts import mount_table
-from tests.utils.syscalls import umount2
+from tests.utils.uapi.constants import MNT_EXPIRE
+from tests.utils.uapi.statmount import mount_table
+from tests.utils.uapi.syscalls import umount2
 
 
 def is_locked(path: str | os.PathLike[str]) -> bool:

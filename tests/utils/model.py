@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from tests.utils.constants import (
+from tests.utils.uapi.constants import (
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
@@ -28,8 +28,8 @@ from tests.utils.constants import (
     MountAttr,
     MountFlags,
 )
-from tests.utils.mounts import Mount, mnt_id_of, mount_table, statmount
-from tests.utils.nsfs import mnt_get_info
+from tests.utils.uapi.nsfs import mnt_get_info
+from tests.utils.uapi.statmount import Mount, mnt_id_of, mount_table, statmount
 
 
 @dataclass(frozen=True, slots=True)

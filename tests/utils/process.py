@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 from warnings import catch_warnings, simplefilter
 
-from tests.utils.constants import CLONE_FS
-from tests.utils.syscalls import prctl, syscall
+from tests.utils.uapi.constants import CLONE_FS
+from tests.utils.uapi.syscalls import prctl, syscall
 
 T = TypeVar("T")
 

@@ -15,7 +15,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.utils.constants import (
+from tests.utils.expect import errno_name
+from tests.utils.model import (
+    is_mnt_ns_file,
+    namespace_tree,
+    predict,
+    predict_refusal,
+)
+from tests.utils.process import in_child
+from tests.utils.trees import readable, tmpfs
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
@@ -34,16 +43,8 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     MountAttr,
 )
-from tests.utils.expect import errno_name
-from tests.utils.model import (
-    is_mnt_ns_file,
-    namespace_tree,
-    predict,
-    predict_refusal,
-)
-from tests.utils.mounts import Mount, mnt_id_of, mount_table
-from tests.utils.process import in_child
-from tests.utils.syscalls import (
+from tests.utils.uapi.statmount import Mount, mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import (
     attach,
     mount,
     mount_setattr,
@@ -53,7 +54,6 @@ from tests.utils.syscalls import (
     umount2,
     unshare,
 )
-from tests.utils.trees import readable, tmpfs
 from tests.utils.userns import become_foreign, enter_new_userns, userns_fd
 
 #: What every new file system of a program holds.

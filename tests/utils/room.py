@@ -13,10 +13,10 @@ import resource
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.utils.constants import AT_EMPTY_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE
 from tests.utils.process import ChildError, in_child
-from tests.utils.syscalls import open_tree
 from tests.utils.trees import fresh_tmpfs
+from tests.utils.uapi.constants import AT_EMPTY_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE
+from tests.utils.uapi.syscalls import open_tree
 from tests.utils.userns import in_own_mount_ns
 
 #: What each kernel case has at most, if it asks for no more: namespaces of mounts, its own

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tests.utils.nsfs import exists
+from tests.utils.uapi.nsfs import exists
 
 T = TypeVar("T")
 

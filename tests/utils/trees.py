@@ -8,14 +8,14 @@ import os
 from pathlib import Path
 
 from tests.utils.case_name import tmpfs_source
-from tests.utils.constants import (
+from tests.utils.uapi.constants import (
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_STRING,
     MS_BIND,
     MS_PRIVATE,
     MS_REC,
 )
-from tests.utils.syscalls import fsconfig, fsmount, fsopen, mount
+from tests.utils.uapi.syscalls import fsconfig, fsmount, fsopen, mount
 
 
 def tmpfs(path: Path, *files: str, flags: int = 0) -> Path:

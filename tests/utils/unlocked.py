@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import os
 
-from tests.utils.constants import (
+from tests.utils.trees import fresh_tmpfs
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
@@ -21,9 +22,8 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     UNSHARE_EMPTY_MNTNS,
 )
-from tests.utils.nsfs import current_mnt_ns
-from tests.utils.syscalls import attach, open_tree, setns, umount2, unshare
-from tests.utils.trees import fresh_tmpfs
+from tests.utils.uapi.nsfs import current_mnt_ns
+from tests.utils.uapi.syscalls import attach, open_tree, setns, umount2, unshare
 
 
 def root_is_locked() -> bool:

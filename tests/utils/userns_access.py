@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.utils import seccomp
-from tests.utils.caps import CAP_SYS_ADMIN, effective_in_proc
 from tests.utils.features import Missing
 from tests.utils.process import ChildError, ChildKilled, in_child
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective_in_proc
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 #: Where the switches are.

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
-from tests.utils.constants import CLONE_NEWNS
-from tests.utils.syscalls import setns, unshare
+from tests.utils.uapi.constants import CLONE_NEWNS
+from tests.utils.uapi.syscalls import setns, unshare
 
 T = TypeVar("T")
 

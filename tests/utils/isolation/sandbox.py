@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.utils.case_name import tmpfs_source
-from tests.utils.constants import (
+from tests.utils.process import ChildError, die_with, fork, in_child
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
     CLONE_NEWNS,
@@ -30,8 +31,7 @@ from tests.utils.constants import (
     MS_PRIVATE,
     MS_REC,
 )
-from tests.utils.process import ChildError, die_with, fork, in_child
-from tests.utils.syscalls import mount, mount_setattr, pivot_root, umount2, unshare
+from tests.utils.uapi.syscalls import mount, mount_setattr, pivot_root, umount2, unshare
 from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 # linux/mount.h

@@ -34,7 +34,7 @@ from tests.utils.isolation.prefault import WriteSet
 from tests.utils.isolation.sandbox import Facts
 from tests.utils.process import die_with, ended
 from tests.utils.pytest_internals import temporary_base
-from tests.utils.syscalls import prctl
+from tests.utils.uapi.syscalls import prctl
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 

@@ -14,7 +14,7 @@ import stat
 import struct
 from pathlib import Path
 
-from tests.utils.syscalls import mount
+from tests.utils.uapi.syscalls import mount
 
 SIZE = 4096
 

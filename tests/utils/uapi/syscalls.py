@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.utils.constants import AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, OpenTree
+from tests.utils.uapi.constants import AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, OpenTree
 
 #: What a path argument may be: text, bytes, a path object, None for NULL, an int for an address.
 PathLike = str | bytes | os.PathLike[str] | int | None

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from tests.utils.constants import (
+from tests.utils.uapi.constants import (
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_NOATIME,
     MS_SLAVE,
     MS_UNBINDABLE,
     MountAttr,
 )
-from tests.utils.mounts import Mount
+from tests.utils.uapi.statmount import Mount
 
 _ESCAPED = " \t\n\\"
 _OPTIONS = {

@@ -12,7 +12,7 @@ import os
 import select
 import struct
 
-from tests.utils.syscalls import c_path, checked
+from tests.utils.uapi.syscalls import c_path, checked
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

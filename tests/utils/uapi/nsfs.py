@@ -14,9 +14,9 @@ import os
 import struct
 from dataclasses import dataclass
 
-from tests.utils.constants import CLONE_NEWNS
-from tests.utils.mounts import listmount_page
-from tests.utils.syscalls import NR_LISTNS, checked, syscall
+from tests.utils.uapi.constants import CLONE_NEWNS
+from tests.utils.uapi.statmount import listmount_page
+from tests.utils.uapi.syscalls import NR_LISTNS, checked, syscall
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -12,7 +12,7 @@ import select
 import struct
 from enum import IntFlag
 
-from tests.utils.syscalls import checked
+from tests.utils.uapi.syscalls import checked
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -15,7 +15,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from tests.utils.constants import (
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     LISTMOUNT_REVERSE,
@@ -24,7 +24,7 @@ from tests.utils.constants import (
     MountFlags,
     Statmount,
 )
-from tests.utils.syscalls import NR_LISTMOUNT, NR_STATMOUNT, c_path, checked, syscall
+from tests.utils.uapi.syscalls import NR_LISTMOUNT, NR_STATMOUNT, c_path, checked, syscall
 
 #: Everything this module turns into a :class:`Mount`.
 STATMOUNT_ALL = (
