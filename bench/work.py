@@ -16,7 +16,7 @@ from itertools import repeat
 from bench import calls
 from bench.ground import Ground
 from bench.methods import METHODS, NOTHING, Method
-from tests.utils.process import in_child
+from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     CLONE_NEWNS,

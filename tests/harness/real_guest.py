@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.utils.process import ended, in_child
+from tests.utils.tasks.process import ended, in_child
 from tests.utils.uapi.syscalls import syscall
 from vm import paths
 from vm.distro import apt

@@ -183,7 +183,7 @@ from bench.calls import Calls, real
 from bench.ground import Layout, prepare
 from bench.methods import METHODS
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget
-from tests.utils.userns import enter_new_userns
+from tests.utils.tasks.userns import enter_new_userns
 
 if not capget().has(CAP_SYS_ADMIN):
     enter_new_userns()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.open_tree_ns.conftest import pytest_assertrepr_compare
 from tests.utils.expect import SUCCESS, Call, answer, explain, fails, outcome, shorthand
-from tests.utils.process import in_child
+from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,

@@ -13,10 +13,10 @@ import pytest
 
 from tests.harness.conftest import HEADER, PLUGIN, ROOT, RunCases
 from tests.utils.isolation import sandbox
-from tests.utils.process import in_child
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns, write_maps
 from tests.utils.uapi.constants import CLONE_NEWUSER, MS_BIND, MS_REC
 from tests.utils.uapi.syscalls import mount, unshare
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns, write_maps
 
 NOBODY = 65534
 

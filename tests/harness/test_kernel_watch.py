@@ -16,9 +16,9 @@ import pytest
 from tests.harness.conftest import HEADER, RunCases, SuiteRun
 from tests.harness.kernel import CONFTEST, WARNING, add, stand_in
 from tests.utils import kernel_log
-from tests.utils.case_name import case_name
 from tests.utils.kernel_log import KernelLog, Record
 from tests.utils.kernel_watch import Session
+from tests.utils.tasks.case_name import case_name
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 PLUGINS = tuple(

@@ -16,7 +16,8 @@ UTILS = ROOT / "tests/utils"
 CASES = """
 import pytest
 from tests.harness.test_model import made
-from tests.utils import handover, model
+from tests.utils import model
+from tests.utils.tasks import fd_passing
 from tests.utils.uapi import fanotify
 
 def test_says(): assert 0, "said by the case"
@@ -41,8 +42,8 @@ def test_event(monkeypatch):
     fanotify.mount_events(5)
 
 def test_descriptors(monkeypatch):
-    monkeypatch.setattr(handover, "_MOST", 1)
-    handover.fds_from_child(lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(fd_passing, "_MOST", 1)
+    fd_passing.fds_from_child(lambda: [0, 1, 2, 3])
 
 def test_fixture(broken): pass
 """

@@ -13,8 +13,8 @@ import pytest
 from tests.harness.conftest import CASE_PLUGINS, HEADER, ROOT
 from tests.utils import room, userns_access
 from tests.utils.limits import MAX_MNT_NAMESPACES
-from tests.utils.process import in_child
-from tests.utils.userns import enter_new_userns
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_userns
 
 PLUGINS = CASE_PLUGINS
 CASES = f"""{HEADER}

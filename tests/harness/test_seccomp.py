@@ -16,7 +16,7 @@ from tests.harness.conftest import HEADER, PLUGIN, ROOT
 from tests.utils import features, probe, seccomp
 from tests.utils import userns_access as access
 from tests.utils.features import FEATURES, Missing
-from tests.utils.process import ChildKilled, in_child
+from tests.utils.tasks.process import ChildKilled, in_child
 from tests.utils.uapi.syscalls import unshare
 
 T = TypeVar("T")

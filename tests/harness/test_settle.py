@@ -13,9 +13,9 @@ import pytest
 
 from tests.harness.test_isolation_host import user_namespaces
 from tests.utils import settle
-from tests.utils.handover import fds_from_child
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.tasks.userns import in_own_mount_ns
 from tests.utils.uapi.nsfs import current_mnt_ns, exists, ns_id
-from tests.utils.userns import in_own_mount_ns
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import outcome
-from tests.utils.process import holding
+from tests.utils.tasks.process import holding
+from tests.utils.tasks.userns import become_foreign, enter_new_mount_ns, enter_new_userns
 from tests.utils.trees import bind, tmpfs
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
@@ -33,7 +34,6 @@ from tests.utils.uapi.constants import (
 )
 from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
 from tests.utils.uapi.syscalls import attach, mount, mount_setattr
-from tests.utils.userns import become_foreign, enter_new_mount_ns, enter_new_userns
 
 #: The four that restrict, each by the name of the directory whose mount has it.
 RESTRICTIONS = {

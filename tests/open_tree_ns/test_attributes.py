@@ -12,6 +12,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import outcome
 from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.tasks.userns import userns_fd
 from tests.utils.trees import bind, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
@@ -30,7 +31,6 @@ from tests.utils.uapi.constants import (
 )
 from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
 from tests.utils.uapi.syscalls import attach, mount_setattr
-from tests.utils.userns import userns_fd
 
 ATTRIBUTES = {
     "ro": MOUNT_ATTR_RDONLY,

@@ -15,7 +15,7 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import outcome
 from tests.utils.model import base_of
-from tests.utils.process import started
+from tests.utils.tasks.process import started
 from tests.utils.trees import fresh_tmpfs, tmpfs
 from tests.utils.uapi.constants import (
     MNT_DETACH,

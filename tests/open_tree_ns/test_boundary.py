@@ -15,7 +15,8 @@ from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_p
 from tests.open_tree_ns.trees import small_tree
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.process import holding, in_child
+from tests.utils.tasks.process import holding, in_child
+from tests.utils.tasks.userns import as_foreign, become_foreign
 from tests.utils.trees import bind, fresh_tmpfs, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
@@ -40,7 +41,6 @@ from tests.utils.uapi.syscalls import (
     umount2,
     unshare,
 )
-from tests.utils.userns import as_foreign, become_foreign
 
 
 @pytest.mark.rule("N7")

@@ -19,6 +19,7 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import fails, outcome
 from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.tasks.userns import become_foreign
 from tests.utils.trees import bind, propagation, readable, tmpfs, write
 from tests.utils.uapi.constants import (
     MS_PRIVATE,
@@ -26,7 +27,6 @@ from tests.utils.uapi.constants import (
     MS_SLAVE,
     MS_UNBINDABLE,
 )
-from tests.utils.userns import become_foreign
 
 pytestmark = [pytest.mark.needs("user namespace"), fixes.KEEP_COVERED]
 

@@ -18,7 +18,9 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import fails
-from tests.utils.process import holding
+from tests.utils.tasks.namespace_thread import Visitor
+from tests.utils.tasks.process import holding
+from tests.utils.tasks.userns import enter_new_mount_ns
 from tests.utils.trees import tmpfs, write
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -44,8 +46,6 @@ from tests.utils.uapi.nsfs import (
 )
 from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
 from tests.utils.uapi.syscalls import mount, open_tree, setns, umount2, unshare
-from tests.utils.userns import enter_new_mount_ns
-from tests.utils.visitor import Visitor
 
 
 @pytest.mark.rule("R1")

@@ -29,6 +29,8 @@ from tests.utils.limits import (
     start_counting,
 )
 from tests.utils.settle import gone, within_limit
+from tests.utils.tasks.namespace_thread import Visitor
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.trees import bind, propagation, tmpfs
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget, effective
 from tests.utils.uapi.constants import (
@@ -54,8 +56,6 @@ from tests.utils.uapi.syscalls import (
     umount2,
     unshare,
 )
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
-from tests.utils.visitor import Visitor
 
 #: Calls of each kind: far more than any count that could hide a leak.
 MANY = 200

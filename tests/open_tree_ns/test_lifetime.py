@@ -20,8 +20,10 @@ from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import fails
 from tests.utils.holders import FOR_ALL, FOR_OWNERS, Holds, Kind, neighbour
 from tests.utils.limits import allow_mnt_namespaces
-from tests.utils.process import holding
 from tests.utils.settle import gone, settled
+from tests.utils.tasks.namespace_thread import Visitor
+from tests.utils.tasks.process import holding
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.trees import bind, tmpfs
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -39,8 +41,6 @@ from tests.utils.uapi.nsfs import (
 )
 from tests.utils.uapi.statmount import listmount, statmount
 from tests.utils.uapi.syscalls import mount, umount2
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
-from tests.utils.visitor import Visitor
 
 
 def orders(kinds: tuple[Kind, ...]) -> Iterator[tuple[Kind, ...]]:

@@ -22,8 +22,9 @@ from tests.utils.limits import (
     room_for,
     start_counting,
 )
-from tests.utils.process import in_child
 from tests.utils.settle import within_limit
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_userns, userns_fd
 from tests.utils.trees import fresh_tmpfs, tmpfs
 from tests.utils.uapi.caps import capget, effective
 from tests.utils.uapi.constants import (
@@ -35,7 +36,6 @@ from tests.utils.uapi.syscalls import (
     setns,
     unshare,
 )
-from tests.utils.userns import enter_new_userns, userns_fd
 
 pytestmark = pytest.mark.needs("user namespace")
 

@@ -16,6 +16,7 @@ from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import Outcome, answer, outcome
 from tests.utils.model import base_of
 from tests.utils.settle import gone, settled
+from tests.utils.tasks.namespace_thread import Visitor
 from tests.utils.trees import tmpfs
 from tests.utils.uapi.constants import (
     CLONE_NEWNS,
@@ -34,7 +35,6 @@ from tests.utils.uapi.nsfs import (
 )
 from tests.utils.uapi.statmount import StatmountStruct, listmount, listmount_page, statmount_into
 from tests.utils.uapi.syscalls import closing_fd, unshare
-from tests.utils.visitor import Visitor
 
 #: Where :func:`walk` keeps the one descriptor it needs.
 NEIGHBOUR = 500

@@ -17,7 +17,8 @@ from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_p
 from tests.utils.expect import fails, outcome
 from tests.utils.locks import is_locked, locks
 from tests.utils.model import namespace_tree
-from tests.utils.process import later
+from tests.utils.tasks.process import later
+from tests.utils.tasks.userns import become_foreign
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.uapi.constants import (
     MNT_DETACH,
@@ -32,7 +33,6 @@ from tests.utils.uapi.syscalls import (
     pivot_root,
     umount2,
 )
-from tests.utils.userns import become_foreign
 
 
 def stand_in_a_copy(scratch: Path, caller: Caller) -> int:

@@ -15,6 +15,7 @@ from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.expect import fails, outcome
 from tests.utils.locks import is_locked, locks
 from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.tasks.userns import become_foreign
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
 from tests.utils.uapi.constants import (
     MNT_DETACH,
@@ -29,7 +30,6 @@ from tests.utils.uapi.syscalls import (
     umount2,
 )
 from tests.utils.unlocked import leave_locks_behind
-from tests.utils.userns import become_foreign
 
 
 @pytest.mark.needs("user namespace")

@@ -13,7 +13,8 @@ from tests.open_tree_ns.calls import clone, copy, enter, mount_points
 from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.locks import locks
-from tests.utils.process import in_child
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import become_foreign
 from tests.utils.trees import bind, tmpfs
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -35,7 +36,6 @@ from tests.utils.uapi.syscalls import (
     move_mount,
     umount2,
 )
-from tests.utils.userns import become_foreign
 
 
 @pytest.mark.needs("user namespace")

@@ -14,6 +14,7 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy
 from tests.utils.settle import gone
+from tests.utils.tasks.namespace_thread import Visitor
 from tests.utils.trees import propagation, tmpfs
 from tests.utils.uapi.constants import (
     MNT_DETACH,
@@ -27,7 +28,6 @@ from tests.utils.uapi.nsfs import (
 )
 from tests.utils.uapi.statmount import listmount
 from tests.utils.uapi.syscalls import mount, umount2
-from tests.utils.visitor import Visitor
 
 
 @pytest.mark.rule("R8")

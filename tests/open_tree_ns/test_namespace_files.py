@@ -13,7 +13,8 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import fails
 from tests.utils.model import is_mnt_ns_file, namespace_tree, predict_copy
-from tests.utils.process import in_child
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.trees import bind, fresh_tmpfs, readable, tmpfs, write
 from tests.utils.uapi.constants import (
     MOVE_MOUNT_F_EMPTY_PATH,
@@ -21,7 +22,6 @@ from tests.utils.uapi.constants import (
 )
 from tests.utils.uapi.statmount import mount_table
 from tests.utils.uapi.syscalls import attach, move_mount
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 KINDS = ("cgroup", "ipc", "net", "pid", "time", "user", "uts")
 

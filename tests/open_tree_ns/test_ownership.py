@@ -20,9 +20,10 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import answer, fails, outcome
-from tests.utils.handover import fds_from_child
 from tests.utils.model import base_of, namespace_tree, predict_copy
-from tests.utils.process import holding, in_child
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.tasks.process import holding, in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.trees import propagation, tmpfs
 from tests.utils.uapi.constants import (
     CLONE_NEWUSER,
@@ -41,7 +42,6 @@ from tests.utils.uapi.nsfs import (
 )
 from tests.utils.uapi.statmount import listmount, mount_table, statmount
 from tests.utils.uapi.syscalls import setns, umount2
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 pytestmark = pytest.mark.needs("user namespace")
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.trees import tree_with_proc
 from tests.utils.copies import made_in_child
 from tests.utils.expect import fails, outcome
-from tests.utils.process import in_child
+from tests.utils.tasks.process import in_child
 from tests.utils.trees import propagation, tmpfs, write
 from tests.utils.uapi.constants import (
     MNT_DETACH,

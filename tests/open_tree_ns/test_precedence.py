@@ -16,6 +16,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE
 from tests.utils.expect import SUCCESS, Outcome, outcome
 from tests.utils.limits import allow_mnt_namespaces, descriptor_table_full, open_limit
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.trees import propagation, tmpfs
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective
 from tests.utils.uapi.constants import (
@@ -26,7 +27,6 @@ from tests.utils.uapi.constants import (
     OPEN_TREE_CLONE,
 )
 from tests.utils.uapi.syscalls import PathLike, open_tree, setns
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 pytestmark = pytest.mark.needs("user namespace")  # its limit of mount namespaces is the case's own
 

@@ -13,9 +13,10 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import fails, outcome
-from tests.utils.handover import fds_from_child
 from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.process import in_child
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import become_foreign, enter_new_userns
 from tests.utils.trees import tmpfs
 from tests.utils.uapi.caps import (
     CAP_SYS_ADMIN,
@@ -28,7 +29,6 @@ from tests.utils.uapi.caps import (
 from tests.utils.uapi.nsfs import ns_get_userns
 from tests.utils.uapi.nsfs import ns_inode as inode
 from tests.utils.uapi.statmount import listmount, mnt_id_of
-from tests.utils.userns import become_foreign, enter_new_userns
 
 
 @pytest.mark.needs("user namespace")

@@ -16,7 +16,7 @@ from tests.utils import histories, programs
 from tests.utils.histories import History
 from tests.utils.programs import Program
 from tests.utils.stress import Search
-from tests.utils.userns import enter_new_mount_ns
+from tests.utils.tasks.userns import enter_new_mount_ns
 from tests.utils.workshop import workshop
 
 T = TypeVar("T")

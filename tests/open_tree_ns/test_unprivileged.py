@@ -13,10 +13,11 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.handover import fds_from_child
 from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.process import in_child
 from tests.utils.settle import gone
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import become_foreign, enter_new_userns
 from tests.utils.trees import tmpfs, write
 from tests.utils.uapi.caps import capget, keep_only
 from tests.utils.uapi.constants import (
@@ -37,7 +38,6 @@ from tests.utils.uapi.nsfs import (
 )
 from tests.utils.uapi.statmount import listmount, mount_table, statmount
 from tests.utils.uapi.syscalls import mount, unshare
-from tests.utils.userns import become_foreign, enter_new_userns
 
 pytestmark = pytest.mark.needs("user namespace")
 

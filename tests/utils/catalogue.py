@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils.process import in_child
+from tests.utils.tasks.process import in_child
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "tests/open_tree_ns/RULES.md"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tests.utils.handover import fds_from_child
-from tests.utils.process import in_child
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWUSER
 from tests.utils.uapi.nsfs import ns_inode
 from tests.utils.uapi.syscalls import setns

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.utils.expect import SUCCESS, errno_name
-from tests.utils.handover import fds_from_child
 from tests.utils.model import Node, namespace_tree, tree_of
 from tests.utils.propagation import Groups, renumbered
 from tests.utils.settle import gone
+from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.trees import propagation, tmpfs
 from tests.utils.uapi.constants import (
     AT_FDCWD,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.utils.tasks.namespace_thread import Visitor
 from tests.utils.trees import write
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -25,7 +26,6 @@ from tests.utils.uapi.nsfs import (
     ns_id,
 )
 from tests.utils.uapi.syscalls import mount, open_tree, umount2
-from tests.utils.visitor import Visitor
 
 FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 

@@ -3,7 +3,7 @@
 
 After each isolated case the process that ran it reads what was logged since the case before.
 Several workers of pytest-xdist read the same log at the same time. A complaint names the process it
-is about, and each process of a case bears its worker's name (tests.utils.case_name): so one that
+is about, and each process of a case bears its worker's name (tasks.case_name): so one that
 names another worker's case is left to that worker; one that names no case, such as that of a kernel
 thread, fails each case that it came in, and says why it may not be theirs.
 
@@ -24,12 +24,12 @@ from warnings import WarningMessage
 import pytest
 
 from tests.utils import complaints, header
-from tests.utils.case_name import case_name
 from tests.utils.complaints import Complaint
 from tests.utils.isolation.findings import Finding, fail_session
 from tests.utils.isolation.zygote import close_private, keep_private
 from tests.utils.kernel_log import KernelLog, Record, Taint
 from tests.utils.outcomes import is_of_isolated
+from tests.utils.tasks.case_name import case_name
 
 #: Lines of the log that are shown: so many before the first complaint, and so many in all.
 _BEFORE, _SHOWN = 20, 300

@@ -2,7 +2,7 @@
 """pytest plugin: a case that leaves a mount or a mount namespace behind fails.
 
 What others do on the machine is none of a case's: the mounts that are watched are those of the
-cases' own root, and of the machine's only what bears the cases' name (tests.utils.case_name), which
+cases' own root, and of the machine's only what bears the cases' name (tasks.case_name), which
 each tmpfs of a case has as its source. By it a mount namespace tells whose it is, too. One that
 tells nothing (it has no mount, or nullfs alone) is a case's when nobody on the machine holds it.
 
@@ -23,11 +23,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils.case_name import case_name
 from tests.utils.isolation.findings import Finding
 from tests.utils.isolation.zygote import close_private, keep_private
 from tests.utils.outcomes import is_of_isolated
-from tests.utils.process import parents
+from tests.utils.tasks.case_name import case_name
+from tests.utils.tasks.process import parents
 from tests.utils.uapi.constants import NULL_FS_MAGIC
 from tests.utils.uapi.nsfs import (
     NS_MNT_GET_NEXT,

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from tests.utils.settle import gone, settled
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.uapi.constants import AT_FDCWD, OPEN_TREE_NAMESPACE
 from tests.utils.uapi.nsfs import ns_id
 from tests.utils.uapi.syscalls import open_tree
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 #: Belongs to the user namespace of whoever opens it: a case sets it in one of its own.
 MAX_MNT_NAMESPACES = Path("/proc/sys/user/max_mnt_namespaces")

@@ -22,7 +22,8 @@ from tests.utils.model import (
     predict,
     predict_refusal,
 )
-from tests.utils.process import in_child
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import become_foreign, enter_new_userns, userns_fd
 from tests.utils.trees import readable, tmpfs
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
@@ -54,7 +55,6 @@ from tests.utils.uapi.syscalls import (
     umount2,
     unshare,
 )
-from tests.utils.userns import become_foreign, enter_new_userns, userns_fd
 
 #: What every new file system of a program holds.
 DIRECTORIES = ("a", "a/b", "c")

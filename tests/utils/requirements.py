@@ -21,8 +21,8 @@ import pytest
 from tests.utils import probe as flag
 from tests.utils import room
 from tests.utils.features import FEATURES, Missing
+from tests.utils.tasks.userns import is_initial_userns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective_in_proc
-from tests.utils.userns import is_initial_userns
 from tests.utils.userns_access import mount_ns_missing, nested_userns_missing, userns_missing
 
 MARKERS = (

@@ -13,11 +13,11 @@ import resource
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.utils.process import ChildError, in_child
+from tests.utils.tasks.process import ChildError, in_child
+from tests.utils.tasks.userns import in_own_mount_ns
 from tests.utils.trees import fresh_tmpfs
 from tests.utils.uapi.constants import AT_EMPTY_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE
 from tests.utils.uapi.syscalls import open_tree
-from tests.utils.userns import in_own_mount_ns
 
 #: What each kernel case has at most, if it asks for no more: namespaces of mounts, its own
 #: included, and mounts in one of them besides those it began with.

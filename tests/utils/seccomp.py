@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from tests.utils.process import ChildKilled
+from tests.utils.tasks.process import ChildKilled
 
 _STATUS = Path("/proc/self/status")
 #: SECCOMP_MODE_FILTER (linux/seccomp.h), as /proc/PID/status gives it.

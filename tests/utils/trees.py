@@ -7,7 +7,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from tests.utils.case_name import tmpfs_source
+from tests.utils.tasks.case_name import tmpfs_source
 from tests.utils.uapi.constants import (
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_STRING,

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tests.utils import seccomp
 from tests.utils.features import Missing
-from tests.utils.process import ChildError, ChildKilled, in_child
+from tests.utils.tasks.process import ChildError, ChildKilled, in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective_in_proc
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 #: Where the switches are.
 PROC = Path("/proc")

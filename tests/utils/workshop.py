@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-from tests.utils.process import ChildError, in_child, started
+from tests.utils.tasks.process import ChildError, in_child, started
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,8 +18,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.utils.case_name import tmpfs_source
-from tests.utils.process import ChildError, die_with, fork, in_child
+from tests.utils.tasks.case_name import tmpfs_source
+from tests.utils.tasks.process import ChildError, die_with, fork, in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
@@ -32,7 +33,6 @@ from tests.utils.uapi.constants import (
     MS_REC,
 )
 from tests.utils.uapi.syscalls import mount, mount_setattr, pivot_root, umount2, unshare
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
 
 # linux/mount.h
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1 << 1, 1 << 2, 1 << 3

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
 
-from tests.utils.process import shared_numbers, started
+from tests.utils.tasks.process import shared_numbers, started
 
 
 @contextmanager

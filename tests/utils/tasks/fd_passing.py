@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from tests.utils.process import in_child
+from tests.utils.tasks.process import in_child
 
 #: The most a message may carry (SCM_MAX_FD), and more than any case needs.
 _MOST = 253

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tests.utils.process import holding
+from tests.utils.tasks.process import holding
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget
 from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from tests.utils.uapi.syscalls import mount, unshare
