@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.utils.model import Node, is_mnt_ns_file, predict, tree_of
+from tests.utils.model.prediction import Node, is_mnt_ns_file, predict, tree_of
 from tests.utils.uapi.constants import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,

@@ -9,9 +9,9 @@ import signal
 
 import pytest
 
-from tests.utils.model import predict_refusal
+from tests.utils.model.prediction import predict_refusal
+from tests.utils.model.propagation import Mount, Propagation
 from tests.utils.programs import Program
-from tests.utils.propagation import Mount, Propagation
 from tests.utils.tasks.process import ChildError, in_child, shared_numbers
 from tests.utils.uapi.constants import MS_SHARED, MS_UNBINDABLE, MountFlags
 from tests.utils.workshop import workshop

@@ -11,7 +11,7 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import outcome
-from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.model.prediction import namespace_tree, predict_copy
 from tests.utils.tasks.userns import userns_fd
 from tests.utils.trees import bind, tmpfs, write
 from tests.utils.uapi.constants import (

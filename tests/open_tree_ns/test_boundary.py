@@ -14,7 +14,7 @@ import pytest
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_points
 from tests.open_tree_ns.trees import small_tree
 from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.model.prediction import namespace_tree, predict_copy
 from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import as_foreign, become_foreign
 from tests.utils.trees import bind, fresh_tmpfs, tmpfs, write

@@ -14,7 +14,7 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import Outcome, answer, outcome
-from tests.utils.model import base_of
+from tests.utils.model.prediction import base_of
 from tests.utils.settle import gone, settled
 from tests.utils.tasks.namespace_thread import Visitor
 from tests.utils.trees import tmpfs

@@ -14,7 +14,7 @@ from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.expect import fails, outcome
 from tests.utils.locks import is_locked, locks
-from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.model.prediction import namespace_tree, predict_copy
 from tests.utils.tasks.userns import become_foreign
 from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
 from tests.utils.uapi.constants import (

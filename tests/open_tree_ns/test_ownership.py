@@ -20,7 +20,7 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import answer, fails, outcome
-from tests.utils.model import base_of, namespace_tree, predict_copy
+from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns

@@ -15,7 +15,7 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import NAMESPACE, clone, copy, enter
 from tests.utils.expect import fails
-from tests.utils.model import base_of, namespace_tree, predict_copy
+from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
 from tests.utils.tasks.process import holding
 from tests.utils.tasks.userns import enter_new_mount_ns
 from tests.utils.trees import bind, tmpfs, write

@@ -13,7 +13,7 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import fails, outcome
-from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.model.prediction import namespace_tree, predict_copy
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import become_foreign, enter_new_userns

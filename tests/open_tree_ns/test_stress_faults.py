@@ -15,7 +15,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import SUCCESS
 from tests.utils.limits import allow_mnt_namespaces, room_for, start_counting, until_refused
-from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.model.prediction import namespace_tree, predict_copy
 from tests.utils.stress import Search
 from tests.utils.tasks.process import in_child
 from tests.utils.trees import fresh_tmpfs, propagation, tmpfs

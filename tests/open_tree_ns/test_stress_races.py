@@ -21,7 +21,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.utils.expect import fails, outcome
 from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
-from tests.utils.model import Node, namespace_tree
+from tests.utils.model.prediction import Node, namespace_tree
 from tests.utils.settle import gone
 from tests.utils.stress import Search
 from tests.utils.tasks.loops import rivals

@@ -13,7 +13,7 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.model import namespace_tree, predict_copy
+from tests.utils.model.prediction import namespace_tree, predict_copy
 from tests.utils.settle import gone
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.process import in_child

@@ -3,7 +3,7 @@
 
 A history is plain data, as a program is (see :mod:`tests.utils.programs`): it prints as the
 expression that makes it. After each event every namespace must hold what the model says
-(:mod:`tests.utils.world`), which also says which events can follow on each other.
+(:mod:`tests.utils.model.namespaces`), which also says which events can follow on each other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.utils.expect import SUCCESS, errno_name
-from tests.utils.model import Node, namespace_tree, tree_of
-from tests.utils.propagation import Groups, renumbered
+from tests.utils.model.namespaces import COPIES, MOUNTS, World
+from tests.utils.model.prediction import Node, namespace_tree, tree_of
+from tests.utils.model.propagation import Groups, renumbered
 from tests.utils.settle import gone
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.trees import propagation, tmpfs
@@ -44,7 +45,6 @@ from tests.utils.uapi.syscalls import (
     umount2,
     unshare,
 )
-from tests.utils.world import COPIES, MOUNTS, World
 
 _TYPES = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}
 _ATTRIBUTES = {

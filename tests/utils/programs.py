@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.utils.expect import errno_name
-from tests.utils.model import (
+from tests.utils.model.prediction import (
     is_mnt_ns_file,
     namespace_tree,
     predict,

@@ -11,8 +11,8 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from tests.utils.histories import History
+from tests.utils.model.namespaces import VERBS, World
 from tests.utils.programs import CALLERS, SOURCES, STEPS, Program
-from tests.utils.world import VERBS, World
 
 T = TypeVar("T")
 

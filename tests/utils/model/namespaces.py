@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from tests.utils.propagation import Groups, Mount, Propagation
+from tests.utils.model.propagation import Groups, Mount, Propagation
 
 #: The mounts of the tree by the names they have in events, and where they are.
 MOUNTS = {"top": "/", "sub": "/sub"}
