@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from tests.utils.mounts.trees import fresh_tmpfs
 from tests.utils.tasks.userns import enter_new_mount_ns
-from tests.utils.trees import fresh_tmpfs
 from tests.utils.uapi.constants import MNT_DETACH, MS_BIND, MS_REC, MS_SHARED
 from tests.utils.uapi.nsfs import current_mnt_ns
 from tests.utils.uapi.syscalls import attach, mount, pivot_root, umount2

@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness.conftest import CASE_PLUGINS, HEADER, ROOT
 from tests.utils import room, userns_access
-from tests.utils.limits import MAX_MNT_NAMESPACES
+from tests.utils.mounts.limits import MAX_MNT_NAMESPACES
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import enter_new_userns
 

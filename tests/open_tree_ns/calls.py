@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.open_tree_ns.caller import Caller
-from tests.utils.copies import Copy, made_in_child
 from tests.utils.expect import shorthand
+from tests.utils.mounts.copies import Copy, made_in_child
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,

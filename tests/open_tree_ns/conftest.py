@@ -8,8 +8,8 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.utils import room
 from tests.utils.expect import explain
+from tests.utils.mounts.root import leave_locks_behind
 from tests.utils.requirements import EXPENDABLE, needs_of
-from tests.utils.unlocked import leave_locks_behind
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

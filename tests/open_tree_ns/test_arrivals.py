@@ -13,7 +13,7 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
 from tests.utils.expect import fails, outcome
-from tests.utils.trees import bind, propagation, tmpfs, write
+from tests.utils.mounts.trees import bind, propagation, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,

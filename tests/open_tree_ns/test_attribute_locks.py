@@ -11,9 +11,9 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import outcome
+from tests.utils.mounts.trees import bind, tmpfs
 from tests.utils.tasks.process import holding
 from tests.utils.tasks.userns import become_foreign, enter_new_mount_ns, enter_new_userns
-from tests.utils.trees import bind, tmpfs
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,

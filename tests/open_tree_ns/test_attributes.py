@@ -12,8 +12,8 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, tmpfs, write
 from tests.utils.tasks.userns import userns_fd
-from tests.utils.trees import bind, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,

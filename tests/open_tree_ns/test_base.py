@@ -15,8 +15,8 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import outcome
 from tests.utils.model.prediction import base_of
+from tests.utils.mounts.trees import fresh_tmpfs, tmpfs
 from tests.utils.tasks.process import started
-from tests.utils.trees import fresh_tmpfs, tmpfs
 from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_BIND,

@@ -15,9 +15,9 @@ from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_p
 from tests.open_tree_ns.trees import small_tree
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, fresh_tmpfs, tmpfs, write
 from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import as_foreign, become_foreign
-from tests.utils.trees import bind, fresh_tmpfs, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,

@@ -14,9 +14,9 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter, mount_points
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, propagation, readable, tmpfs, write
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import as_foreign, become_foreign
-from tests.utils.trees import bind, propagation, readable, tmpfs, write
 from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_BIND,

@@ -15,10 +15,10 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter, enter_top, place
 from tests.open_tree_ns.trees import small_tree
 from tests.utils.expect import fails, outcome
+from tests.utils.mounts.trees import tmpfs
 from tests.utils.tasks.namespace_thread import PIDFD_THREAD
 from tests.utils.tasks.process import ended, holding, sharing_fs
 from tests.utils.tasks.userns import enter_new_mount_ns
-from tests.utils.trees import tmpfs
 from tests.utils.uapi.constants import (
     CLONE_FS,
     CLONE_NEWNS,

@@ -13,7 +13,7 @@ import pytest
 
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
-from tests.utils.trees import tmpfs, write
+from tests.utils.mounts.trees import tmpfs, write
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,

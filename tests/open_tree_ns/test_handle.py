@@ -18,10 +18,10 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import fails
+from tests.utils.mounts.trees import tmpfs, write
 from tests.utils.tasks.namespace_thread import Visitor
 from tests.utils.tasks.process import holding
 from tests.utils.tasks.userns import enter_new_mount_ns
-from tests.utils.trees import tmpfs, write
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     CLONE_FS,

@@ -14,7 +14,7 @@ from tests.open_tree_ns.calls import copy, enter, enter_top, place
 from tests.open_tree_ns.trees import small_tree
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
-from tests.utils.trees import fresh_tmpfs, tmpfs, write
+from tests.utils.mounts.trees import fresh_tmpfs, tmpfs, write
 from tests.utils.uapi.constants import (
     MNT_DETACH,
 )

@@ -15,7 +15,7 @@ from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.trees import nested_tree
 from tests.utils.expect import fails
 from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
-from tests.utils.trees import tmpfs
+from tests.utils.mounts.trees import tmpfs
 from tests.utils.uapi.constants import (
     CLONE_NEWUSER,
     FSCONFIG_CMD_CREATE,

@@ -21,17 +21,17 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE, copy, enter
 from tests.utils.expect import fails, outcome
-from tests.utils.limits import (
+from tests.utils.mounts.limits import (
     allow_mnt_namespaces,
     descriptor_table_full,
     open_limit,
     room_for,
     start_counting,
 )
-from tests.utils.settle import gone, within_limit
+from tests.utils.mounts.settle import gone, within_limit
+from tests.utils.mounts.trees import bind, propagation, tmpfs
 from tests.utils.tasks.namespace_thread import Visitor
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
-from tests.utils.trees import bind, propagation, tmpfs
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget, effective
 from tests.utils.uapi.constants import (
     AT_FDCWD,

@@ -18,13 +18,13 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import fails
-from tests.utils.holders import FOR_ALL, FOR_OWNERS, Holds, Kind, neighbour
-from tests.utils.limits import allow_mnt_namespaces
-from tests.utils.settle import gone, settled
+from tests.utils.mounts.limits import allow_mnt_namespaces
+from tests.utils.mounts.references import FOR_ALL, FOR_OWNERS, Holds, Kind, neighbour
+from tests.utils.mounts.settle import gone, settled
+from tests.utils.mounts.trees import bind, tmpfs
 from tests.utils.tasks.namespace_thread import Visitor
 from tests.utils.tasks.process import holding
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
-from tests.utils.trees import bind, tmpfs
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,

@@ -17,15 +17,15 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy
 from tests.utils.expect import fails
-from tests.utils.limits import (
+from tests.utils.mounts.limits import (
     allow_mnt_namespaces,
     room_for,
     start_counting,
 )
-from tests.utils.settle import within_limit
+from tests.utils.mounts.settle import within_limit
+from tests.utils.mounts.trees import fresh_tmpfs, tmpfs
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import enter_new_userns, userns_fd
-from tests.utils.trees import fresh_tmpfs, tmpfs
 from tests.utils.uapi.caps import capget, effective
 from tests.utils.uapi.constants import (
     CLONE_NEWNS,

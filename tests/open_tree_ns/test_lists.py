@@ -15,9 +15,9 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import Outcome, answer, outcome
 from tests.utils.model.prediction import base_of
-from tests.utils.settle import gone, settled
+from tests.utils.mounts.settle import gone, settled
+from tests.utils.mounts.trees import tmpfs
 from tests.utils.tasks.namespace_thread import Visitor
-from tests.utils.trees import tmpfs
 from tests.utils.uapi.constants import (
     CLONE_NEWNS,
     LSMT_ROOT,

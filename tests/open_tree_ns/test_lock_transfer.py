@@ -15,11 +15,11 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_points
 from tests.utils.expect import fails, outcome
-from tests.utils.locks import is_locked, locks
 from tests.utils.model.prediction import namespace_tree
+from tests.utils.mounts.locks import is_locked, locks
+from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.tasks.process import later
 from tests.utils.tasks.userns import become_foreign
-from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_PRIVATE,

@@ -13,10 +13,11 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.expect import fails, outcome
-from tests.utils.locks import is_locked, locks
 from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.locks import is_locked, locks
+from tests.utils.mounts.root import leave_locks_behind
+from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs, write
 from tests.utils.tasks.userns import become_foreign
-from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
 from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_BIND,
@@ -29,7 +30,6 @@ from tests.utils.uapi.syscalls import (
     mount,
     umount2,
 )
-from tests.utils.unlocked import leave_locks_behind
 
 
 @pytest.mark.needs("user namespace")

@@ -12,10 +12,10 @@ import pytest
 from tests.open_tree_ns.calls import clone, copy, enter, mount_points
 from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.locks import locks
+from tests.utils.mounts.locks import locks
+from tests.utils.mounts.trees import bind, tmpfs
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import become_foreign
-from tests.utils.trees import bind, tmpfs
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,

@@ -23,7 +23,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import errno_name
 from tests.utils.model.prediction import namespace_tree, predict, predict_refusal
-from tests.utils.settle import gone
+from tests.utils.mounts.settle import gone
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import enter_new_mount_ns
 from tests.utils.uapi.constants import MNT_DETACH, MS_PRIVATE, MS_REC, MS_SHARED

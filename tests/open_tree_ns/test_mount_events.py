@@ -13,9 +13,9 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy
-from tests.utils.settle import gone
+from tests.utils.mounts.settle import gone
+from tests.utils.mounts.trees import propagation, tmpfs
 from tests.utils.tasks.namespace_thread import Visitor
-from tests.utils.trees import propagation, tmpfs
 from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_SHARED,

@@ -13,9 +13,9 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import fails
 from tests.utils.model.prediction import is_mnt_ns_file, namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, fresh_tmpfs, readable, tmpfs, write
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
-from tests.utils.trees import bind, fresh_tmpfs, readable, tmpfs, write
 from tests.utils.uapi.constants import (
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,

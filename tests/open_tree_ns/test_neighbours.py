@@ -14,7 +14,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import base_of, namespace_tree
-from tests.utils.trees import fresh_tmpfs, tmpfs
+from tests.utils.mounts.trees import fresh_tmpfs, tmpfs
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, drop
 from tests.utils.uapi.constants import (
     AT_FDCWD,

@@ -21,10 +21,10 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import answer, fails, outcome
 from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
+from tests.utils.mounts.trees import propagation, tmpfs
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
-from tests.utils.trees import propagation, tmpfs
 from tests.utils.uapi.constants import (
     CLONE_NEWUSER,
     MNT_DETACH,

@@ -16,9 +16,9 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import NAMESPACE, clone, copy, enter
 from tests.utils.expect import fails
 from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, tmpfs, write
 from tests.utils.tasks.process import holding
 from tests.utils.tasks.userns import enter_new_mount_ns
-from tests.utils.trees import bind, tmpfs, write
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, CAP_SYS_CHROOT, keep_only
 from tests.utils.uapi.constants import (
     AT_FDCWD,

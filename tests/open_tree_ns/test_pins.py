@@ -14,10 +14,10 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.trees import tree_with_proc
-from tests.utils.copies import made_in_child
 from tests.utils.expect import fails, outcome
+from tests.utils.mounts.copies import made_in_child
+from tests.utils.mounts.trees import propagation, tmpfs, write
 from tests.utils.tasks.process import in_child
-from tests.utils.trees import propagation, tmpfs, write
 from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_BIND,

@@ -15,9 +15,9 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE
 from tests.utils.expect import SUCCESS, Outcome, outcome
-from tests.utils.limits import allow_mnt_namespaces, descriptor_table_full, open_limit
+from tests.utils.mounts.limits import allow_mnt_namespaces, descriptor_table_full, open_limit
+from tests.utils.mounts.trees import propagation, tmpfs
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
-from tests.utils.trees import propagation, tmpfs
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective
 from tests.utils.uapi.constants import (
     AT_FDCWD,

@@ -14,10 +14,10 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import tmpfs
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import become_foreign, enter_new_userns
-from tests.utils.trees import tmpfs
 from tests.utils.uapi.caps import (
     CAP_SYS_ADMIN,
     CAP_SYS_CHROOT,

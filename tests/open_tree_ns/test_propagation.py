@@ -16,10 +16,10 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
-from tests.utils.copies import Copy
 from tests.utils.expect import fails
 from tests.utils.model.prediction import namespace_tree, predict_copy
-from tests.utils.trees import bind, propagation, tmpfs
+from tests.utils.mounts.copies import Copy
+from tests.utils.mounts.trees import bind, propagation, tmpfs
 from tests.utils.uapi.constants import (
     MS_PRIVATE,
     MS_SHARED,

@@ -15,9 +15,9 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.utils.expect import fails, outcome
-from tests.utils.locks import locks
 from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
-from tests.utils.trees import fresh_tmpfs, tmpfs, write
+from tests.utils.mounts.locks import locks
+from tests.utils.mounts.trees import fresh_tmpfs, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,

@@ -20,8 +20,8 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import fails
 from tests.utils.model.prediction import base_of, namespace_tree
+from tests.utils.mounts.trees import fresh_tmpfs
 from tests.utils.tasks.fd_passing import fds_from_child
-from tests.utils.trees import fresh_tmpfs
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     CLONE_NEWUSER,

@@ -13,7 +13,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE, copy, enter, mount_points
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
-from tests.utils.trees import bind, readable, tmpfs, write
+from tests.utils.mounts.trees import bind, readable, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_NO_AUTOMOUNT,

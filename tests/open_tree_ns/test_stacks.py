@@ -14,7 +14,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import fails
 from tests.utils.model.prediction import namespace_tree, predict_copy
-from tests.utils.trees import readable, tmpfs
+from tests.utils.mounts.trees import readable, tmpfs
 from tests.utils.uapi.constants import (
     MNT_DETACH,
 )

@@ -20,13 +20,13 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.utils.expect import fails, outcome
-from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
 from tests.utils.model.prediction import Node, namespace_tree
-from tests.utils.settle import gone
+from tests.utils.mounts.limits import allow_mnt_namespaces, start_counting, until_refused
+from tests.utils.mounts.settle import gone
+from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.stress import Search
 from tests.utils.tasks.loops import rivals
 from tests.utils.tasks.process import in_child, shared_numbers, started
-from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,

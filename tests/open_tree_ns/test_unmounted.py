@@ -13,7 +13,7 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.open_tree_ns.trees import tree_with_proc
 from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
+from tests.utils.mounts.trees import fresh_tmpfs, propagation, tmpfs
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     MNT_DETACH,

@@ -14,11 +14,11 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
-from tests.utils.settle import gone
+from tests.utils.mounts.settle import gone
+from tests.utils.mounts.trees import tmpfs, write
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import become_foreign, enter_new_userns
-from tests.utils.trees import tmpfs, write
 from tests.utils.uapi.caps import capget, keep_only
 from tests.utils.uapi.constants import (
     CLONE_NEWPID,

@@ -17,7 +17,7 @@ import pytest
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import fails
 from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
-from tests.utils.trees import bind, tmpfs, write
+from tests.utils.mounts.trees import bind, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_RECURSIVE,

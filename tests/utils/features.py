@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.utils import seccomp
+from tests.utils.mounts.root import leave_locks_behind
+from tests.utils.mounts.trees import fresh_tmpfs
 from tests.utils.tasks.process import ChildError, ChildKilled, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns, in_own_mount_ns
-from tests.utils.trees import fresh_tmpfs
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -43,7 +44,6 @@ from tests.utils.uapi.syscalls import (
     setns,
     unshare,
 )
-from tests.utils.unlocked import leave_locks_behind
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from tests.utils.expect import SUCCESS, errno_name
 from tests.utils.model.namespaces import COPIES, MOUNTS, World
 from tests.utils.model.prediction import Node, namespace_tree, tree_of
 from tests.utils.model.propagation import Groups, renumbered
-from tests.utils.settle import gone
+from tests.utils.mounts.settle import gone
+from tests.utils.mounts.trees import propagation, tmpfs
 from tests.utils.tasks.fd_passing import fds_from_child
-from tests.utils.trees import propagation, tmpfs
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_RECURSIVE,

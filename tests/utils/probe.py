@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tests.utils import seccomp
+from tests.utils.mounts.trees import fresh_tmpfs
 from tests.utils.tasks.process import ChildError, ChildKilled, in_child
 from tests.utils.tasks.userns import in_own_mount_ns
-from tests.utils.trees import fresh_tmpfs
 from tests.utils.uapi.constants import AT_EMPTY_PATH, AT_FDCWD, OPEN_TREE_NAMESPACE
 from tests.utils.uapi.syscalls import open_tree
 

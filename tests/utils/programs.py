@@ -22,9 +22,9 @@ from tests.utils.model.prediction import (
     predict,
     predict_refusal,
 )
+from tests.utils.mounts.trees import readable, tmpfs
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import become_foreign, enter_new_userns, userns_fd
-from tests.utils.trees import readable, tmpfs
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,

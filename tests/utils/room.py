@@ -13,9 +13,9 @@ import resource
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.utils.mounts.trees import fresh_tmpfs
 from tests.utils.tasks.process import ChildError, in_child
 from tests.utils.tasks.userns import in_own_mount_ns
-from tests.utils.trees import fresh_tmpfs
 from tests.utils.uapi.constants import AT_EMPTY_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE
 from tests.utils.uapi.syscalls import open_tree
 

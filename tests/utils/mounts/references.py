@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.utils.mounts.trees import write
 from tests.utils.tasks.namespace_thread import Visitor
-from tests.utils.trees import write
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MS_BIND,

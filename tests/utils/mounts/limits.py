@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.utils.settle import gone, settled
+from tests.utils.mounts.settle import gone, settled
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.uapi.constants import AT_FDCWD, OPEN_TREE_NAMESPACE
 from tests.utils.uapi.nsfs import ns_id

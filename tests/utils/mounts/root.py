@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
-from tests.utils.trees import fresh_tmpfs
+from tests.utils.mounts.trees import fresh_tmpfs
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
