@@ -12,7 +12,7 @@ pytest_plugins = [
     "tests.utils.nothing_ran",
     "tests.utils.requirements",
     "tests.utils.markers",
-    "tests.utils.stress",
+    "tests.utils.search.plugin",
     "tests.utils.terminal_plugin",
     "tests.utils.junit_plugin",
     "tests.utils.ktap_plugin",

@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from tests.utils.histories import History
 from tests.utils.model import namespaces, propagation
 from tests.utils.model.namespaces import World
+from tests.utils.search.histories import History
 
 #: How many histories are made; a search makes as many in a minute or two.
 MANY = 300
@@ -111,7 +111,7 @@ def histories() -> list[History]:
     pytest.importorskip("hypothesis", reason="Hypothesis is not installed (tox -e model has it)")
     import hypothesis
 
-    from tests.utils import strategies
+    from tests.utils.search import strategies
 
     made: list[History] = []
 

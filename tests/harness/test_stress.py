@@ -11,10 +11,10 @@ import pytest
 
 from tests.utils.model.prediction import predict_refusal
 from tests.utils.model.propagation import Mount, Propagation
-from tests.utils.programs import Program
+from tests.utils.search.fork_server import workshop
+from tests.utils.search.programs import Program
 from tests.utils.tasks.process import ChildError, in_child, shared_numbers
 from tests.utils.uapi.constants import MS_SHARED, MS_UNBINDABLE, MountFlags
-from tests.utils.workshop import workshop
 
 from .test_model import made
 
@@ -32,7 +32,7 @@ def test_ordinary(): pass
 def run(pytester: pytest.Pytester, *arguments: str) -> tuple[int, str]:
     """Run a search and an ordinary case; pytest's status, and what it printed."""
     pytester.makepyfile(SEARCHING)
-    done = pytester.runpytest_subprocess("-p", "tests.utils.stress", *arguments)
+    done = pytester.runpytest_subprocess("-p", "tests.utils.search.plugin", *arguments)
     return int(done.ret), done.stdout.str()
 
 

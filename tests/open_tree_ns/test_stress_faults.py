@@ -18,7 +18,7 @@ from tests.utils.model.prediction import namespace_tree, predict_copy
 from tests.utils.mounts.limits import allow_mnt_namespaces, room_for, start_counting, until_refused
 from tests.utils.mounts.root import leave_locks_behind
 from tests.utils.mounts.trees import fresh_tmpfs, propagation, tmpfs
-from tests.utils.stress import Search
+from tests.utils.search.plugin import Search
 from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import (
     MNT_DETACH,

@@ -24,7 +24,7 @@ from tests.utils.model.prediction import Node, namespace_tree
 from tests.utils.mounts.limits import allow_mnt_namespaces, start_counting, until_refused
 from tests.utils.mounts.settle import gone
 from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs
-from tests.utils.stress import Search
+from tests.utils.search.plugin import Search
 from tests.utils.tasks.loops import rivals
 from tests.utils.tasks.process import in_child, shared_numbers, started
 from tests.utils.uapi.constants import (

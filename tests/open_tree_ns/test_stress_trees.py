@@ -12,12 +12,12 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.utils import histories, programs
-from tests.utils.histories import History
-from tests.utils.programs import Program
-from tests.utils.stress import Search
+from tests.utils.search import histories, programs
+from tests.utils.search.fork_server import workshop
+from tests.utils.search.histories import History
+from tests.utils.search.plugin import Search
+from tests.utils.search.programs import Program
 from tests.utils.tasks.userns import enter_new_mount_ns
-from tests.utils.workshop import workshop
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def explore(search: Search, scratch: Path, kind: str, deviation: Callable[[T, Pa
         # Not before the workshop has been forked: it need not carry all that along.
         import hypothesis
 
-        from tests.utils import strategies
+        from tests.utils.search import strategies
 
         settings = hypothesis.settings(
             max_examples=ROUND,

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from tests.utils.histories import History
 from tests.utils.model.namespaces import VERBS, World
-from tests.utils.programs import CALLERS, SOURCES, STEPS, Program
+from tests.utils.search.histories import History
+from tests.utils.search.programs import CALLERS, SOURCES, STEPS, Program
 
 T = TypeVar("T")
 

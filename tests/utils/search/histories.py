@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Histories: namespaces are copied, entered and closed while mounts come and go in all of them.
 
-A history is plain data, as a program is (see :mod:`tests.utils.programs`): it prints as the
+A history is plain data, as a program is (see :mod:`tests.utils.search.programs`): it prints as the
 expression that makes it. After each event every namespace must hold what the model says
 (:mod:`tests.utils.model.namespaces`), which also says which events can follow on each other.
 """
