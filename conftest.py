@@ -10,7 +10,7 @@ pytest_plugins = [
     "tests.utils.kernel_watch",
     "tests.utils.leak_watch",
     "tests.utils.nothing_ran",
-    "tests.utils.requirements",
+    "tests.utils.probes.plugin",
     "tests.utils.markers",
     "tests.utils.search.plugin",
     "tests.utils.terminal_plugin",

@@ -24,7 +24,7 @@ from bench.ground import Ground, Layout
 from bench.methods import METHODS
 from bench.results import load
 from bench.work import Done, Job, repeated, too_old
-from tests.utils.requirements import NEEDS
+from tests.utils.probes.plugin import NEEDS
 from vm.paths import ROOT
 
 SHORT = ("--tables", "1,5", "--depths", "0", "--besides", "0", "--creators", "1,2")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.utils.catalogue import ROOT, RULES, Case, collect, problems, rendered
-from tests.utils.requirements import EXPENDABLE
+from tests.utils.probes.plugin import EXPENDABLE
 
 #: The fixture open_tree_ns of open_tree_ns_test.c: every variant runs every test.
 _VARIANTS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils import features
+from tests.utils.probes import features
 from tests.utils.uapi import fault_injection
 
 

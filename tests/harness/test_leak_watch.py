@@ -25,7 +25,7 @@ PLUGINS = (
     "-p",
     "tests.utils.leak_watch",
     "-p",
-    "tests.utils.requirements",
+    "tests.utils.probes.plugin",
     "-p",
     "tests.utils.markers",
 )

@@ -15,7 +15,7 @@ from tests.harness.conftest import HEADER, PLUGIN, ROOT
 #: What is asked of kernel and machine before a case, and what a case itself may do.
 WORKER = f"""{HEADER}
 from tests.utils.tasks.process import holding, in_child, started
-from tests.utils.requirements import NEEDS
+from tests.utils.probes.plugin import NEEDS
 
 @pytest.mark.parametrize("number", range(2))
 class Test:
@@ -89,7 +89,7 @@ def test_a_worker_that_asks_in_children_gives_no_warning(
     plugins = (
         *PLUGIN,
         "-p",
-        "tests.utils.requirements",
+        "tests.utils.probes.plugin",
         "-p",
         "tests.utils.markers",
         "-p",

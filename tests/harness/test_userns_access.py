@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.utils import seccomp
-from tests.utils import userns_access as access
+from tests.utils.probes import namespaces as access
+from tests.utils.probes import seccomp
 from tests.utils.tasks.userns import enter_new_userns
 from tests.utils.uapi.caps import keep_only
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from tests.utils import probe
+from tests.utils.probes import flag
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective_in_proc
 
 #: The letter of each bit (Documentation/admin-guide/tainted-kernels.rst). "P" is "G" when clear,
@@ -116,7 +116,7 @@ def facts() -> Facts:
         caller=_caller(),
         userns=_sysctls(*_USERNS),
         limits=_limits(),
-        probe=probe.probe().reason,
+        probe=flag.probe().reason,
         python=platform.python_version(),
         packages=_packages(),
     )

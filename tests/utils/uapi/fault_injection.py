@@ -45,7 +45,7 @@ def faults_possible() -> Iterator[None]:
     """Faults can be injected during the block.
 
     The settings are the whole machine's, and stay when the caller is killed: only for a kernel that
-    is expendable (see tests.utils.requirements).
+    is expendable (see tests.utils.probes.plugin).
 
     :raises OSError: the kernel cannot, or the caller may not.
     """

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.utils import seccomp
 from tests.utils.mounts.root import leave_locks_behind
 from tests.utils.mounts.trees import fresh_tmpfs
+from tests.utils.probes import seccomp
 from tests.utils.tasks.process import ChildError, ChildKilled, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns, in_own_mount_ns
 from tests.utils.uapi.constants import (

@@ -19,8 +19,8 @@ import functools
 from dataclasses import dataclass
 from enum import Enum
 
-from tests.utils import seccomp
 from tests.utils.mounts.trees import fresh_tmpfs
+from tests.utils.probes import seccomp
 from tests.utils.tasks.process import ChildError, ChildKilled, in_child
 from tests.utils.tasks.userns import in_own_mount_ns
 from tests.utils.uapi.constants import AT_EMPTY_PATH, AT_FDCWD, OPEN_TREE_NAMESPACE

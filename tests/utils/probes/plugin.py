@@ -18,16 +18,16 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-from tests.utils import probe as flag
-from tests.utils import room
-from tests.utils.features import FEATURES, Missing
+from tests.utils.probes import flag as flag
+from tests.utils.probes import room
+from tests.utils.probes.features import FEATURES, Missing
+from tests.utils.probes.namespaces import mount_ns_missing, nested_userns_missing, userns_missing
 from tests.utils.tasks.userns import is_initial_userns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective_in_proc
-from tests.utils.userns_access import mount_ns_missing, nested_userns_missing, userns_missing
 
 MARKERS = (
     "needs(*names): what the case needs; checked before it runs, and skipped with the reason "
-    "when missing (names: NEEDS in tests/utils/requirements.py)",
+    "when missing (names: NEEDS in tests/utils/probes/plugin.py)",
     "room(**counts): how many mount_namespaces, mounts in one of them and descriptors the case has "
     "at once; skipped where the machine's limits leave no room for them",
 )
