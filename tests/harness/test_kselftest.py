@@ -96,8 +96,8 @@ def suite(tmp_path: Path) -> Path:
         (tmp_path / "tests" / name).symlink_to(ROOT / "tests" / name)
     shutil.copy(SCRIPT, cases)
     (tmp_path / "conftest.py").write_text(
-        'pytest_plugins = ["tests.utils.isolation.plugin", "tests.utils.ktap_plugin",'
-        ' "tests.utils.nothing_ran"]\n'
+        'pytest_plugins = ["tests.utils.isolation.plugin", "tests.utils.report.ktap_plugin",'
+        ' "tests.utils.report.nothing_ran"]\n'
     )
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nxfail_strict = true\n")
     (tmp_path / "bin").mkdir()

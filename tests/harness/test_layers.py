@@ -98,7 +98,9 @@ def within(name: str, package: str) -> bool:
 
 def test_the_code_is_found() -> None:
     names = modules()
-    assert {"conftest", "vm", "vm.__main__", "vm.guest.init", "tests.utils.results"} <= set(names)
+    assert {"conftest", "vm", "vm.__main__", "vm.guest.init", "tests.utils.report.case"} <= set(
+        names
+    )
     assert any(module_of(found.name) == "vm.commands.main" for found in imports("vm.__main__"))
 
 
@@ -168,7 +170,7 @@ def test_the_launcher_imports_nothing_that_must_be_installed() -> None:
                 waiting.append(target)
             elif found.at_once and found.name.partition(".")[0] not in sys.stdlib_module_names:
                 foreign.append(f"{modules()[name].relative_to(ROOT)}:{found.line} {found.name}")
-    assert "tests.utils.results" in seen
+    assert "tests.utils.report.case" in seen
     assert not foreign
 
 

@@ -27,7 +27,7 @@ PLUGINS = (
     "-p",
     "tests.utils.probes.plugin",
     "-p",
-    "tests.utils.markers",
+    "tests.utils.report.markers",
 )
 CASE = f"""{HEADER}
 pytestmark = [pytest.mark.isolated, pytest.mark.fixed_by("0123456789ab", "7.9", "vfs: be right")]

@@ -91,7 +91,7 @@ def test_a_worker_that_asks_in_children_gives_no_warning(
         "-p",
         "tests.utils.probes.plugin",
         "-p",
-        "tests.utils.markers",
+        "tests.utils.report.markers",
         "-p",
         "no:cacheprovider",
     )

@@ -25,7 +25,7 @@ PLUGINS = (
     "-p",
     "tests.utils.probes.plugin",
     "-p",
-    "tests.utils.markers",
+    "tests.utils.report.markers",
     "-p",
     "tests.harness.filters",
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils.waivers import unneeded
+from tests.utils.report.waivers import unneeded
 from vm import paths
 from vm.guest.protocol import MARK
 from vm.report.verdict import combine, judge
@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Run:
             done = subprocess.run(
                 [
                     *(sys.executable, "-c", RUNNER, str(stream.fileno()), share, " ".join(only)),
-                    *("-p", "no:cacheprovider", "-p", "tests.utils.waiver_plugin", *words),
+                    *("-p", "no:cacheprovider", "-p", "tests.utils.report.waiver_plugin", *words),
                 ],
                 cwd=tmp_path,
                 pass_fds=[stream.fileno()],

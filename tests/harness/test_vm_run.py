@@ -16,7 +16,7 @@ import pytest
 
 from tests.harness.launcher import Launcher, make_launcher
 from tests.harness.story import table
-from tests.utils import header
+from tests.utils.report import header
 from vm import paths
 from vm.errors import Exit
 

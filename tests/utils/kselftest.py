@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.utils import nothing_ran
+from tests.utils.report import nothing_ran
 
 #: KSFT_PASS, KSFT_FAIL and KSFT_SKIP of tools/testing/selftests/kselftest.h.
 PASS, FAIL, SKIP = 0, 1, 4

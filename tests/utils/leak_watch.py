@@ -25,7 +25,7 @@ import pytest
 
 from tests.utils.isolation.findings import Finding
 from tests.utils.isolation.zygote import close_private, keep_private
-from tests.utils.outcomes import is_of_isolated
+from tests.utils.report.outcomes import is_of_isolated
 from tests.utils.tasks.case_name import case_name
 from tests.utils.tasks.process import parents
 from tests.utils.uapi.constants import NULL_FS_MAGIC

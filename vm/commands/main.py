@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-from tests.utils.waivers import parse as parse_waivers
+from tests.utils.report.waivers import parse as parse_waivers
 from vm.arch import require_host
 from vm.backend.base import Machine
 from vm.backend.choose import choose

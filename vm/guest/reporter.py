@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.utils import header
-from tests.utils.case_reporter import CaseReporter
-from tests.utils.outcomes import markers_of
-from tests.utils.results import Case
+from tests.utils.report import header
+from tests.utils.report.case import Case
+from tests.utils.report.case_reporter import CaseReporter
+from tests.utils.report.outcomes import markers_of
 from vm.guest.channel import Channel
 from vm.guest.protocol import MARK, Kind
 
 if TYPE_CHECKING:
-    from tests.utils.waiver_plugin import Waiving  # pytest imports it, and must be the first
+    from tests.utils.report.waiver_plugin import Waiving  # pytest imports it, and must be the first
 
 
 def dealt_to(place: int, parts: int) -> int:

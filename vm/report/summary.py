@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.utils import junit, ktap
-from tests.utils.results import OUTCOMES, Case
+from tests.utils.report import junit, ktap
+from tests.utils.report.case import OUTCOMES, Case
 from vm.guest.protocol import Kind
 from vm.run.guest import Ending
 from vm.run.stream import Records

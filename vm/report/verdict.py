@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tests.utils import hints
-from tests.utils.results import Case
+from tests.utils.report import hints
+from tests.utils.report.case import Case
 from vm.errors import Exit
 from vm.guest.protocol import Kind
 from vm.run import console

@@ -12,8 +12,8 @@ import json
 import time
 from typing import Any
 
-from tests.utils.results import Case
-from tests.utils.waivers import Use
+from tests.utils.report.case import Case
+from tests.utils.report.waivers import Use
 from vm.guest.protocol import Kind
 
 #: Bytes in a message. One has what a case printed, another the names of all cases.

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from tests.utils.results import STRICT_XPASS, Case
+from tests.utils.report.case import STRICT_XPASS, Case
 
 HEADER = "TAP version 13"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.utils.waivers import Use, Waiver, parse, unneeded
+from tests.utils.report.waivers import Use, Waiver, parse, unneeded
 
 _OUTPUT = "waivers_with_a_case"
 _MARK = "waived: "

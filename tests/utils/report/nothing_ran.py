@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from tests.utils.outcomes import is_of_isolated, outcome_of
+from tests.utils.report.outcomes import is_of_isolated, outcome_of
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.utils.results import Case
+from tests.utils.report.case import Case
 
 Report = pytest.TestReport | pytest.CollectReport
 
@@ -46,7 +46,7 @@ def _is_subtest(report: Report) -> bool:
 def outcome_of(reports: Sequence[Report]) -> tuple[str, str]:
     """(outcome, reason) of a case from its reports: the worst of set-up, call and tear-down.
 
-    The outcome is one of ``tests.utils.results.OUTCOMES``. The report of a module that could not be
+    The outcome is one of ``tests.utils.report.case.OUTCOMES``. The report of a module that could not be
     collected will do as well. A failed subtest fails its case; other subtests decide nothing.
     """
     failed = [report for report in reports if report.failed]
@@ -91,7 +91,7 @@ def case_of(nodeid: str, reports: Sequence[Report]) -> Case:
         duration=sum(getattr(report, "duration", 0.0) for report in whole),
         text="\n".join(_text(report) for report in reports if report.failed),
         sections={title: text for report in reports for title, text in report.sections},
-        # Where the case ran elsewhere: see tests.utils.markers.
+        # Where the case ran elsewhere: see tests.utils.report.markers.
         markers=next((report.markers for report in reports if hasattr(report, "markers")), {}),
         properties={
             name: _plain(value)

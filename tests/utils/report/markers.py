@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.utils import header, hints
-from tests.utils.outcomes import markers_of
+from tests.utils.report import header, hints
+from tests.utils.report.outcomes import markers_of
 
 MARKERS = (
     "rule(*ids): the rules of tests/open_tree_ns/RULES.md the case checks",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.utils.outcomes import Report, outcome_of
+from tests.utils.report.outcomes import Report, outcome_of
 
 
 @pytest.hookimpl(tryfirst=True)

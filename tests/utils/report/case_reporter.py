@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.utils.outcomes import Report, case_of
-from tests.utils.results import Case
+from tests.utils.report.case import Case
+from tests.utils.report.outcomes import Report, case_of
 
 #: With these pytest lists something and runs nothing.
 _LISTINGS = ("collectonly", "showfixtures", "show_fixtures_per_test")

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.utils import ktap, pytest_internals
-from tests.utils.case_reporter import CaseReporter, is_wanted
-from tests.utils.results import Case
+from tests.utils import pytest_internals
+from tests.utils.report import ktap
+from tests.utils.report.case import Case
+from tests.utils.report.case_reporter import CaseReporter, is_wanted
 
 _STDOUT = "-"
 

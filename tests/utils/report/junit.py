@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import TextIO
 from xml.etree import ElementTree
 
-from tests.utils.results import Case
+from tests.utils.report.case import Case
 
 #: Outcome -> the element that says so, and its type.
 _FORMS = {

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils import header
-from tests.utils.case_reporter import CaseReporter, is_wanted
-from tests.utils.junit import Document
-from tests.utils.results import Case
+from tests.utils.report import header
+from tests.utils.report.case import Case
+from tests.utils.report.case_reporter import CaseReporter, is_wanted
+from tests.utils.report.junit import Document
 
 
 @pytest.hookimpl(tryfirst=True)
