@@ -7,8 +7,8 @@ from __future__ import annotations
 pytest_plugins = [
     "pytester",
     "tests.utils.isolation.plugin",
-    "tests.utils.kernel_watch",
-    "tests.utils.leak_watch",
+    "tests.utils.watch.kernel_plugin",
+    "tests.utils.watch.leak_plugin",
     "tests.utils.report.nothing_ran",
     "tests.utils.probes.plugin",
     "tests.utils.report.markers",

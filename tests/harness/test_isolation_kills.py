@@ -22,10 +22,10 @@ import pytest
 
 from tests.harness.conftest import HEADER, PLUGIN, ROOT
 from tests.harness.test_isolation_host import NOBODY, make_reachable, user_namespaces
-from tests.utils.leak_watch import Namespaces, _whose
 from tests.utils.tasks.case_name import case_name
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import in_own_mount_ns
+from tests.utils.watch.leak_plugin import Namespaces, _whose
 
 #: Times with SIGKILL; SIGTERM and SIGINT come to two fifths of them each.
 KILLS = int(os.environ.get("OPEN_TREE_NS_KILLS", "3"))

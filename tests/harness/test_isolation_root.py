@@ -107,7 +107,7 @@ def test_out(scratch):
 def test_out_of_it(): assert ask(STRANGER, "cases") == "0"
 """,
         as_user,
-        "-ptests.utils.leak_watch",
+        "-ptests.utils.watch.leak_plugin",
         prepare=share,
     )
     assert " 3 passed in " in text, text

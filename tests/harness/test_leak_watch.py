@@ -13,17 +13,17 @@ import pytest
 from tests.harness.conftest import HEADER, PLUGIN
 from tests.harness.strangers import namespace, run_pytest
 from tests.harness.test_isolation_host import user_namespaces
-from tests.utils.leak_watch import MountTable, Namespaces
 from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, in_own_mount_ns
 from tests.utils.uapi.nsfs import ns_id
 from tests.utils.uapi.syscalls import mount
+from tests.utils.watch.leak_plugin import MountTable, Namespaces
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 PLUGINS = (
     *PLUGIN,
     "-p",
-    "tests.utils.leak_watch",
+    "tests.utils.watch.leak_plugin",
     "-p",
     "tests.utils.probes.plugin",
     "-p",

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.utils.complaints import is_complaint
+from tests.utils.watch.complaints import is_complaint
 
 LOG = Path("/dev/kmsg")
 TAINT = Path("/proc/sys/kernel/tainted")
