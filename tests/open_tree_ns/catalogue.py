@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel cases as a list: which rules each checks, which upstream test it re-expresses.
 
-``python3 -m tests.utils.catalogue`` says what the table of rules in
+``python3 -m tests.open_tree_ns.catalogue`` says what the table of rules in
 ``tests/open_tree_ns/RULES.md`` lacks; with ``--write`` it brings the table's last column up to
 date.
 """
@@ -116,7 +116,9 @@ def problems(text: str, cases: Sequence[Case]) -> list[str]:
 
 def main() -> int:
     """Check the table of rules, or write it."""
-    parser = argparse.ArgumentParser(prog="python3 -m tests.utils.catalogue", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.open_tree_ns.catalogue", description=__doc__
+    )
     parser.add_argument("--write", action="store_true", help="bring the last column up to date")
     options = parser.parse_args()
     text, cases = RULES.read_text(), collect()
