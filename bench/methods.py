@@ -126,7 +126,7 @@ class Method:
     name: str
     title: str
     run: Callable[[Calls, bytes], None]
-    #: What it takes of the kernel: the flag, or names of :data:`tests.utils.probes.features.FEATURES`.
+    #: What it takes of the kernel: the flag, or names in tests.utils.probes.features.
     needs: tuple[str, ...] = ()
     #: Whether its root is a new, empty tmpfs, and no copy.
     fresh: bool = False

@@ -42,7 +42,8 @@ CASES = f"""{HEADER}
 from contextlib import suppress
 from pathlib import Path
 from tests.utils.tasks.case_name import tmpfs_source
-from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, MS_BIND
+from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS
+from tests.utils.uapi.constants import MS_BIND
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.uapi.nsfs import current_mnt_ns
 from tests.utils.uapi.syscalls import mount, setns, unshare

@@ -21,7 +21,11 @@ from tests.harness.conftest import ROOT
 FLOORS = {
     "vm": (
         *("__main__", "commands", "report", "run", "backend", "initramfs kernel", "distro"),
-        *("process terminal", "paths", "arch", "errors guest"),
+        *("process terminal", "paths pins", "arch", "errors guest"),
+    ),
+    "tests.utils": (
+        *("watch", "report", "isolation probes search", "mounts", "model tasks", "uapi"),
+        "expect pytest_internals",
     ),
 }
 #: Top-level folder -> those of the others that it may import.

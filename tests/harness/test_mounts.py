@@ -9,7 +9,7 @@ import os
 import pytest
 
 from tests.harness.test_model import TABLE
-from tests.utils.uapi import statmount
+from tests.utils.uapi import statmount as calls
 from tests.utils.uapi.statmount import Mount, mount_table
 
 
@@ -22,8 +22,8 @@ def test_a_mount_that_has_gone_meanwhile(monkeypatch: pytest.MonkeyPatch, number
             raise OSError(number, os.strerror(number))
         return next(mount for mount in TABLE if mount.mnt_id == mnt_id)
 
-    monkeypatch.setattr(statmount, "listmount", lambda **_: [mount.mnt_id for mount in TABLE])
-    monkeypatch.setattr(statmount, "statmount", statmount)
+    monkeypatch.setattr(calls, "listmount", lambda **_: [mount.mnt_id for mount in TABLE])
+    monkeypatch.setattr(calls, "statmount", statmount)
     with pytest.raises(OSError, match=os.strerror(number)):
         mount_table()
     if number == errno.ENOENT:

@@ -30,9 +30,11 @@ def test_count(monkeypatch):
     monkeypatch.setattr(prediction, "mnt_id_of", lambda path: 1)
     prediction.namespace_tree(5)
 
-def test_two_on_the_base(): prediction.tree_of([], prediction._lowest([made(1, 9, "/"), made(2, 9, "/")]))
+def test_two_on_the_base():
+    prediction.tree_of([], prediction._lowest([made(1, 9, "/"), made(2, 9, "/")]))
 
-def test_out_of_sight(): prediction.predict([made(1, 9, None)], 1, "/", recursive=True, foreign=False)
+def test_out_of_sight():
+    prediction.predict([made(1, 9, None)], 1, "/", recursive=True, foreign=False)
 
 def test_event(monkeypatch):
     event = fanotify._METADATA.pack(40, 0, 0, 24, 0, 0, 0) + fanotify._INFO.pack(1, 0, 16, 101)

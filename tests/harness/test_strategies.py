@@ -76,7 +76,7 @@ WRONG = {
 def wrong_world(module: ModuleType, old: str, new: str) -> type[World]:
     """The model, one text of *module* replaced."""
     made: dict[ModuleType, ModuleType] = {}
-    for each in (propagation, world):
+    for each in (propagation, namespaces):
         text = inspect.getsource(each)
         if each is module:
             assert text.count(old) == 1, "the text to replace is not there, or more than once"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What must be where, in each of several namespaces, while mounts come and go in all of them.
 
-The model of a history (see :mod:`tests.utils.search.histories`). It knows propagation, locks and owners,
+The model of a history (see tests.utils.search.histories). It knows propagation, locks and owners,
 and nothing of a kernel: it says which events can happen next, and what comes of each.
 """
 

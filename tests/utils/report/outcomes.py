@@ -46,7 +46,7 @@ def _is_subtest(report: Report) -> bool:
 def outcome_of(reports: Sequence[Report]) -> tuple[str, str]:
     """(outcome, reason) of a case from its reports: the worst of set-up, call and tear-down.
 
-    The outcome is one of ``tests.utils.report.case.OUTCOMES``. The report of a module that could not be
+    The outcome is one of ``report.case.OUTCOMES``. The report of a module that could not be
     collected will do as well. A failed subtest fails its case; other subtests decide nothing.
     """
     failed = [report for report in reports if report.failed]
