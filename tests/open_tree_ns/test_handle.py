@@ -19,7 +19,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import fails
 from tests.utils.mounts.trees import tmpfs, write
-from tests.utils.tasks.namespace_thread import Visitor
+from tests.utils.tasks.namespace_thread import NamespaceThread
 from tests.utils.tasks.process import holding
 from tests.utils.tasks.userns import enter_new_mount_ns
 from tests.utils.uapi.constants import (
@@ -146,7 +146,7 @@ def test_number_of_mounts(caller: Caller, scratch: Path) -> None:
         return info.size, info.nr_mounts, len(listmount(ns_fd=fd))
 
     assert counts() == (16, 2, 2)
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         visitor.enter(fd)
         visitor.run(lambda: mount("tmpfs", "/child", "tmpfs"))
         assert counts() == (16, 3, 3)
@@ -167,7 +167,7 @@ def test_kinds_for_setns(caller: Caller, scratch: Path) -> None:
         fails(errno.EINVAL, setns, fd, kinds)
     assert mnt_id_of("/") == here
 
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         for kinds in (Clone(0), CLONE_NEWNS):
             visitor.run(lambda kinds=kinds: setns(fd, kinds))  # type: ignore[misc]
             assert visitor.run(lambda: mnt_id_of("/")) == listmount(ns_fd=fd)[0]

@@ -30,7 +30,7 @@ from tests.utils.mounts.limits import (
 )
 from tests.utils.mounts.settle import gone, within_limit
 from tests.utils.mounts.trees import bind, propagation, tmpfs
-from tests.utils.tasks.namespace_thread import Visitor
+from tests.utils.tasks.namespace_thread import NamespaceThread
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget, effective
 from tests.utils.uapi.constants import (
@@ -220,7 +220,7 @@ def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
     if caller.foreign:
         caller.act()
         used = 0
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         used += 1
         allow_mnt_namespaces(used + 1)
         for count in range(MANY):

@@ -15,7 +15,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy
 from tests.utils.mounts.settle import gone
 from tests.utils.mounts.trees import propagation, tmpfs
-from tests.utils.tasks.namespace_thread import Visitor
+from tests.utils.tasks.namespace_thread import NamespaceThread
 from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_SHARED,
@@ -43,7 +43,7 @@ def test_mount_events(caller: Caller, scratch: Path) -> None:
     def heard() -> list[object]:
         return [mount_events(first, 1), mount_events(second, 1)]
 
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         visitor.enter(fd)
         visitor.run(lambda: mount("tmpfs", "/", "tmpfs"))
         attached = listmount(ns_fd=fd)[-1]
@@ -92,7 +92,7 @@ def test_watches_in_every_order(caller: Caller, scratch: Path) -> None:
     turns = [holders[count:] + holders[:count] for count in range(len(holders))]
     orders = [*turns, *(turn[::-1] for turn in turns)]
     wrong = []
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         for order in orders:
             fd = copy(leaf)
             number = ns_id(fd)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.utils.mounts.trees import write
-from tests.utils.tasks.namespace_thread import Visitor
+from tests.utils.tasks.namespace_thread import NamespaceThread
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MS_BIND,
@@ -38,7 +38,7 @@ def closing(fd: int) -> Callable[[], None]:
 class Holds:
     """The ways to hold a namespace. Each is a method that takes the handle."""
 
-    def __init__(self, visitor: Visitor, targets: Path) -> None:
+    def __init__(self, visitor: NamespaceThread, targets: Path) -> None:
         self._visitor = visitor
         self._target = write(targets / "target")
         #: A namespace older than any that is held.

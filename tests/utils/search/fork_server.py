@@ -2,7 +2,7 @@
 """Many runs of one function, each in a child that is cheap to fork.
 
 A search keeps much in memory, touches all of it between two runs, and pays for that with page
-faults after each fork. A workshop is a process that was forked before the search began, does
+faults after each fork. A fork server is a process that was forked before the search began, does
 nothing itself, and forks a child per run.
 """
 
@@ -26,7 +26,7 @@ _MOST = 1 << 17
 
 
 @contextmanager
-def workshop(function: Callable[[T], R]) -> Iterator[Callable[[T], R]]:
+def fork_server(function: Callable[[T], R]) -> Iterator[Callable[[T], R]]:
     """A callable that runs *function* in a child of its own each time, until the block ends.
 
     Arguments and results travel pickled. The callable raises ChildError for whatever the child

@@ -12,7 +12,7 @@ from tests.utils.tasks.process import shared_numbers, started
 
 
 @contextmanager
-def rivals(*functions: Callable[[int], object]) -> Iterator[None]:
+def background_loops(*functions: Callable[[int], object]) -> Iterator[None]:
     """Children that call their function with 0, 1, 2, ... until the block ends, which begins when
     each has done so once.
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 PIDFD_THREAD = os.O_EXCL
 
 
-class Visitor:
+class NamespaceThread:
     """The task; as a context manager it ends with the block."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Visitor:
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._work, daemon=True)
 
-    def __enter__(self) -> Visitor:
+    def __enter__(self) -> NamespaceThread:
         self._thread.start()
         self._task = os.pidfd_open(self._thread.native_id or 0, PIDFD_THREAD)
         self.run(lambda: unshare(CLONE_NEWNS))
