@@ -72,7 +72,7 @@ def test_the_table_has_the_cases_that_differ(launcher: Launcher) -> None:
     rows = text[text.index("  1 2 3 4\n") :].splitlines()[1:-1]
     assert rows == ["  . F - -  t.py::two", "  . - - -  t.py::three"]
     assert done.stderr == f"vm: {launcher.folder / 'none'}: No such file or directory\n"
-    assert text.count("emulating") <= 1
+    assert text.count("using emulation") <= 1
     assert list(launcher.temporary.iterdir()) == []
 
 

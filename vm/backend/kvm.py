@@ -62,7 +62,7 @@ def _boots(qemu: Qemu, kernel: Kernel) -> bool:
 def _reason_against_kvm(qemu: Qemu, kernel: Kernel) -> str:
     """Why KVM is not used, empty when it is. What was tried is remembered until the next boot."""
     if not _KVM.exists():
-        return f"no {_KVM}"
+        return f"there is no {_KVM}"
     if not os.access(_KVM, os.R_OK | os.W_OK):
         return f"{_KVM} is not accessible to this user"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -77,7 +77,7 @@ def _reason_against_kvm(qemu: Qemu, kernel: Kernel) -> str:
         with tempfile.NamedTemporaryFile("w", dir=memory.parent, delete=False) as file:
             json.dump(known, file)
         Path(file.name).replace(memory)
-    return "" if known[key] else f"{_KVM} is there, but no guest boots with it"
+    return "" if known[key] else f"no guest booted under {_KVM}"
 
 
 def accelerated(qemu: Qemu, kernel: Kernel) -> Qemu:
@@ -85,7 +85,7 @@ def accelerated(qemu: Qemu, kernel: Kernel) -> Qemu:
     reason = _reason_against_kvm(qemu, kernel)
     if not reason:
         return replace(qemu, accelerator="kvm")
-    _say(f"emulating the processor, which is slower: {reason}")
+    _say(f"no KVM ({reason}): using emulation, which is several times slower")
     return qemu
 
 

@@ -94,7 +94,11 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
 
 def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
     if words:
-        raise Problem(f"shell: takes no {' '.join(words)}: type it there", Exit.USAGE)
+        raise Problem(
+            f"shell: takes no command after -- ({' '.join(words)})\n"
+            "hint: type it at the prompt, or pipe it in",
+            Exit.USAGE,
+        )
     script = shell.asked_for()
     with redirect_stdout(sys.stderr):  # standard output is the script's
         kernel, backend = choose(arguments.kernel, arguments.backend, None)

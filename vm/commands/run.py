@@ -119,7 +119,7 @@ def _column(name: str, result: Result | None, problem: Problem | None) -> matrix
     if problem is None:
         return matrix.Column(name, result)
     complain(str(problem) if name in str(problem) else f"{name}: {problem}")
-    return matrix.Column(name, None, str(problem), problem.status)
+    return matrix.Column(name, None, str(problem).partition("\n")[0], problem.status)
 
 
 def _dry_run(request: Request, options: Options) -> Exit:

@@ -192,8 +192,8 @@ def _say(
         )
     if lacking:
         print(
-            f"options that did not stick: {', '.join(lacking)} (this kernel has them not, or they"
-            " depend on others that are off)"
+            f"kconfig dropped these options: {', '.join(lacking)} (unknown to this kernel, or a"
+            " dependency is off)"
         )
 
 
