@@ -252,10 +252,11 @@ def test_skips():
 
 
 @contextmanager
-def a_running_suite(path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def a_running_suite(path: Path, mark: str = "") -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """pytest with a case that hangs, and a descriptor whose end shows that the case is gone."""
     path.write_text(
         HEADER
+        + mark
         + """
 def test_hangs():
     if os.fork() == 0: signal.pause()
@@ -265,7 +266,7 @@ def test_hangs():
     )
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *PLUGIN, str(path), *arguments],
+        [sys.executable, "-m", "pytest", *PLUGIN, str(path)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "NOTE": str(write_end)},
         pass_fds=[write_end],
         stdout=subprocess.DEVNULL,
@@ -281,9 +282,10 @@ def test_hangs():
         os.close(read_end)
 
 
+@pytest.mark.parametrize("mark", ["", "@pytest.mark.isolated(pid_namespace=False)"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_nothing_outlives_pytest(tmp_path: Path, number: signal.Signals) -> None:
-    with a_running_suite(tmp_path / "test_hangs.py") as (process, pipe):
+def test_nothing_outlives_pytest(tmp_path: Path, number: signal.Signals, mark: str) -> None:
+    with a_running_suite(tmp_path / "test_hangs.py", mark) as (process, pipe):
         process.send_signal(number)
         ready, _, _ = select.select([pipe], [], [], 30)
         assert ready

@@ -44,7 +44,7 @@ def test_last_failed(run_cases: RunCases) -> None:
 
 def test_durations(run_cases: RunCases) -> None:
     run = run_cases(
-        "@pytest.fixture(scope='session')\ndef slow(): time.sleep(0.02)\ndef test(slow): pass",
+        "@pytest.fixture\ndef slow(): time.sleep(0.02)\ndef test(slow): pass",
         "--durations=1",
     )
     assert re.search(r"0\.\d\ds setup +\S+::test", run.text)
@@ -56,14 +56,16 @@ def test_debugger_and_forked_are_refused(run_cases: RunCases, pytester: pytest.P
     for option in ("--pdb", "--trace"):
         refused = pytester.runpytest_subprocess(*PLUGIN, option)
         assert refused.ret == pytest.ExitCode.USAGE_ERROR
-        refused.stderr.fnmatch_lines([f"ERROR: {option} needs the terminal*not isolated*"])
+        refused.stderr.fnmatch_lines(
+            [f"ERROR: {option} needs the terminal*", "hint: *not isolated*"]
+        )
     # Stands in for pytest-forked.
     pytester.makeconftest(
         "def pytest_addoption(parser): parser.addoption('--forked', action='store_true')"
     )
     refused = pytester.runpytest_subprocess(*PLUGIN, "--forked")
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
-    refused.stderr.fnmatch_lines(["ERROR: --forked*"])
+    refused.stderr.fnmatch_lines(["ERROR: --forked*", "hint: *pytest_forked*"])
 
 
 MIXED = """

@@ -13,14 +13,14 @@ import pytest
 from tests.harness.conftest import HEADER, PLUGIN, ROOT
 from tests.harness.strangers import run_pytest
 from tests.harness.test_isolation_host import user_namespaces
-from tests.utils.constants import MS_BIND, MS_REC, MS_SHARED
 from tests.utils.isolation import sandbox
-from tests.utils.syscalls import mount
+from tests.utils.uapi.constants import MS_BIND, MS_REC, MS_SHARED
+from tests.utils.uapi.syscalls import mount
 
 CASES = f"""{HEADER}
 from pathlib import Path
 from tests.harness.strangers import ask
-from tests.utils.syscalls import mount
+from tests.utils.uapi.syscalls import mount
 STRANGER = os.environ["STRANGER"]
 def table(): return [line.split() for line in open("/proc/self/mountinfo")]
 def points(): return [line[4] for line in table()]
@@ -107,7 +107,7 @@ def test_out(scratch):
 def test_out_of_it(): assert ask(STRANGER, "cases") == "0"
 """,
         as_user,
-        "-ptests.utils.leak_watch",
+        "-ptests.utils.watch.leak_plugin",
         prepare=share,
     )
     assert " 3 passed in " in text, text
@@ -157,7 +157,7 @@ def test_folders_of_the_system_are_read_only(folder: Path, as_user: bool) -> Non
         """
 @pytest.mark.parametrize("name", ["/usr", "/etc", "/usr/share/project"])
 def test_read_only(name):
-    with pytest.raises(OSError, match="Read-only"): os.mkdir(name + "/made-by-a-case")
+    assert os.statvfs(name).f_flag & os.ST_RDONLY
 def test_there(): assert "test_it.py" in os.listdir("/usr/share/project")
 def test_own(tmp_path, scratch): (tmp_path / "file").touch(); (scratch / "file").touch()
 """,

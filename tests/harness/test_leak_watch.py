@@ -13,21 +13,21 @@ import pytest
 from tests.harness.conftest import HEADER, PLUGIN
 from tests.harness.strangers import namespace, run_pytest
 from tests.harness.test_isolation_host import user_namespaces
-from tests.utils.leak_watch import MountTable, Namespaces
-from tests.utils.nsfs import ns_id
-from tests.utils.process import holding, in_child
-from tests.utils.syscalls import mount
-from tests.utils.userns import enter_new_mount_ns, in_own_mount_ns
+from tests.utils.tasks.process import holding, in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, in_own_mount_ns
+from tests.utils.uapi.nsfs import ns_id
+from tests.utils.uapi.syscalls import mount
+from tests.utils.watch.leak_plugin import MountTable, Namespaces
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 PLUGINS = (
     *PLUGIN,
     "-p",
-    "tests.utils.leak_watch",
+    "tests.utils.watch.leak_plugin",
     "-p",
-    "tests.utils.requirements",
+    "tests.utils.probes.plugin",
     "-p",
-    "tests.utils.markers",
+    "tests.utils.report.markers",
 )
 CASE = f"""{HEADER}
 pytestmark = [pytest.mark.isolated, pytest.mark.fixed_by("0123456789ab", "7.9", "vfs: be right")]
@@ -35,9 +35,9 @@ machines_pids = pytest.mark.isolated(pid_namespace=False)
 from pathlib import Path
 from tests.harness import strangers
 from tests.harness.strangers import empty, namespace
-from tests.utils.case_name import tmpfs_source
-from tests.utils.constants import CLONE_NEWNS, MNT_DETACH, MS_BIND
-from tests.utils.syscalls import mount, setns, umount2
+from tests.utils.tasks.case_name import tmpfs_source
+from tests.utils.uapi.constants import CLONE_NEWNS, MNT_DETACH, MS_BIND
+from tests.utils.uapi.syscalls import mount, setns, umount2
 FOLDER = Path(__file__).parent
 def parent(pid): return int(Path(f"/proc/{{pid}}/stat").read_text().rpartition(")")[2].split()[1])
 def pytest_process(): return parent(os.getppid())

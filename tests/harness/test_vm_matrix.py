@@ -17,7 +17,7 @@ import pytest
 from tests.harness.launcher import Launcher, make_launcher
 from tests.harness.story import table
 from tests.harness.test_vm_kernels import bzimage, elf
-from tests.utils.results import Case
+from tests.utils.report.case import Case
 from vm import paths
 from vm.errors import Exit
 from vm.report import matrix

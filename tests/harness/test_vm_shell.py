@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.archives import read
 from tests.harness.launcher import Launcher, make_launcher
 from vm.errors import Exit, Problem
 from vm.initramfs import python, shell_tools
-from vm.initramfs.cpio import read
 
 
 def test_the_shell_goes_along_with_what_it_needs(

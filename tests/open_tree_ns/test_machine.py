@@ -21,15 +21,15 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import MNT_DETACH, MS_PRIVATE, MS_REC, MS_SHARED
 from tests.utils.expect import errno_name
-from tests.utils.model import namespace_tree, predict, predict_refusal
-from tests.utils.mounts import Mount, mnt_id_of, mount_table, statmount
-from tests.utils.nsfs import ns_id
-from tests.utils.process import in_child
-from tests.utils.settle import gone
-from tests.utils.syscalls import mount, umount2
-from tests.utils.userns import enter_new_mount_ns
+from tests.utils.model.prediction import namespace_tree, predict, predict_refusal
+from tests.utils.mounts.settle import gone
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_mount_ns
+from tests.utils.uapi.constants import MNT_DETACH, MS_PRIVATE, MS_REC, MS_SHARED
+from tests.utils.uapi.nsfs import ns_id
+from tests.utils.uapi.statmount import Mount, mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import mount, umount2
 
 T = TypeVar("T")
 

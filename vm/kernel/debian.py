@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import paths
+from vm.arch import UM, X86_64
 from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.kernel import uml_libc
 from vm.kernel.image import Kernel, identify
 
-UML = "user-mode-linux"
-_FLAVOUR = "cloud-amd64"
+UML = UM.flavour
+_FLAVOUR = X86_64.flavour
 #: OPEN_TREE_NAMESPACE came with this one.
 _LEAST = (7, 0)
 _SPEC = re.compile(

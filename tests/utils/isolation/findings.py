@@ -74,7 +74,7 @@ def failure(
 def _raised(findings: Sequence[Finding], when: Any) -> CallInfo[None]:
     def fail() -> NoReturn:
         error = pytest.fail.Exception("; ".join(one.message for one in findings), pytrace=False)
-        # Read by tests.utils.markers.
+        # Read by tests.utils.report.markers.
         error.by_rule = any(one.by_rule for one in findings)  # type: ignore[attr-defined]
         raise error
 
@@ -110,14 +110,13 @@ def _note(report: pytest.TestReport, findings: Sequence[Finding]) -> None:
 def fail_session(session: pytest.Session, finding: Finding) -> None:
     """Fail the session because of *finding*; for ``pytest_sessionfinish``."""
     call = _raised([finding], "teardown")
-    assert call.excinfo is not None
     name = "session"
     report = pytest.TestReport(
         nodeid=name,
         location=(name, None, name),
         keywords={},
         outcome="failed",
-        longrepr=call.excinfo.getrepr(style="value"),
+        longrepr=call.excinfo.getrepr(style="value") if call.excinfo is not None else None,
         when="teardown",
         sections=[(finding.title, finding.text)],
         start=call.start,
