@@ -180,6 +180,21 @@ def test_only_changes_are_read_and_reported(monkeypatch: pytest.MonkeyPatch) -> 
     assert " /sys " in line
 
 
+def test_only_marked_lines_are_compared() -> None:
+    """Of the machine's table, what bears the cases' name."""
+    user_namespaces()
+
+    def changes() -> list[str]:
+        table = MountTable(os.open("/proc/self/mountinfo", os.O_RDONLY), " case-1 ")
+        mount("another", "/mnt", "tmpfs")
+        mount("case-1", "/sys", "tmpfs")
+        mount("case-12", "/tmp", "tmpfs")
+        return table.changes()
+
+    (line,) = in_child(in_own_mount_ns(changes))
+    assert " /sys " in line
+
+
 # --- mount namespaces -----------------------------------------------------------------------------
 
 NAMESPACES = """
