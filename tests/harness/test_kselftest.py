@@ -94,7 +94,8 @@ def suite(tmp_path: Path) -> Path:
     cases.mkdir(parents=True)
     for name in ("__init__.py", "utils"):
         (tmp_path / "tests" / name).symlink_to(ROOT / "tests" / name)
-    shutil.copy(SCRIPT, cases)
+    for file in (SCRIPT, *(SCRIPT.with_name(name) for name in ("__init__.py", "kselftest.py"))):
+        shutil.copy(file, cases)
     (tmp_path / "conftest.py").write_text(
         'pytest_plugins = ["tests.utils.isolation.plugin", "tests.utils.report.ktap_plugin",'
         ' "tests.utils.report.nothing_ran"]\n'
