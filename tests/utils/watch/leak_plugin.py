@@ -184,8 +184,13 @@ class Namespaces:
         return found
 
     def abandoned(self) -> list[int]:
-        """Return the new ones that nobody keeps."""
-        return [key for key, inode in self.new().items() if not self._users(inode, "")]
+        """Return the new ones that nobody keeps, and that are still there some time later."""
+        suspects = {key for key, inode in self.new().items() if not self._users(inode, "")}
+        until = time.monotonic() + _RELEASE_TIMEOUT
+        while suspects and time.monotonic() < until:
+            time.sleep(0.05)
+            suspects &= self.new().keys()
+        return sorted(suspects)
 
     def close(self) -> None:
         """Close the descriptor this takes."""
