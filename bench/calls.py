@@ -16,7 +16,7 @@ import functools
 import os
 from collections.abc import Callable
 
-from tests.utils.syscalls import (
+from tests.utils.uapi.syscalls import (
     NR_FSCONFIG,
     NR_FSMOUNT,
     NR_FSOPEN,

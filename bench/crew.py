@@ -21,11 +21,11 @@ from typing import NoReturn
 
 from bench.ground import Layout, prepare
 from bench.work import Container, Done, Job, NoContainer, perform
-from tests.utils.caps import CAP_SYS_ADMIN, capget
-from tests.utils.constants import CLONE_NEWPID
-from tests.utils.process import ChildError, die_with
-from tests.utils.syscalls import unshare
-from tests.utils.userns import enter_new_userns
+from tests.utils.tasks.process import ChildError, die_with
+from tests.utils.tasks.userns import enter_new_userns
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget
+from tests.utils.uapi.constants import CLONE_NEWPID
+from tests.utils.uapi.syscalls import unshare
 
 _SIGNALS = {signal.SIGTERM, signal.SIGCHLD}
 

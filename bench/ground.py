@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from tests.utils.constants import MNT_DETACH, MS_BIND, MS_REC, MS_SHARED
-from tests.utils.nsfs import current_mnt_ns
-from tests.utils.syscalls import attach, mount, pivot_root, umount2
-from tests.utils.trees import fresh_tmpfs
-from tests.utils.userns import enter_new_mount_ns
+from tests.utils.mounts.trees import fresh_tmpfs
+from tests.utils.tasks.userns import enter_new_mount_ns
+from tests.utils.uapi.constants import MNT_DETACH, MS_BIND, MS_REC, MS_SHARED
+from tests.utils.uapi.nsfs import current_mnt_ns
+from tests.utils.uapi.syscalls import attach, mount, pivot_root, umount2
 
 ROOT = b"/container"
 #: What is mounted over and over again, and what the bystander mounts on.

@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from tests.utils.caps import CAP_SYS_ADMIN, capget
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget
 
 
 def _read(path: str) -> str:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.calls import Calls, recorded
-from tests.utils import constants as c
-from tests.utils import probe
-from tests.utils.features import FEATURES
+from tests.utils.probes import flag
+from tests.utils.probes.features import FEATURES
+from tests.utils.uapi import constants as c
 
 _CLOEXEC = int(c.OPEN_TREE_CLOEXEC)
 _NAMESPACE = int(c.OPEN_TREE_NAMESPACE) | _CLOEXEC
@@ -111,8 +111,8 @@ _FLAG = "OPEN_TREE_NAMESPACE"
 def _missing(need: str) -> str:
     """Why the running kernel has not what is needed; empty when it has."""
     if need == _FLAG:
-        found = probe.probe()
-        return "" if found.support is probe.Support.PRESENT else found.reason
+        found = flag.probe()
+        return "" if found.support is flag.Support.PRESENT else found.reason
     missing = FEATURES[need]()
     return missing.reason if missing else ""
 
@@ -126,7 +126,7 @@ class Method:
     name: str
     title: str
     run: Callable[[Calls, bytes], None]
-    #: What it takes of the kernel: the flag, or names of :data:`tests.utils.features.FEATURES`.
+    #: What it takes of the kernel: the flag, or names in tests.utils.probes.features.
     needs: tuple[str, ...] = ()
     #: Whether its root is a new, empty tmpfs, and no copy.
     fresh: bool = False

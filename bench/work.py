@@ -16,7 +16,8 @@ from itertools import repeat
 from bench import calls
 from bench.ground import Ground
 from bench.methods import METHODS, NOTHING, Method
-from tests.utils.constants import (
+from tests.utils.tasks.process import in_child
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     CLONE_NEWNS,
     MNT_DETACH,
@@ -24,10 +25,9 @@ from tests.utils.constants import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
-from tests.utils.mounts import listmount, mnt_id_of, statmount
-from tests.utils.nsfs import ns_inode
-from tests.utils.process import in_child
-from tests.utils.syscalls import closing_fd, open_tree, setns
+from tests.utils.uapi.nsfs import ns_inode
+from tests.utils.uapi.statmount import listmount, mnt_id_of, statmount
+from tests.utils.uapi.syscalls import closing_fd, open_tree, setns
 
 #: Batches that a run is made of, about: as many chances to see that its time is over.
 _BATCHES = 20

@@ -114,6 +114,27 @@ def started(
                     stream.close()
 
 
+def output(
+    command: Sequence[str | Path],
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run *command* to its end with nothing on its input; return its output, in the C locale.
+
+    :raises FileNotFoundError: there is no such program.
+    """
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        cwd=folder,
+        env={**os.environ, "LC_ALL": "C", **(environment or {})},
+    )
+
+
 def _popen(command: Sequence[str], **settings: Any) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(command, **settings)

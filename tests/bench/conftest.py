@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.utils import room
+from tests.utils.probes import room
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -16,11 +16,11 @@ from bench import calls
 from bench.ground import Ground, Layout, prepare
 from bench.methods import METHODS, Method
 from bench.work import Container, Done, Job, NoContainer, look, perform
-from tests.utils.constants import CLONE_NEWNS
-from tests.utils.mounts import mnt_id_of, mount_table, statmount
-from tests.utils.process import in_child
-from tests.utils.syscalls import setns
-from tests.utils.trees import write
+from tests.utils.mounts.trees import write
+from tests.utils.tasks.process import in_child
+from tests.utils.uapi.constants import CLONE_NEWNS
+from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import setns
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.isolated
 """
 PLUGIN = ("-p", "tests.utils.isolation.plugin")
 #: With the markers of the kernel cases.
-CASE_PLUGINS = (*PLUGIN, "-p", "tests.utils.requirements", "-p", "tests.utils.markers")
+CASE_PLUGINS = (*PLUGIN, "-p", "tests.utils.probes.plugin", "-p", "tests.utils.report.markers")
 
 
 # Workers of a run inside a test get the path that xdist has kept since this process began: without

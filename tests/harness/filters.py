@@ -12,7 +12,7 @@ import errno
 import os
 import platform
 
-from tests.utils.syscalls import NR_OPEN_TREE, prctl
+from tests.utils.uapi.syscalls import NR_OPEN_TREE, prctl
 
 VARIABLE = "OPEN_TREE_NS_FILTER"
 _OTHERS = {

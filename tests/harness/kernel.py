@@ -9,7 +9,7 @@ from pathlib import Path
 CONFTEST = """
 import os
 from pathlib import Path
-from tests.utils import kernel_log
+from tests.utils.watch import kernel_log
 HERE = Path(__file__).parent
 kernel_log.LOG, kernel_log.TAINT = HERE / "kmsg", HERE / "tainted"
 LOG = os.open(HERE / "kmsg", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

@@ -25,13 +25,13 @@ sys.path.insert(0, {root!r})
 words = sys.argv
 if "-initrd" not in words or "kvm" in words:
     sys.exit(1)
-from vm.initramfs.cpio import read
+from tests.harness.archives import read
 from tests.harness.stream import Stream
 
 image = Path(words[words.index("-initrd") + 1]).read_bytes()
 members = {{name: data for name, _, data in read(image)}}
 assert list(members)[-1] == "vm/complete"
-order = json.loads(members["vm/order.json"])
+order = json.loads(members["vm/job.json"])
 report = next(word for word in words if word.startswith("file:")).removeprefix("file:")
 stream = Stream(order["nonce"])
 kernel = Path(words[words.index("-kernel") + 1]).name

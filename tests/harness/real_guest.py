@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.utils.process import ended, in_child
-from tests.utils.syscalls import syscall
+from tests.utils.tasks.process import ended, in_child
+from tests.utils.uapi.syscalls import syscall
 from vm import paths
 from vm.distro import apt
 from vm.kernel import debian

@@ -34,11 +34,12 @@ WAIVERS = '[[waive]]\ncase = "test_story.py::test_waived"\nreason = "known"\n'
 RUNNER = """
 import sys
 from vm.guest.channel import Channel
+from vm.guest.protocol import Kind
 from vm.guest.reporter import run
 init = Channel(int(sys.argv[1]), "N", "init")
-init.send("hello", environment={"release": "7.9.1"}, started={"python": 0.1})
+init.send(Kind.HELLO, environment={"release": "7.9.1"}, started={"python": 0.1})
 status = run(sys.argv[2:], Channel(int(sys.argv[1]), "N", "pytest"))
-init.send("end", status=status)
+init.send(Kind.END, status=status)
 sys.exit(status)
 """
 OPTIONS = (

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from tests.harness.conftest import ROOT
 from tests.harness.test_isolation_host import NOBODY, make_reachable
-from tests.utils.constants import MNT_DETACH
-from tests.utils.handover import fds_from_child
-from tests.utils.nsfs import current_mnt_ns, ns_id
-from tests.utils.process import in_child
-from tests.utils.syscalls import mount, umount2
-from tests.utils.userns import enter_new_mount_ns, in_own_mount_ns
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, in_own_mount_ns
+from tests.utils.uapi.constants import MNT_DETACH
+from tests.utils.uapi.nsfs import current_mnt_ns, ns_id
+from tests.utils.uapi.syscalls import mount, umount2
 
 _SEQPACKET = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
 

@@ -24,7 +24,7 @@ from bench.ground import Ground, Layout
 from bench.methods import METHODS
 from bench.results import load
 from bench.work import Done, Job, repeated, too_old
-from tests.utils.requirements import NEEDS
+from tests.utils.probes.plugin import NEEDS
 from vm.paths import ROOT
 
 SHORT = ("--tables", "1,5", "--depths", "0", "--besides", "0", "--creators", "1,2")
@@ -182,8 +182,8 @@ sys.path.insert(0, {root!r})
 from bench.calls import Calls, real
 from bench.ground import Layout, prepare
 from bench.methods import METHODS
-from tests.utils.caps import CAP_SYS_ADMIN, capget
-from tests.utils.userns import enter_new_userns
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget
+from tests.utils.tasks.userns import enter_new_userns
 
 if not capget().has(CAP_SYS_ADMIN):
     enter_new_userns()

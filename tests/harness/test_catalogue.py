@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.utils.catalogue import ROOT, RULES, Case, collect, problems, rendered
-from tests.utils.requirements import EXPENDABLE
+from tests.open_tree_ns.catalogue import ROOT, RULES, Case, collect, problems, rendered
+from tests.utils.probes.plugin import EXPENDABLE
 
 #: The fixture open_tree_ns of open_tree_ns_test.c: every variant runs every test.
 _VARIANTS = (
@@ -63,7 +63,7 @@ def test_every_rule_has_a_case(cases: Sequence[Case]) -> None:
 
 
 def test_table_of_rules_is_current(cases: Sequence[Case]) -> None:
-    """The table names the cases as they are: python3 -m tests.utils.catalogue --write."""
+    """The table names the cases as they are: python3 -m tests.open_tree_ns.catalogue --write."""
     text = RULES.read_text()
     assert text == rendered(text, cases)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.utils.complaints import complaints, is_complaint
+from tests.utils.watch.complaints import complaints, is_complaint
 
 
 @pytest.mark.parametrize(

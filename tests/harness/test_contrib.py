@@ -15,8 +15,8 @@ import pytest
 
 from tests.harness.conftest import ROOT
 from tests.harness.test_junit import CASES
-from tests.utils.junit import Document
-from tests.utils.results import Case
+from tests.utils.report.case import Case
+from tests.utils.report.junit import Document
 
 PROGRAM = ROOT / "contrib/results.py"
 #: Outcome -> the words of tmt and LAVA.

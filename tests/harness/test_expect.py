@@ -14,7 +14,9 @@ from typing import NoReturn
 import pytest
 
 from tests.open_tree_ns.conftest import pytest_assertrepr_compare
-from tests.utils.constants import (
+from tests.utils.expect import SUCCESS, Call, answer, explain, fails, outcome, shorthand
+from tests.utils.tasks.process import in_child
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
@@ -26,9 +28,7 @@ from tests.utils.constants import (
     MS_REC,
     OPEN_TREE_NAMESPACE,
 )
-from tests.utils.expect import SUCCESS, Call, answer, explain, fails, outcome, shorthand
-from tests.utils.process import in_child
-from tests.utils.syscalls import (
+from tests.utils.uapi.syscalls import (
     MountAttrStruct,
     mount,
     mount_setattr,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils import failnth, features
+from tests.utils.probes import features
+from tests.utils.uapi import fault_injection
 
 
 @pytest.fixture
@@ -16,8 +17,8 @@ def failslab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in (("ignore-gfp-wait", "Y\n"), ("verbose", "2\n"), ("fail-nth", "0\n")):
         (tmp_path / name).write_text(value)
         (tmp_path / name).chmod(0o600)
-    monkeypatch.setattr(failnth, "_FAILSLAB", tmp_path)
-    monkeypatch.setattr(failnth, "_FAIL_NTH", str(tmp_path / "fail-nth"))
+    monkeypatch.setattr(fault_injection, "_FAILSLAB", tmp_path)
+    monkeypatch.setattr(fault_injection, "_FAIL_NTH", str(tmp_path / "fail-nth"))
     return tmp_path
 
 
@@ -40,7 +41,7 @@ def test_a_kernel_without_it(failslab: Path, name: str) -> None:
 
 
 def test_the_settings_are_restored(failslab: Path) -> None:
-    with failnth.faults_possible():
+    with fault_injection.faults_possible():
         assert (failslab / "ignore-gfp-wait").read_text() == "N"
         assert (failslab / "verbose").read_text() == "0"
     assert (failslab / "ignore-gfp-wait").read_text() == "Y\n"

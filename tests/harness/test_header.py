@@ -11,7 +11,7 @@ import shlex
 import pytest
 
 from tests.harness.conftest import CASE_PLUGINS, HEADER, ROOT
-from tests.utils import header
+from tests.utils.report import header
 
 PLUGINS = CASE_PLUGINS
 CASES = (

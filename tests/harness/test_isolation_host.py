@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests.harness.conftest import HEADER, PLUGIN, ROOT, RunCases
-from tests.utils.constants import CLONE_NEWUSER, MS_BIND, MS_REC
 from tests.utils.isolation import sandbox
-from tests.utils.process import in_child
-from tests.utils.syscalls import mount, unshare
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns, write_maps
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns, write_maps
+from tests.utils.uapi.constants import CLONE_NEWUSER, MS_BIND, MS_REC
+from tests.utils.uapi.syscalls import mount, unshare
 
 NOBODY = 65534
 
 #: Cases that do to their surroundings what they can, without regard for success.
 VANDALS = """
 from contextlib import suppress
-from tests.utils import syscalls, constants as c
+from tests.utils.uapi import syscalls
+from tests.utils.uapi import constants as c
 def test_mounts(scratch):
     for place in ("/", "/tmp", "/proc", str(scratch)):
         with suppress(OSError): syscalls.mount("tmpfs", place, "tmpfs")

@@ -22,10 +22,10 @@ import pytest
 
 from tests.harness.conftest import HEADER, PLUGIN, ROOT
 from tests.harness.test_isolation_host import NOBODY, make_reachable, user_namespaces
-from tests.utils.case_name import case_name
-from tests.utils.leak_watch import Namespaces, _whose
-from tests.utils.process import in_child
-from tests.utils.userns import in_own_mount_ns
+from tests.utils.tasks.case_name import case_name
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import in_own_mount_ns
+from tests.utils.watch.leak_plugin import Namespaces, _whose
 
 #: Times with SIGKILL; SIGTERM and SIGINT come to two fifths of them each.
 KILLS = int(os.environ.get("OPEN_TREE_NS_KILLS", "3"))
@@ -41,12 +41,13 @@ LEAVING = 3
 CASES = f"""{HEADER}
 from contextlib import suppress
 from pathlib import Path
-from tests.utils.case_name import tmpfs_source
-from tests.utils.constants import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, MS_BIND
-from tests.utils.handover import fds_from_child
-from tests.utils.nsfs import current_mnt_ns
-from tests.utils.syscalls import mount, setns, unshare
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.tasks.case_name import tmpfs_source
+from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS
+from tests.utils.uapi.constants import MS_BIND
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.uapi.nsfs import current_mnt_ns
+from tests.utils.uapi.syscalls import mount, setns, unshare
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 many = pytest.mark.parametrize("n", range(10))
 machines_pids = pytest.mark.isolated(pid_namespace=False)
 def namespace():

@@ -13,14 +13,14 @@ import pytest
 from tests.harness.conftest import HEADER, PLUGIN, ROOT
 from tests.harness.strangers import run_pytest
 from tests.harness.test_isolation_host import user_namespaces
-from tests.utils.constants import MS_BIND, MS_REC, MS_SHARED
 from tests.utils.isolation import sandbox
-from tests.utils.syscalls import mount
+from tests.utils.uapi.constants import MS_BIND, MS_REC, MS_SHARED
+from tests.utils.uapi.syscalls import mount
 
 CASES = f"""{HEADER}
 from pathlib import Path
 from tests.harness.strangers import ask
-from tests.utils.syscalls import mount
+from tests.utils.uapi.syscalls import mount
 STRANGER = os.environ["STRANGER"]
 def table(): return [line.split() for line in open("/proc/self/mountinfo")]
 def points(): return [line[4] for line in table()]
@@ -107,7 +107,7 @@ def test_out(scratch):
 def test_out_of_it(): assert ask(STRANGER, "cases") == "0"
 """,
         as_user,
-        "-ptests.utils.leak_watch",
+        "-ptests.utils.watch.leak_plugin",
         prepare=share,
     )
     assert " 3 passed in " in text, text

@@ -7,8 +7,8 @@ import io
 from datetime import datetime
 from xml.etree import ElementTree
 
-from tests.utils import junit
-from tests.utils.results import Case
+from tests.utils.report import junit
+from tests.utils.report.case import Case
 
 CASES = [
     Case("tests/a/test_x.py::test_pass", "passed", duration=0.25),

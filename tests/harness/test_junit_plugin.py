@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness.conftest import HEADER, PLUGIN, ROOT
 
-PLUGINS = (*PLUGIN, "-p", "tests.utils.junit_plugin", "-p", "no:cacheprovider")
+PLUGINS = (*PLUGIN, "-p", "tests.utils.report.junit_plugin", "-p", "no:cacheprovider")
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 
 

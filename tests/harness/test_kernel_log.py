@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.kernel import add
-from tests.utils import kernel_log
-from tests.utils.kernel_log import KernelLog, Taint, parse
+from tests.utils.watch import kernel_log
+from tests.utils.watch.kernel_log import KernelLog, Taint, parse
 
 
 def test_something_else_in_the_logs_place_is_not_taken_for_it(

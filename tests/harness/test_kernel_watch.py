@@ -15,21 +15,21 @@ import pytest
 
 from tests.harness.conftest import HEADER, RunCases, SuiteRun
 from tests.harness.kernel import CONFTEST, WARNING, add, stand_in
-from tests.utils import kernel_log
-from tests.utils.case_name import case_name
-from tests.utils.kernel_log import KernelLog, Record
-from tests.utils.kernel_watch import Session
+from tests.utils.tasks.case_name import case_name
+from tests.utils.watch import kernel_log
+from tests.utils.watch.kernel_log import KernelLog, Record
+from tests.utils.watch.kernel_plugin import Session
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 PLUGINS = tuple(
     word
     for name in (
-        "kernel_watch",
-        "requirements",
-        "markers",
-        "waiver_plugin",
-        "ktap_plugin",
-        "junit_plugin",
+        "watch.kernel_plugin",
+        "probes.plugin",
+        "report.markers",
+        "report.waiver_plugin",
+        "report.ktap_plugin",
+        "report.junit_plugin",
     )
     for word in ("-p", f"tests.utils.{name}")
 )

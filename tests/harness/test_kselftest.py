@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.conftest import ROOT
-from tests.utils import kselftest
+from tests.open_tree_ns import kselftest
 
 SCRIPT = ROOT / "tests/open_tree_ns/run_open_tree_ns.sh"
 #: A python3 that answers each question as its environment says, and records what it is to run.
@@ -55,7 +55,7 @@ def run(programs: Path, *words: str, **settings: str) -> subprocess.CompletedPro
 
 def test_it_runs_from_anywhere_and_passes_options_on(programs: Path) -> None:
     done = run(programs, "-k", "a or b", STATUS="1")
-    assert done.stdout == f"in {ROOT}: -m tests.utils.kselftest -k a or b\n"
+    assert done.stdout == f"in {ROOT}: -m tests.open_tree_ns.kselftest -k a or b\n"
     assert done.returncode == 1
 
 
@@ -96,8 +96,8 @@ def suite(tmp_path: Path) -> Path:
         (tmp_path / "tests" / name).symlink_to(ROOT / "tests" / name)
     shutil.copy(SCRIPT, cases)
     (tmp_path / "conftest.py").write_text(
-        'pytest_plugins = ["tests.utils.isolation.plugin", "tests.utils.ktap_plugin",'
-        ' "tests.utils.nothing_ran"]\n'
+        'pytest_plugins = ["tests.utils.isolation.plugin", "tests.utils.report.ktap_plugin",'
+        ' "tests.utils.report.nothing_ran"]\n'
     )
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nxfail_strict = true\n")
     (tmp_path / "bin").mkdir()

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from tests.harness.test_junit import CASES
-from tests.utils import ktap
-from tests.utils.results import Case
+from tests.utils.report import ktap
+from tests.utils.report.case import Case
 
 
 def test_each_outcome_has_its_ktap_form() -> None:

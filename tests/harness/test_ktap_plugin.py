@@ -17,7 +17,7 @@ except ImportError:
     Parser = None
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
-KTAP = (*PLUGIN, "-p", "tests.utils.ktap_plugin", "-p", "no:cacheprovider")
+KTAP = (*PLUGIN, "-p", "tests.utils.report.ktap_plugin", "-p", "no:cacheprovider")
 CASES = (
     HEADER
     + """

@@ -21,7 +21,11 @@ from tests.harness.conftest import ROOT
 FLOORS = {
     "vm": (
         *("__main__", "commands", "report", "run", "backend", "initramfs kernel", "distro"),
-        *("process terminal", "paths", "errors guest"),
+        *("process terminal", "paths pins", "arch", "errors guest"),
+    ),
+    "tests.utils": (
+        *("watch", "report", "isolation probes search", "mounts", "model tasks", "uapi"),
+        "expect pytest_internals",
     ),
 }
 #: Top-level folder -> those of the others that it may import.
@@ -98,7 +102,9 @@ def within(name: str, package: str) -> bool:
 
 def test_the_code_is_found() -> None:
     names = modules()
-    assert {"conftest", "vm", "vm.__main__", "vm.guest.init", "tests.utils.results"} <= set(names)
+    assert {"conftest", "vm", "vm.__main__", "vm.guest.init", "tests.utils.report.case"} <= set(
+        names
+    )
     assert any(module_of(found.name) == "vm.commands.main" for found in imports("vm.__main__"))
 
 
@@ -168,7 +174,7 @@ def test_the_launcher_imports_nothing_that_must_be_installed() -> None:
                 waiting.append(target)
             elif found.at_once and found.name.partition(".")[0] not in sys.stdlib_module_names:
                 foreign.append(f"{modules()[name].relative_to(ROOT)}:{found.line} {found.name}")
-    assert "tests.utils.results" in seen
+    assert "tests.utils.report.case" in seen
     assert not foreign
 
 

@@ -15,21 +15,21 @@ import pytest
 from tests.harness.conftest import HEADER, PLUGIN, ROOT
 from tests.harness.strangers import namespace, run_pytest
 from tests.harness.test_isolation_host import user_namespaces
-from tests.utils.leak_watch import MountTable, Namespaces
-from tests.utils.nsfs import ns_id
-from tests.utils.process import holding, in_child
-from tests.utils.syscalls import mount
-from tests.utils.userns import enter_new_mount_ns, in_own_mount_ns
+from tests.utils.tasks.process import holding, in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, in_own_mount_ns
+from tests.utils.uapi.nsfs import ns_id
+from tests.utils.uapi.syscalls import mount
+from tests.utils.watch.leak_plugin import MountTable, Namespaces
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 PLUGINS = (
     *PLUGIN,
     "-p",
-    "tests.utils.leak_watch",
+    "tests.utils.watch.leak_plugin",
     "-p",
-    "tests.utils.requirements",
+    "tests.utils.probes.plugin",
     "-p",
-    "tests.utils.markers",
+    "tests.utils.report.markers",
 )
 CASE = f"""{HEADER}
 pytestmark = [pytest.mark.isolated, pytest.mark.fixed_by("0123456789ab", "7.9", "vfs: be right")]
@@ -37,9 +37,9 @@ machines_pids = pytest.mark.isolated(pid_namespace=False)
 from pathlib import Path
 from tests.harness import strangers
 from tests.harness.strangers import empty, namespace, younger
-from tests.utils.case_name import tmpfs_source
-from tests.utils.constants import CLONE_NEWNS, MNT_DETACH, MS_BIND
-from tests.utils.syscalls import mount, setns, umount2
+from tests.utils.tasks.case_name import tmpfs_source
+from tests.utils.uapi.constants import CLONE_NEWNS, MNT_DETACH, MS_BIND
+from tests.utils.uapi.syscalls import mount, setns, umount2
 FOLDER = Path(__file__).parent
 def parent(pid): return int(Path(f"/proc/{{pid}}/stat").read_text().rpartition(")")[2].split()[1])
 def pytest_process(): return parent(os.getppid())
@@ -188,6 +188,21 @@ def test_only_changes_are_read_and_reported(monkeypatch: pytest.MonkeyPatch) -> 
     assert (before, again) == ([], [])
     (line,) = after
     assert line.startswith("+ ")
+    assert " /sys " in line
+
+
+def test_only_marked_lines_are_compared() -> None:
+    """Of the machine's table, what bears the cases' name."""
+    user_namespaces()
+
+    def changes() -> list[str]:
+        table = MountTable(os.open("/proc/self/mountinfo", os.O_RDONLY), " case-1 ")
+        mount("another", "/mnt", "tmpfs")
+        mount("case-1", "/sys", "tmpfs")
+        mount("case-12", "/tmp", "tmpfs")
+        return table.changes()
+
+    (line,) = in_child(in_own_mount_ns(changes))
     assert " /sys " in line
 
 

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from tests.open_tree_ns import test_machine as machine
 from tests.utils.isolation import sandbox
-from tests.utils.mounts import Mount
 
 GRANTED = sandbox.Facts(
     mount_namespace=True, own_root=True, pid_namespace=True, scratch=Path("/mnt")
@@ -28,29 +27,36 @@ def test_a_proc_that_is_refused_costs_the_pid_namespace_alone(
     assert found.scratch is not None
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A mount in a table."""
+
+    mnt_id: str
+
+
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the table is, look for look: a letter each; the last one stays."""
-    letters: list[str] = []
+    """What the table is, look for look: a letter for each mount; the last one stays."""
+    words: list[str] = []
 
-    def mount_table(*, tolerant: bool) -> str:
+    def mount_table(*, tolerant: bool) -> list[Entry]:
         assert tolerant
-        return letters.pop(0) if len(letters) > 1 else letters[0]
+        return [*map(Entry, words.pop(0) if len(words) > 1 else words[0])]
 
     monkeypatch.setattr(machine, "mount_table", mount_table)
-    return letters
+    return words
 
 
 def test_a_copy_is_judged_when_the_table_stays(tables: list[str]) -> None:
-    tables += "AABB"
+    tables += ["abc", "abc", "a"]
     looks: list[object] = []
     machine.while_still(looks.append)
-    assert looks == ["A"]
+    assert looks == [[*map(Entry, "abc")]]
 
 
 def test_what_comes_of_a_changing_table_is_not_judged(tables: list[str]) -> None:
     """An error counts by the same condition as a result."""
-    tables += "ABBCCC"
+    tables += ["abcd", "abc", "abc", "ab", "ab"]
     looks: Iterator[object] = iter([OSError("gone"), AssertionError("counts"), "good"])
 
     def look(_: object) -> object:
@@ -63,7 +69,7 @@ def test_what_comes_of_a_changing_table_is_not_judged(tables: list[str]) -> None
 
 
 def test_an_error_while_nothing_changes_is_the_cases(tables: list[str]) -> None:
-    tables += "A"
+    tables += ["a"]
 
     def look(_: object) -> None:
         raise OSError("refused")
@@ -72,9 +78,16 @@ def test_an_error_while_nothing_changes_is_the_cases(tables: list[str]) -> None:
         machine.while_still(look)
 
 
-def test_a_table_that_never_stays_is_a_skip_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "mount_table", lambda **_: object())
-    looks: list[list[Mount]] = []
+def test_what_has_come_is_the_calls(tables: list[str]) -> None:
+    """Others take mounts away from a private copy of the table, and add none."""
+    tables += ["ab", "bc"]
+    with pytest.raises(AssertionError, match="mounted by the call"):
+        machine.while_still(lambda _: None)
+
+
+def test_a_table_that_never_stays_is_a_skip_in_the_end(tables: list[str]) -> None:
+    tables += ["a" * count for count in range(100, 0, -1)]
+    looks: list[object] = []
     with pytest.raises(pytest.skip.Exception, match="during each of 20 copies"):
-        machine.while_still(looks.append)  # type: ignore[arg-type]
+        machine.while_still(looks.append)
     assert len(looks) == 20

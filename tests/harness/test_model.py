@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.utils.constants import (
+from tests.utils.model.prediction import Node, is_mnt_ns_file, predict, tree_of
+from tests.utils.uapi.constants import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MS_PRIVATE,
@@ -15,9 +16,8 @@ from tests.utils.constants import (
     MountAttr,
     MountFlags,
 )
-from tests.utils.model import Node, is_mnt_ns_file, predict, tree_of
-from tests.utils.mountinfo import escape, line_of, parse
-from tests.utils.mounts import Mount
+from tests.utils.uapi.mountinfo import escape, line_of, parse
+from tests.utils.uapi.statmount import Mount
 
 NO_ATTRIBUTES = MountAttr(0)
 

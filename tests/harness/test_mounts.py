@@ -9,8 +9,8 @@ import os
 import pytest
 
 from tests.harness.test_model import TABLE
-from tests.utils import mounts
-from tests.utils.mounts import Mount, mount_table
+from tests.utils.uapi import statmount as calls
+from tests.utils.uapi.statmount import Mount, mount_table
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EPERM])
@@ -22,8 +22,8 @@ def test_a_mount_that_has_gone_meanwhile(monkeypatch: pytest.MonkeyPatch, number
             raise OSError(number, os.strerror(number))
         return next(mount for mount in TABLE if mount.mnt_id == mnt_id)
 
-    monkeypatch.setattr(mounts, "listmount", lambda **_: [mount.mnt_id for mount in TABLE])
-    monkeypatch.setattr(mounts, "statmount", statmount)
+    monkeypatch.setattr(calls, "listmount", lambda **_: [mount.mnt_id for mount in TABLE])
+    monkeypatch.setattr(calls, "statmount", statmount)
     with pytest.raises(OSError, match=os.strerror(number)):
         mount_table()
     if number == errno.ENOENT:

@@ -14,7 +14,7 @@ LINE = "nothing was tested: all 2 kernel cases were skipped: no such feature"
 
 def run(run_cases: RunCases, source: str, *arguments: str) -> tuple[int, str]:
     """The exit status and the output of a run of *source*."""
-    words = ("-p", "tests.utils.nothing_ran", "-p", "no:cacheprovider", *arguments)
+    words = ("-p", "tests.utils.report.nothing_ran", "-p", "no:cacheprovider", *arguments)
     done = run_cases(source, *words, header="import pytest\n")
     return done.ret, done.text
 

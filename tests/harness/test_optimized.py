@@ -16,21 +16,25 @@ UTILS = ROOT / "tests/utils"
 CASES = """
 import pytest
 from tests.harness.test_model import made
-from tests.utils import fanotify, handover, model
+from tests.utils.model import prediction
+from tests.utils.tasks import fd_passing
+from tests.utils.uapi import fanotify
 
 def test_says(): assert 0, "said by the case"
 
 def test_count(monkeypatch):
     class Info:
         nr_mounts = 2
-    monkeypatch.setattr(model, "mount_table", lambda ns_fd: [made(101, 100, "/")])
-    monkeypatch.setattr(model, "mnt_get_info", lambda ns_fd: Info)
-    monkeypatch.setattr(model, "mnt_id_of", lambda path: 1)
-    model.namespace_tree(5)
+    monkeypatch.setattr(prediction, "mount_table", lambda ns_fd: [made(101, 100, "/")])
+    monkeypatch.setattr(prediction, "mnt_get_info", lambda ns_fd: Info)
+    monkeypatch.setattr(prediction, "mnt_id_of", lambda path: 1)
+    prediction.namespace_tree(5)
 
-def test_two_on_the_base(): model.tree_of([], model._lowest([made(1, 9, "/"), made(2, 9, "/")]))
+def test_two_on_the_base():
+    prediction.tree_of([], prediction._lowest([made(1, 9, "/"), made(2, 9, "/")]))
 
-def test_out_of_sight(): model.predict([made(1, 9, None)], 1, "/", recursive=True, foreign=False)
+def test_out_of_sight():
+    prediction.predict([made(1, 9, None)], 1, "/", recursive=True, foreign=False)
 
 def test_event(monkeypatch):
     event = fanotify._METADATA.pack(40, 0, 0, 24, 0, 0, 0) + fanotify._INFO.pack(1, 0, 16, 101)
@@ -40,8 +44,8 @@ def test_event(monkeypatch):
     fanotify.mount_events(5)
 
 def test_descriptors(monkeypatch):
-    monkeypatch.setattr(handover, "_MOST", 1)
-    handover.fds_from_child(lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(fd_passing, "_MOST", 1)
+    fd_passing.fds_from_child(lambda: [0, 1, 2, 3])
 
 def test_fixture(broken): pass
 """

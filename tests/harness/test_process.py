@@ -14,8 +14,8 @@ from tests.harness.conftest import HEADER, PLUGIN, ROOT
 
 #: What is asked of kernel and machine before a case, and what a case itself may do.
 WORKER = f"""{HEADER}
-from tests.utils.process import holding, in_child, started
-from tests.utils.requirements import NEEDS
+from tests.utils.tasks.process import holding, in_child, started
+from tests.utils.probes.plugin import NEEDS
 
 @pytest.mark.parametrize("number", range(2))
 class Test:
@@ -34,7 +34,7 @@ class Test:
 """.replace("pytestmark", "unmarked")
 HOOK = """
 import os, resource, sys, threading, warnings
-from tests.utils.process import fork
+from tests.utils.tasks.process import fork
 
 hooks = []
 os.register_at_fork(after_in_child=lambda: hooks.append(1))
@@ -89,9 +89,9 @@ def test_a_worker_that_asks_in_children_gives_no_warning(
     plugins = (
         *PLUGIN,
         "-p",
-        "tests.utils.requirements",
+        "tests.utils.probes.plugin",
         "-p",
-        "tests.utils.markers",
+        "tests.utils.report.markers",
         "-p",
         "no:cacheprovider",
     )

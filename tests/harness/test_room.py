@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.harness.conftest import CASE_PLUGINS, HEADER, ROOT
-from tests.utils import room, userns_access
-from tests.utils.limits import MAX_MNT_NAMESPACES
-from tests.utils.process import in_child
-from tests.utils.userns import enter_new_userns
+from tests.utils.mounts.limits import MAX_MNT_NAMESPACES
+from tests.utils.probes import namespaces, room
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_userns
 
 PLUGINS = CASE_PLUGINS
 CASES = f"""{HEADER}
@@ -30,7 +30,7 @@ def test_mounts(): pass
 
 def lacking_in_userns(limit: int, count: int) -> str:
     """What is lacking in a user namespace that may have *limit* mount namespaces."""
-    if (missing := userns_access.userns_missing()) is not None:
+    if (missing := namespaces.userns_missing()) is not None:
         pytest.skip(missing.reason)
 
     def ask() -> str:
@@ -112,9 +112,9 @@ def test_room_is_asked_for_before_features_whose_probes_take_some(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeconftest(
         """
-from tests.utils import requirements
-from tests.utils.features import Missing
-requirements.NEEDS["devpts"] = lambda: Missing("refused for want of room", broken=True)
+from tests.utils.probes import plugin
+from tests.utils.probes.features import Missing
+plugin.NEEDS["devpts"] = lambda: Missing("refused for want of room", broken=True)
 """
     )
     source = """

@@ -13,19 +13,19 @@ import pytest
 
 from tests.harness import filters
 from tests.harness.conftest import HEADER, PLUGIN, ROOT
-from tests.utils import features, probe, seccomp
-from tests.utils import userns_access as access
-from tests.utils.features import FEATURES, Missing
-from tests.utils.process import ChildKilled, in_child
-from tests.utils.syscalls import unshare
+from tests.utils.probes import features, flag, seccomp
+from tests.utils.probes import namespaces as access
+from tests.utils.probes.features import FEATURES, Missing
+from tests.utils.tasks.process import ChildKilled, in_child
+from tests.utils.uapi.syscalls import unshare
 
 T = TypeVar("T")
 PLUGINS = (
     *PLUGIN,
     "-p",
-    "tests.utils.requirements",
+    "tests.utils.probes.plugin",
     "-p",
-    "tests.utils.markers",
+    "tests.utils.report.markers",
     "-p",
     "tests.harness.filters",
 )
@@ -45,21 +45,21 @@ def filtered(how: str, call: str, function: Callable[[], T]) -> T:
 
     def run() -> T:
         filters.install(how, call)
-        for question in (probe.probe, access.mount_ns_missing, access.userns_missing):
+        for question in (flag.probe, access.mount_ns_missing, access.userns_missing):
             question.cache_clear()
         return function()
 
     return in_child(run)
 
 
-def answer() -> tuple[probe.Support, str]:
-    found = probe.probe()
+def answer() -> tuple[flag.Support, str]:
+    found = flag.probe()
     return found.support, found.reason
 
 
 def test_the_probe_is_killed() -> None:
     assert filtered("kill", "open_tree", answer) == (
-        probe.Support.UNCLEAR,
+        flag.Support.UNCLEAR,
         "cannot tell whether the kernel has OPEN_TREE_NAMESPACE (open_tree(OPEN_TREE_NAMESPACE) on "
         f"a NULL path ended in {SIGSYS}=; @system-service leaves out @mount))",
     )
@@ -68,7 +68,7 @@ def test_the_probe_is_killed() -> None:
 @pytest.mark.parametrize("name", ["EPERM", "ENOSYS"])
 def test_a_filter_answers_the_probe(name: str) -> None:
     support, reason = filtered(name, "open_tree", answer)
-    assert support is probe.Support.UNCLEAR
+    assert support is flag.Support.UNCLEAR
     assert f"on a NULL path gave {name}; {IN_FORCE}" in reason
 
 
@@ -80,9 +80,9 @@ def test_no_process_to_ask_in(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(function: Callable[[], T]) -> T:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(probe, "in_child", refuse)
-    found = probe.probe.__wrapped__()
-    assert found.support is probe.Support.UNCLEAR
+    monkeypatch.setattr(flag, "in_child", refuse)
+    found = flag.probe.__wrapped__()
+    assert found.support is flag.Support.UNCLEAR
     assert "was not asked: no child process (Resource temporarily unavailable)" in found.reason
 
 

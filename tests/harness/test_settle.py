@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from tests.harness.test_isolation_host import user_namespaces
-from tests.utils import settle
-from tests.utils.handover import fds_from_child
-from tests.utils.nsfs import current_mnt_ns, exists, ns_id
-from tests.utils.userns import in_own_mount_ns
+from tests.utils.mounts import settle
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.tasks.userns import in_own_mount_ns
+from tests.utils.uapi.nsfs import current_mnt_ns, exists, ns_id
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         now[0] += seconds
 
     fake = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
-    monkeypatch.setattr("tests.utils.settle.time", fake)
+    monkeypatch.setattr("tests.utils.mounts.settle.time", fake)
     return now
 
 

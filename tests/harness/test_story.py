@@ -19,7 +19,7 @@ import pytest
 from tests.harness import story
 from tests.harness.conftest import HEADER
 from tests.harness.story import PREFIXES, READERS, Session
-from tests.utils import header
+from tests.utils.report import header
 
 #: Line of the table -> its case.
 STORY = {

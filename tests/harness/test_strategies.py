@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from tests.utils import propagation, world
-from tests.utils.histories import History
-from tests.utils.world import World
+from tests.utils.model import namespaces, propagation
+from tests.utils.model.namespaces import World
+from tests.utils.search.histories import History
 
 #: How many histories are made; a search makes as many in a minute or two.
 MANY = 300
@@ -19,33 +19,33 @@ MANY = 300
 #: What is wrong with each model: in which module, which text, and what stands there instead.
 WRONG = {
     "locks_of_a_copied_copy_are_lost": (
-        world,
+        namespaces,
         "_locked(self._extra[source], foreign)",
         "dict.fromkeys(self._extra[source], foreign)",
     ),
     "locked_attributes_of_a_copied_copy_are_lost": (
-        world,
+        namespaces,
         "name: _locked(attributes, foreign)",
         "name: dict.fromkeys(attributes, foreign)",
     ),
-    "what_a_foreign_caller_copies_is_not_locked": (world, "lock or foreign", "lock"),
+    "what_a_foreign_caller_copies_is_not_locked": (namespaces, "lock or foreign", "lock"),
     "a_caller_from_above_is_no_foreign_one": (
-        world,
+        namespaces,
         "foreign = owner != self.owner[source]",
         "foreign = owner not in (0, self.owner[source])",
     ),
     "what_arrives_is_locked": (
-        world,
+        namespaces,
         "self._extra[other][rest[0]] = False",
         "self._extra[other][rest[0]] = other != number",
     ),
     "umounts_stay_where_they_are": (
-        world,
+        namespaces,
         "for other in self._reached(number, place):\n            # A",
         "for other in [number]:\n            # A",
     ),
     "umounts_stop_at_locks": (
-        world,
+        namespaces,
         "            self._extra[other].pop(place, None)",
         "            self._extra[other].get(place) or self._extra[other].pop(place, None)",
     ),
@@ -76,15 +76,15 @@ WRONG = {
 def wrong_world(module: ModuleType, old: str, new: str) -> type[World]:
     """The model, one text of *module* replaced."""
     made: dict[ModuleType, ModuleType] = {}
-    for each in (propagation, world):
+    for each in (propagation, namespaces):
         text = inspect.getsource(each)
         if each is module:
             assert text.count(old) == 1, "the text to replace is not there, or more than once"
             text = text.replace(old, new)
         made[each] = ModuleType(each.__name__)
         exec(compile(text, each.__name__, "exec"), vars(made[each]))
-    vars(made[world])["Propagation"] = vars(made[propagation])["Propagation"]
-    return vars(made[world])["World"]  # type: ignore[no-any-return]
+    vars(made[namespaces])["Propagation"] = vars(made[propagation])["Propagation"]
+    return vars(made[namespaces])["World"]  # type: ignore[no-any-return]
 
 
 def account(history: History, model: type[World]) -> Iterator[object]:
@@ -111,7 +111,7 @@ def histories() -> list[History]:
     pytest.importorskip("hypothesis", reason="Hypothesis is not installed (tox -e model has it)")
     import hypothesis
 
-    from tests.utils import strategies
+    from tests.utils.search import strategies
 
     made: list[History] = []
 
@@ -134,7 +134,7 @@ def test_wrong_models_are_told_apart(name: str, histories: list[History]) -> Non
 
 def test_the_right_model_is_not(histories: list[History]) -> None:
     """The comparison finds nothing where nothing is wrong."""
-    same = wrong_world(world, "number = self._last", "number = self._last")
+    same = wrong_world(namespaces, "number = self._last", "number = self._last")
     assert not any(told_apart(history, same) for history in histories)
 
 

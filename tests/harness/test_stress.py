@@ -9,12 +9,12 @@ import signal
 
 import pytest
 
-from tests.utils.constants import MS_SHARED, MS_UNBINDABLE, MountFlags
-from tests.utils.model import predict_refusal
-from tests.utils.process import ChildError, in_child, shared_numbers
-from tests.utils.programs import Program
-from tests.utils.propagation import Mount, Propagation
-from tests.utils.workshop import workshop
+from tests.utils.model.prediction import predict_refusal
+from tests.utils.model.propagation import Mount, Propagation
+from tests.utils.search.fork_server import fork_server
+from tests.utils.search.programs import Program
+from tests.utils.tasks.process import ChildError, in_child, shared_numbers
+from tests.utils.uapi.constants import MS_SHARED, MS_UNBINDABLE, MountFlags
 
 from .test_model import made
 
@@ -32,7 +32,7 @@ def test_ordinary(): pass
 def run(pytester: pytest.Pytester, *arguments: str) -> tuple[int, str]:
     """Run a search and an ordinary case; pytest's status, and what it printed."""
     pytester.makepyfile(SEARCHING)
-    done = pytester.runpytest_subprocess("-p", "tests.utils.stress", *arguments)
+    done = pytester.runpytest_subprocess("-p", "tests.utils.search.plugin", *arguments)
     return int(done.ret), done.stdout.str()
 
 
@@ -175,7 +175,7 @@ def test_a_private_mount_receives_nothing(ties: Propagation) -> None:
 
 
 def test_each_run_is_a_child_of_its_own() -> None:
-    with workshop(lambda number: (number, os.getpid())) as run_one:
+    with fork_server(lambda number: (number, os.getpid())) as run_one:
         answers = [run_one(number) for number in range(3)]
     assert [number for number, _ in answers] == [0, 1, 2]
     assert len({pid for _, pid in answers} - {os.getpid()}) == 3
@@ -191,7 +191,7 @@ def test_what_a_run_raises_is_told_and_the_next_goes_on() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return number
 
-    with workshop(work) as run_one:
+    with fork_server(work) as run_one:
         for number, text in ((1, "one is wrong"), (2, "not allowed"), (3, "SIGKILL")):
             with pytest.raises(ChildError, match=text):
                 run_one(number)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.utils import seccomp
-from tests.utils import userns_access as access
-from tests.utils.caps import keep_only
-from tests.utils.userns import enter_new_userns
+from tests.utils.probes import namespaces as access
+from tests.utils.probes import seccomp
+from tests.utils.tasks.userns import enter_new_userns
+from tests.utils.uapi.caps import keep_only
 
 CLONE, APPARMOR = "unprivileged_userns_clone", "apparmor_restrict_unprivileged_userns"
 #: Debian's kernel and Ubuntu's, with nothing forbidden.

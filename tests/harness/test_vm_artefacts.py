@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.test_junit import CASES
-from tests.utils.results import Case
+from tests.utils.report.case import Case
 from vm import paths
 from vm.commands import check
 from vm.report.summary import Summary

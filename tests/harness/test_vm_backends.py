@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a kernel in QEMU is told."""
+"""Backends: what a kernel in QEMU is told, and where guests can be had at all."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from vm.backend.base import Machine, Qemu
+from vm.backend.base import Boot, Machine
+from vm.backend.qemu import Qemu
+from vm.commands import main
+from vm.errors import Exit
 from vm.kernel.image import Kernel, Kind
 
 SPARING = {"cgroup_disable=memory", "damon_stat.enabled=0", "init_on_alloc=0", "highres=off"}
@@ -23,8 +27,20 @@ def test_only_an_emulated_kernel_is_told_to_be_sparing_and_none_that_is_measured
     kernel = Kernel(Path("/k/vmlinux"), Kind.VMLINUX, "7.9", "k")
     machine = Machine(append=("highres=on",), measured=measured)
     qemu = Qemu(Path("/usr/bin/qemu"), accelerator=accelerator)
-    command = qemu.command(kernel, Path("/i"), "/r", machine, Path("/s"))
+    command = qemu.command(Boot(kernel, Path("/i"), "/r", machine, Path("/s")))
     words = command.arguments[command.arguments.index("-append") + 1].split()
     assert SPARING & set(words) == told
     # What the user says comes last, where the kernel lets the last one win.
     assert words[-1] == "highres=on"
+
+
+@pytest.mark.parametrize("verb", ["run", "shell", "bench"])
+def test_a_machine_of_another_architecture_is_told_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    names = ("Linux", "host", "7.9", "#1", "aarch64")
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(names))
+    assert main.main([verb, "--kernel", "/no/such"]) == Exit.HOST
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("vm: this machine is aarch64: guests are x86_64")
+    assert second.startswith("hint: ")

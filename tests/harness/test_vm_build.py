@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.archives import read
 from tests.harness.building import Workshop, make_workshop
 from tests.harness.test_vm_kernels import bzimage
 from tests.harness.test_vm_tree import CONFIGS
 from vm import paths
 from vm.errors import Exit
-from vm.initramfs import cpio
 from vm.kernel import kconfig
 
 
@@ -56,7 +56,7 @@ def test_the_developers_configuration_is_left_alone(workshop: Workshop) -> None:
     assert " OVERLAY_FS," in line
     assert " TMPFS," not in line
     assert "FUSE_FS" not in line
-    assert "options that did not stick: FUSE_FS (" in done.stdout
+    assert "kconfig dropped these options: FUSE_FS (" in done.stdout
     left = {path.name for path in workshop.source.iterdir() if path.name.startswith(".config")}
     assert left == {".config", ".config.open_tree_ns"}
 
@@ -204,11 +204,11 @@ def test_a_guest_is_given_the_modules_that_the_cases_need(workshop: Workshop) ->
     workshop.run()
     workshop.run("pass", "--dry-run")
     data = (workshop.launcher.folder / "out/initramfs.cpio").read_bytes()
-    members = {name: contents for name, _, contents in cpio.read(data)}
+    members = {name: contents for name, _, contents in read(data)}
     found = [name for name in members if name.endswith(".ko")]
     assert found == ["vm/modules/overlay.ko"]
     assert members[found[0]] == MODULE
-    assert json.loads(members["vm/order.json"])["modules"] == ["/vm/modules/overlay.ko"]
+    assert json.loads(members["vm/job.json"])["modules"] == ["/vm/modules/overlay.ko"]
 
 
 def test_a_kernel_that_cannot_run_where_it_is_asked_to_is_not_built(workshop: Workshop) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils.waivers import unneeded
+from tests.utils.report.waivers import unneeded
 from vm import paths
-from vm.guest.channel import MARK
+from vm.guest.protocol import MARK
 from vm.report.verdict import combine, judge
 from vm.run.guest import Ending, Stop
 from vm.run.stream import Records
@@ -27,12 +27,13 @@ WAIVERS = "".join(
 RUNNER = """
 import sys
 from vm.guest.channel import Channel
+from vm.guest.protocol import Kind
 from vm.guest.reporter import run
 line, share, only, *arguments = sys.argv[1:]
 channel = Channel(int(line), "N", "init")
-channel.send("hello", environment={}, started={"python": 0.1})
+channel.send(Kind.HELLO, environment={}, started={"python": 0.1})
 status = run(arguments, Channel(int(line), "N", "pytest"), share, only.split())
-channel.send("end", status=status)
+channel.send(Kind.END, status=status)
 """
 Run = Callable[..., tuple[Records, str]]
 
@@ -49,7 +50,7 @@ def run(tmp_path: Path) -> Run:
             done = subprocess.run(
                 [
                     *(sys.executable, "-c", RUNNER, str(stream.fileno()), share, " ".join(only)),
-                    *("-p", "no:cacheprovider", "-p", "tests.utils.waiver_plugin", *words),
+                    *("-p", "no:cacheprovider", "-p", "tests.utils.report.waiver_plugin", *words),
                 ],
                 cwd=tmp_path,
                 pass_fds=[stream.fileno()],

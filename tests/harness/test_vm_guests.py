@@ -244,7 +244,7 @@ def test_kernels_are_compared_and_those_that_do_not_boot_take_nothing_away(
     done = launcher.run("--kernel", str(bad), *deadly("before"))
     assert done.returncode == Exit.HOST, done.stdout + done.stderr
     assert "1 passed" in done.stdout
-    assert f"{bad}: no kernel" in done.stderr
+    assert f"{bad}: not a kernel image" in done.stderr
     assert (launcher.output / "matrix.json").exists()
 
 

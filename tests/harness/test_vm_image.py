@@ -14,12 +14,13 @@ from types import CodeType
 
 import pytest
 
+from tests.harness.archives import read
 from vm.errors import Problem
 from vm.initramfs import bytecode, cpio, libraries, rootfs
 
 
 def members(data: bytes) -> dict[str, tuple[int, bytes]]:
-    return {name: (mode, contents) for name, mode, contents in cpio.read(data)}
+    return {name: (mode, contents) for name, mode, contents in read(data)}
 
 
 def test_what_was_added_is_read_back() -> None:
@@ -53,9 +54,7 @@ def test_folders_come_before_what_lies_in_them_and_once() -> None:
     archive.file("/a/b/two", b"")
     archive.file("/a/b/one", b"again")
     archive.close()
-    assert [name for name, _, _ in cpio.read(stream.getvalue())] == [
-        *("a", "a/b", "a/b/one", "a/b/two")
-    ]
+    assert [name for name, _, _ in read(stream.getvalue())] == [*("a", "a/b", "a/b/one", "a/b/two")]
 
 
 def test_archives_that_follow_one_another_are_one_image() -> None:
@@ -69,7 +68,7 @@ def test_archives_that_follow_one_another_are_one_image() -> None:
 
 def test_garbage_is_no_archive() -> None:
     with pytest.raises(ValueError, match="no newc header at byte 0"):
-        list(cpio.read(b"x" * 200))
+        list(read(b"x" * 200))
 
 
 def test_byte_code_is_valid_whatever_the_time_stamps(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.harness.launcher import Launcher, make_launcher
 from tests.harness.story import table
 from tests.harness.test_vm_kernels import bzimage, elf
-from tests.utils.results import Case
+from tests.utils.report.case import Case
 from vm import paths
 from vm.errors import Exit
 from vm.report import matrix
@@ -72,7 +72,7 @@ def test_the_table_has_the_cases_that_differ(launcher: Launcher) -> None:
     rows = text[text.index("  1 2 3 4\n") :].splitlines()[1:-1]
     assert rows == ["  . F - -  t.py::two", "  . - - -  t.py::three"]
     assert done.stderr == f"vm: {launcher.folder / 'none'}: No such file or directory\n"
-    assert text.count("emulating") <= 1
+    assert text.count("using emulation") <= 1
     assert list(launcher.temporary.iterdir()) == []
 
 

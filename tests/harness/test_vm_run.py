@@ -16,7 +16,7 @@ import pytest
 
 from tests.harness.launcher import Launcher, make_launcher
 from tests.harness.story import table
-from tests.utils import header
+from tests.utils.report import header
 from vm import paths
 from vm.errors import Exit
 
@@ -111,7 +111,7 @@ def test_every_field_of_the_summary_is_documented_and_there(launcher: Launcher) 
     launcher.run("pass")
     summary = json.loads((launcher.folder / "out/summary.json").read_text())
     # What the script does not play. Process 1 changes where it imports from: not here.
-    ask = "vm.guest.init.environment({'packages': {}, 'user': 'root'})"
+    ask = "vm.guest.init.environment({}, 'root')"
     done = subprocess.run(
         [sys.executable, "-c", f"import json, vm.guest.init; print(json.dumps({ask}))"],
         cwd=paths.ROOT,

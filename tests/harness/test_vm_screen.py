@@ -14,7 +14,7 @@ import pytest
 from tests.harness.stream import Stream, records_of
 from vm import terminal as screen_module
 from vm.errors import Interrupted
-from vm.guest.channel import MARK
+from vm.guest.protocol import MARK
 from vm.report.summary import phases
 from vm.run.guest import Ending, Stop
 from vm.run.log import Log

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.archives import read
 from tests.harness.launcher import Launcher, make_launcher
 from vm import paths
-from vm.backend.base import Machine, Uml
+from vm.backend.base import Boot, Machine
+from vm.backend.uml import Uml
 from vm.commands.arguments import parser
 from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS, Disturber
 from vm.guest.disturb import command as shell
-from vm.initramfs.cpio import read
 from vm.kernel import debian
 from vm.kernel.image import Kernel, Kind
 from vm.run import plan, system
@@ -121,14 +122,14 @@ def test_a_system_is_a_disk_that_is_not_changed_in_a_larger_guest(launcher: Laun
 def test_user_mode_linux_writes_beside_the_disk(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path / "linux", Kind.UML, "7.9.1", "here")
     machine = Machine(disk=tmp_path / "root.ext4")
-    made = Uml().command(kernel, tmp_path / "image", "fd:3", machine, tmp_path / "scratch")
+    made = Uml().command(Boot(kernel, tmp_path / "image", "fd:3", machine, tmp_path / "scratch"))
     assert f"ubd0={tmp_path}/scratch/written,{tmp_path}/root.ext4" in made.arguments
 
 
 def test_pytest_is_the_systems_own_and_plain(launcher: Launcher) -> None:
     words = ("--system", "debian", "--user", "user", "--beside", "login,suite", "--", "-n", "2")
     _, files = members(launcher, *words)
-    order = json.loads(files["vm/order.json"])
+    order = json.loads(files["vm/job.json"])
     assert order["arguments"] == ["--color=no", "-n", "2", "tests/open_tree_ns"]
     assert order["suite"] == ["-p", "no:cacheprovider", *order["arguments"]]
     assert (order["user"], order["beside"]) == ("user", ["login", "suite"])

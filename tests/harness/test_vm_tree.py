@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.harness.test_vm_kernels import BANNER, bzimage, elf
-from vm.backend import choose, qemu
-from vm.backend.base import Qemu, Uml
+from vm.backend import choose, kvm, qemu
+from vm.backend.qemu import Qemu
+from vm.backend.uml import Uml
 from vm.errors import Exit, Problem
-from vm.kernel import installed, kconfig, tree
+from vm.kernel import debian, installed, kconfig, tree
 from vm.kernel.image import Kind
 
 CONFIGS = {"um": "CONFIG_UML=y\nCONFIG_X86_64=y\n", "x86": "CONFIG_X86=y\nCONFIG_X86_64=y\n"}
@@ -47,7 +48,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KBUILD_OUTPUT", "ARCH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(qemu, "find", lambda: Qemu(Path("/no/such/qemu")))
-    monkeypatch.setattr(qemu, "accelerated", lambda program, kernel: program)
+    monkeypatch.setattr(kvm, "accelerated", lambda program, kernel: program)
 
 
 @pytest.mark.parametrize("arch", ["um", "x86"])
@@ -286,3 +287,26 @@ def test_virtme_ng_is_given_a_kernel_for_x86(
     source = a_source(tmp_path / "linux")
     with pytest.raises(Problem, match="not built yet, no arch/x86/boot/bzImage"):
         choose.choose(str(source), "virtme-ng", None)
+
+
+def test_nothing_is_fetched_for_a_backend_that_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(debian, "get", lambda spec: pytest.fail("fetched"))
+    for text, backend in (("debian:sid", "uml"), ("debian:sid/user-mode-linux", "qemu")):
+        with pytest.raises(Problem, match=rf"{text} is .* kernel: it runs with .*, not {backend}"):
+            choose.choose(text, backend, None)
+
+
+@pytest.mark.parametrize("backend", ["qemu", "virtme-ng"])
+def test_nothing_is_fetched_where_qemu_is_missing(
+    monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    def find() -> Qemu:
+        raise Problem("no QEMU")
+
+    monkeypatch.setattr(debian, "get", lambda spec: pytest.fail("fetched"))
+    monkeypatch.setattr(qemu, "find", find)
+    for text in ("", "debian:sid"):
+        with pytest.raises(Problem, match="no QEMU"):
+            choose.choose(text, backend, None)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from vm.backend import virtme_ng
-from vm.backend.base import Machine, Qemu
+from vm.backend.base import Boot, Machine
+from vm.backend.qemu import Qemu
 from vm.errors import Problem
 from vm.kernel.image import Kernel, Kind
 
@@ -71,7 +72,7 @@ def test_the_guest_is_given_our_image_and_no_folder_but_an_empty_one(tmp_path: P
     found = virtme_ng.Vng(tmp_path / "bin/vng", Qemu(Path("/opt/my qemu"), ("-L", "/a b")))
     kernel = Kernel(Path("/k/bzImage"), Kind.BZIMAGE, "7.9", "k")
     machine = Machine(share="1/2", append=("--", "-c", "f('x')"))
-    command = found.command(kernel, Path("/i"), "/proc/7/fd/9", machine, Path("/scratch"))
+    command = found.command(Boot(kernel, Path("/i"), "/proc/7/fd/9", machine, Path("/scratch")))
     words = command.arguments
     assert words[words.index("--root") + 1] == "/scratch"
     (extra,) = (word for word in words if word.startswith("--qemu-opts="))

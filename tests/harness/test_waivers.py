@@ -6,9 +6,15 @@ from __future__ import annotations
 import pytest
 
 from tests.harness.conftest import HEADER, PLUGIN, ROOT
-from tests.utils.waivers import Waiver, parse
+from tests.utils.report.waivers import Waiver, parse
 
-PLUGINS = (*PLUGIN, "-p", "tests.utils.waiver_plugin", "-p", "tests.utils.ktap_plugin")
+PLUGINS = (
+    *PLUGIN,
+    "-p",
+    "tests.utils.report.waiver_plugin",
+    "-p",
+    "tests.utils.report.ktap_plugin",
+)
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 CASES = (
     HEADER

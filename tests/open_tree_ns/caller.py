@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 
-from tests.utils.userns import become_foreign
+from tests.utils.tasks.userns import become_foreign
 
 
 class Caller(enum.Enum):

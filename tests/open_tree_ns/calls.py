@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The calls that most cases make, spelt once: copy a tree, clone a tree, enter a namespace.
 
-Cases about flags, paths and precedence make the bare calls of :mod:`tests.utils.syscalls`.
+Cases about flags, paths and precedence make the bare calls of :mod:`tests.utils.uapi.syscalls`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from tests.open_tree_ns.caller import Caller
-from tests.utils.constants import (
+from tests.utils.expect import shorthand
+from tests.utils.mounts.copies import Copy, made_in_child
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
@@ -22,11 +24,9 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     OpenTree,
 )
-from tests.utils.copies import Copy, made_in_child
-from tests.utils.expect import shorthand
-from tests.utils.mounts import listmount, mnt_id_of, mount_table
-from tests.utils.nsfs import ns_inode
-from tests.utils.syscalls import PathLike, move_mount, open_tree, setns
+from tests.utils.uapi.nsfs import ns_inode
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import PathLike, move_mount, open_tree, setns
 
 #: The flag as the cases use it: not recursive.
 NAMESPACE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC

@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 
 from tests.open_tree_ns.caller import Caller
-from tests.utils import room
 from tests.utils.expect import explain
-from tests.utils.requirements import EXPENDABLE, needs_of
-from tests.utils.unlocked import leave_locks_behind
+from tests.utils.mounts.root import leave_locks_behind
+from tests.utils.probes import room
+from tests.utils.probes.plugin import EXPENDABLE, needs_of
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

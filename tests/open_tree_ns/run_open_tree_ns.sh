@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Runs the cases of this folder as one program of the kernel's selftests: KTAP on standard output,
-# and one of kselftest's exit statuses (tests/utils/kselftest.py has the table).
+# and one of kselftest's exit statuses (tests/open_tree_ns/kselftest.py has the table).
 #
 # usage: run_open_tree_ns.sh [pytest options]
 
@@ -21,4 +21,4 @@ cd "$(dirname "$0")/../.." || exit 1
 PYTHONDONTWRITEBYTECODE=1
 export PYTHONDONTWRITEBYTECODE
 # In this process's place, so that a time limit's signal reaches it.
-exec python3 -m tests.utils.kselftest "$@"
+exec python3 -m tests.open_tree_ns.kselftest "$@"

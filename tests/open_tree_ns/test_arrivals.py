@@ -12,7 +12,9 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.mounts.trees import bind, propagation, tmpfs, write
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
     MOUNT_ATTR_NODEV,
@@ -27,16 +29,14 @@ from tests.utils.constants import (
     MS_SHARED,
     MS_SLAVE,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.mounts import mnt_id_of, mount_table
-from tests.utils.nsfs import current_mnt_ns, ns_inode
-from tests.utils.syscalls import (
+from tests.utils.uapi.nsfs import current_mnt_ns, ns_inode
+from tests.utils.uapi.statmount import mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import (
     attach,
     mount,
     mount_setattr,
     umount2,
 )
-from tests.utils.trees import bind, propagation, tmpfs, write
 
 
 @pytest.mark.rule("G3", "K1")

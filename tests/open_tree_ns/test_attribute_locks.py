@@ -10,7 +10,11 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import outcome
+from tests.utils.mounts.trees import bind, tmpfs
+from tests.utils.tasks.process import holding
+from tests.utils.tasks.userns import become_foreign, enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
@@ -28,12 +32,8 @@ from tests.utils.constants import (
     MS_REMOUNT,
     MountAttr,
 )
-from tests.utils.expect import outcome
-from tests.utils.mounts import mnt_id_of, mount_table, statmount
-from tests.utils.process import holding
-from tests.utils.syscalls import attach, mount, mount_setattr
-from tests.utils.trees import bind, tmpfs
-from tests.utils.userns import become_foreign, enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import attach, mount, mount_setattr
 
 #: The four that restrict, each by the name of the directory whose mount has it.
 RESTRICTIONS = {

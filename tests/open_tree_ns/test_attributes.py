@@ -10,7 +10,11 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import outcome
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, tmpfs, write
+from tests.utils.tasks.userns import userns_fd
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     MOUNT_ATTR__ATIME,
@@ -25,12 +29,8 @@ from tests.utils.constants import (
     MOUNT_ATTR_STRICTATIME,
     MountAttr,
 )
-from tests.utils.expect import outcome
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import mnt_id_of, mount_table, statmount
-from tests.utils.syscalls import attach, mount_setattr
-from tests.utils.trees import bind, tmpfs, write
-from tests.utils.userns import userns_fd
+from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import attach, mount_setattr
 
 ATTRIBUTES = {
     "ro": MOUNT_ATTR_RDONLY,

@@ -13,23 +13,23 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import outcome
+from tests.utils.model.prediction import base_of
+from tests.utils.mounts.trees import fresh_tmpfs, tmpfs
+from tests.utils.tasks.process import started
+from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_BIND,
     MS_RDONLY,
     MS_REMOUNT,
     MS_STRICTATIME,
 )
-from tests.utils.expect import outcome
-from tests.utils.fuse import SIZE, SlowFile
-from tests.utils.model import base_of
-from tests.utils.mounts import mnt_id_of, mount_table, statmount
-from tests.utils.process import started
-from tests.utils.syscalls import (
+from tests.utils.uapi.fuse import SIZE, SlowFile
+from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import (
     mount,
     umount2,
 )
-from tests.utils.trees import fresh_tmpfs, tmpfs
 
 #: To get at the base the top must go, which it may where the caller's own root is not locked.
 ON_BASE = pytest.mark.usefixtures("unlocked")

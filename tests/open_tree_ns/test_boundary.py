@@ -13,7 +13,12 @@ import pytest
 
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_points
 from tests.open_tree_ns.trees import small_tree
-from tests.utils.constants import (
+from tests.utils.expect import Outcome, fails, outcome
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, fresh_tmpfs, tmpfs, write
+from tests.utils.tasks.process import holding, in_child
+from tests.utils.tasks.userns import as_foreign, become_foreign
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     CLONE_NEWPID,
@@ -26,12 +31,9 @@ from tests.utils.constants import (
     MS_BIND,
     MS_PRIVATE,
 )
-from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import mnt_id_of, mount_table, statmount
-from tests.utils.nsfs import current_mnt_ns, ns_inode
-from tests.utils.process import holding, in_child
-from tests.utils.syscalls import (
+from tests.utils.uapi.nsfs import current_mnt_ns, ns_inode
+from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import (
     attach,
     mount,
     mount_setattr,
@@ -39,8 +41,6 @@ from tests.utils.syscalls import (
     umount2,
     unshare,
 )
-from tests.utils.trees import bind, fresh_tmpfs, tmpfs, write
-from tests.utils.userns import as_foreign, become_foreign
 
 
 @pytest.mark.rule("N7")

@@ -12,24 +12,24 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter, mount_points
-from tests.utils.constants import (
+from tests.utils.expect import Outcome, fails, outcome
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, propagation, readable, tmpfs, write
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import as_foreign, become_foreign
+from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_BIND,
     MS_PRIVATE,
     MS_REC,
     MS_UNBINDABLE,
 )
-from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import mnt_id_of, mount_table, statmount
-from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_inode
-from tests.utils.process import in_child
-from tests.utils.syscalls import (
+from tests.utils.uapi.nsfs import current_mnt_ns, mnt_get_info, ns_inode
+from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import (
     mount,
     umount2,
 )
-from tests.utils.trees import bind, propagation, readable, tmpfs, write
-from tests.utils.userns import as_foreign, become_foreign
 
 
 @pytest.mark.rule("C2")

@@ -17,16 +17,16 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, propagation, readable, tmpfs, write
+from tests.utils.tasks.userns import become_foreign
+from tests.utils.uapi.constants import (
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.trees import bind, propagation, readable, tmpfs, write
-from tests.utils.userns import become_foreign
 
 pytestmark = [pytest.mark.needs("user namespace"), fixes.KEEP_COVERED]
 

@@ -14,19 +14,19 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter, enter_top, place
 from tests.open_tree_ns.trees import small_tree
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.mounts.trees import tmpfs
+from tests.utils.tasks.namespace_thread import PIDFD_THREAD
+from tests.utils.tasks.process import ended, holding, sharing_fs
+from tests.utils.tasks.userns import enter_new_mount_ns
+from tests.utils.uapi.constants import (
     CLONE_FS,
     CLONE_NEWNS,
     CLONE_NEWUTS,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.mounts import listmount, mnt_id_of
-from tests.utils.nsfs import current_mnt_ns, ns_id, ns_inode
-from tests.utils.process import ended, holding, sharing_fs
-from tests.utils.syscalls import setns, unshare
-from tests.utils.trees import tmpfs
-from tests.utils.userns import enter_new_mount_ns
-from tests.utils.visitor import PIDFD_THREAD
+from tests.utils.uapi.nsfs import current_mnt_ns, ns_id, ns_inode
+from tests.utils.uapi.statmount import listmount, mnt_id_of
+from tests.utils.uapi.syscalls import setns, unshare
 
 
 @pytest.mark.rule("N1", "C3")

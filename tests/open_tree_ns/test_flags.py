@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import tmpfs, write
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_NO_AUTOMOUNT,
@@ -24,12 +27,9 @@ from tests.utils.constants import (
     OPEN_TREE_NAMESPACE,
     OpenTree,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import mount_table
-from tests.utils.nsfs import ns_get_nstype
-from tests.utils.syscalls import MountAttrStruct, mount, open_tree, open_tree_attr
-from tests.utils.trees import tmpfs, write
+from tests.utils.uapi.nsfs import ns_get_nstype
+from tests.utils.uapi.statmount import mount_table
+from tests.utils.uapi.syscalls import MountAttrStruct, mount, open_tree, open_tree_attr
 
 MAKES_NAMESPACE = "a mount namespace"
 MAKES_DETACHED = "an O_PATH descriptor"

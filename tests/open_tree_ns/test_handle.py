@@ -17,7 +17,12 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.mounts.trees import tmpfs, write
+from tests.utils.tasks.namespace_thread import NamespaceThread
+from tests.utils.tasks.process import holding
+from tests.utils.tasks.userns import enter_new_mount_ns
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     CLONE_FS,
     CLONE_NEWNET,
@@ -31,9 +36,7 @@ from tests.utils.constants import (
     Clone,
     FsMagic,
 )
-from tests.utils.expect import fails
-from tests.utils.mounts import listmount, mnt_id_of, mount_table
-from tests.utils.nsfs import (
+from tests.utils.uapi.nsfs import (
     NS_GET_ID,
     current_mnt_ns,
     mnt_get_info,
@@ -41,11 +44,8 @@ from tests.utils.nsfs import (
     ns_id,
     ns_inode,
 )
-from tests.utils.process import holding
-from tests.utils.syscalls import mount, open_tree, setns, umount2, unshare
-from tests.utils.trees import tmpfs, write
-from tests.utils.userns import enter_new_mount_ns
-from tests.utils.visitor import Visitor
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import mount, open_tree, setns, umount2, unshare
 
 
 @pytest.mark.rule("R1")
@@ -146,7 +146,7 @@ def test_number_of_mounts(caller: Caller, scratch: Path) -> None:
         return info.size, info.nr_mounts, len(listmount(ns_fd=fd))
 
     assert counts() == (16, 2, 2)
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         visitor.enter(fd)
         visitor.run(lambda: mount("tmpfs", "/child", "tmpfs"))
         assert counts() == (16, 3, 3)
@@ -167,7 +167,7 @@ def test_kinds_for_setns(caller: Caller, scratch: Path) -> None:
         fails(errno.EINVAL, setns, fd, kinds)
     assert mnt_id_of("/") == here
 
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         for kinds in (Clone(0), CLONE_NEWNS):
             visitor.run(lambda kinds=kinds: setns(fd, kinds))  # type: ignore[misc]
             assert visitor.run(lambda: mnt_id_of("/")) == listmount(ns_fd=fd)[0]

@@ -12,15 +12,15 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter, enter_top, place
 from tests.open_tree_ns.trees import small_tree
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
+from tests.utils.mounts.trees import fresh_tmpfs, tmpfs, write
+from tests.utils.uapi.constants import (
     MNT_DETACH,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.model import base_of, namespace_tree, predict_copy
-from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
-from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_id
-from tests.utils.syscalls import attach, mount, umount2
-from tests.utils.trees import fresh_tmpfs, tmpfs, write
+from tests.utils.uapi.nsfs import current_mnt_ns, mnt_get_info, ns_id
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import attach, mount, umount2
 
 
 @pytest.mark.rule("N3")

@@ -13,7 +13,10 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.trees import nested_tree
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
+from tests.utils.mounts.trees import tmpfs
+from tests.utils.uapi.constants import (
     CLONE_NEWUSER,
     FSCONFIG_CMD_CREATE,
     FSMOUNT_CLOEXEC,
@@ -29,19 +32,16 @@ from tests.utils.constants import (
     MS_SHARED,
     NULL_FS_MAGIC,
 )
-from tests.utils.expect import fails
-from tests.utils.model import base_of, namespace_tree, predict_copy
-from tests.utils.mountinfo import line_of, mountinfo, open_proc
-from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
-from tests.utils.nsfs import mnt_get_info, ns_id
-from tests.utils.syscalls import (
+from tests.utils.uapi.mountinfo import line_of, mountinfo, open_proc
+from tests.utils.uapi.nsfs import mnt_get_info, ns_id
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import (
     fsconfig,
     fsmount,
     fsopen,
     mount,
     unshare,
 )
-from tests.utils.trees import tmpfs
 
 
 def stacked_tree(scratch: Path) -> tuple[int, Path]:

@@ -20,8 +20,20 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE, copy, enter
-from tests.utils.caps import CAP_SYS_ADMIN, capget, effective
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.mounts.limits import (
+    allow_mnt_namespaces,
+    descriptor_table_full,
+    open_limit,
+    room_for,
+    start_counting,
+)
+from tests.utils.mounts.settle import gone, within_limit
+from tests.utils.mounts.trees import bind, propagation, tmpfs
+from tests.utils.tasks.namespace_thread import NamespaceThread
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget, effective
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     CLONE_NEWNS,
     CLONE_NEWUSER,
@@ -31,31 +43,19 @@ from tests.utils.constants import (
     MS_UNBINDABLE,
     OPEN_TREE_CLONE,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.limits import (
-    allow_mnt_namespaces,
-    descriptor_table_full,
-    open_limit,
-    room_for,
-    start_counting,
-)
-from tests.utils.mounts import listmount, mount_table
-from tests.utils.nsfs import (
+from tests.utils.uapi.nsfs import (
     current_mnt_ns,
     exists,
     ns_id,
 )
-from tests.utils.settle import gone, within_limit
-from tests.utils.syscalls import (
+from tests.utils.uapi.statmount import listmount, mount_table
+from tests.utils.uapi.syscalls import (
     MountAttrStruct,
     open_tree,
     open_tree_attr,
     umount2,
     unshare,
 )
-from tests.utils.trees import bind, propagation, tmpfs
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
-from tests.utils.visitor import Visitor
 
 #: Calls of each kind: far more than any count that could hide a leak.
 MANY = 200
@@ -220,7 +220,7 @@ def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
     if caller.foreign:
         caller.act()
         used = 0
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         used += 1
         allow_mnt_namespaces(used + 1)
         for count in range(MANY):

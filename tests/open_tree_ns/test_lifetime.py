@@ -17,17 +17,21 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.mounts.limits import allow_mnt_namespaces
+from tests.utils.mounts.references import FOR_ALL, FOR_OWNERS, Holds, Kind, neighbour
+from tests.utils.mounts.settle import gone, settled
+from tests.utils.mounts.trees import bind, tmpfs
+from tests.utils.tasks.namespace_thread import NamespaceThread
+from tests.utils.tasks.process import holding
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
     MS_BIND,
 )
-from tests.utils.expect import fails
-from tests.utils.fanotify import mount_watch
-from tests.utils.holders import FOR_ALL, FOR_OWNERS, Holds, Kind, neighbour
-from tests.utils.limits import allow_mnt_namespaces
-from tests.utils.mounts import listmount, statmount
-from tests.utils.nsfs import (
+from tests.utils.uapi.fanotify import mount_watch
+from tests.utils.uapi.nsfs import (
     NS_MNT_GET_NEXT,
     current_mnt_ns,
     exists,
@@ -35,12 +39,8 @@ from tests.utils.nsfs import (
     ns_get_userns,
     ns_id,
 )
-from tests.utils.process import holding
-from tests.utils.settle import gone, settled
-from tests.utils.syscalls import mount, umount2
-from tests.utils.trees import bind, tmpfs
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
-from tests.utils.visitor import Visitor
+from tests.utils.uapi.statmount import listmount, statmount
+from tests.utils.uapi.syscalls import mount, umount2
 
 
 def orders(kinds: tuple[Kind, ...]) -> Iterator[tuple[Kind, ...]]:
@@ -81,7 +81,7 @@ def test_held_by_any_holder(caller: Caller, scratch: Path) -> None:
     caller.act()
     kinds: tuple[Kind, ...] = FOR_ALL if caller.foreign else FOR_ALL + FOR_OWNERS
 
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         holds = Holds(visitor, targets)
         found = (check_lifetime(holds, leaf, order) for order in orders(kinds))
         wrong: list[str] = next(filter(None, found), [])
@@ -102,7 +102,7 @@ def test_held_by_neighbours(scratch: Path) -> None:
         Holds.mountinfo,
     )
 
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         holds = Holds(visitor, targets)
         found = (check_lifetime(holds, leaf, order) for order in orders(kinds))
         wrong: list[str] = next(filter(None, found), [])
@@ -117,7 +117,7 @@ def test_held_but_not_listed(scratch: Path) -> None:
     """An open mountinfo holds the namespace, yet nobody could enter it by that: listns(2) does
     not list it, until NS_MNT_GET_NEXT has given out a handle again."""
     leaf, targets = tmpfs(scratch / "leaf"), tmpfs(scratch / "targets")
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         holds = Holds(visitor, targets)
         fd = copy(leaf)
         number, ids = ns_id(fd), listmount(ns_fd=fd)
@@ -177,7 +177,7 @@ def test_not_held_by_what_is_in_it(caller: Caller, scratch: Path) -> None:
     is no source any more: EINVAL."""
     leaf = tmpfs(scratch / "leaf", "file.txt")
     caller.act()
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         fd = copy(leaf)
         number = ns_id(fd)
         owner = ns_get_userns(fd)
@@ -208,7 +208,7 @@ def test_not_held_by_a_mark(caller: Caller, scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf")
     caller.act()
     held = {}
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         for events in ("no events", "events not read"):
             fd = copy(leaf)
             number = ns_id(fd)
@@ -251,7 +251,7 @@ def test_chain_of_binds(detach: bool, scratch: Path) -> None:
     chain goes, or its bind is detached there, all that hang on it go too."""
     top = tmpfs(scratch / "top", "target")
     bind(Path("/proc"), top / "proc")
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         chain = [copy(top, recursive=True) for _ in range(4)]
         numbers = [ns_id(fd) for fd in chain]
         for older, newer in itertools.pairwise(chain):

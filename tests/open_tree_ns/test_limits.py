@@ -16,26 +16,26 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy
-from tests.utils.caps import capget, effective
-from tests.utils.constants import (
-    CLONE_NEWNS,
-    CLONE_NEWUSER,
-)
 from tests.utils.expect import fails
-from tests.utils.limits import (
+from tests.utils.mounts.limits import (
     allow_mnt_namespaces,
     room_for,
     start_counting,
 )
-from tests.utils.nsfs import exists, ns_id
-from tests.utils.process import in_child
-from tests.utils.settle import within_limit
-from tests.utils.syscalls import (
+from tests.utils.mounts.settle import within_limit
+from tests.utils.mounts.trees import fresh_tmpfs, tmpfs
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_userns, userns_fd
+from tests.utils.uapi.caps import capget, effective
+from tests.utils.uapi.constants import (
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+)
+from tests.utils.uapi.nsfs import exists, ns_id
+from tests.utils.uapi.syscalls import (
     setns,
     unshare,
 )
-from tests.utils.trees import fresh_tmpfs, tmpfs
-from tests.utils.userns import enter_new_userns, userns_fd
 
 pytestmark = pytest.mark.needs("user namespace")
 

@@ -13,15 +13,17 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import Outcome, answer, outcome
+from tests.utils.model.prediction import base_of
+from tests.utils.mounts.settle import gone, settled
+from tests.utils.mounts.trees import tmpfs
+from tests.utils.tasks.namespace_thread import NamespaceThread
+from tests.utils.uapi.constants import (
     CLONE_NEWNS,
     LSMT_ROOT,
     Statmount,
 )
-from tests.utils.expect import Outcome, answer, outcome
-from tests.utils.model import base_of
-from tests.utils.mounts import StatmountStruct, listmount, listmount_page, statmount_into
-from tests.utils.nsfs import (
+from tests.utils.uapi.nsfs import (
     NS_MNT_GET_NEXT,
     NS_MNT_GET_PREV,
     current_mnt_ns,
@@ -31,10 +33,8 @@ from tests.utils.nsfs import (
     mnt_get_neighbour,
     ns_id,
 )
-from tests.utils.settle import gone, settled
-from tests.utils.syscalls import closing_fd, unshare
-from tests.utils.trees import tmpfs
-from tests.utils.visitor import Visitor
+from tests.utils.uapi.statmount import StatmountStruct, listmount, listmount_page, statmount_into
+from tests.utils.uapi.syscalls import closing_fd, unshare
 
 #: Where :func:`walk` keeps the one descriptor it needs.
 NEIGHBOUR = 500
@@ -112,7 +112,7 @@ def test_listed_while_held(scratch: Path) -> None:
     assert listed() == ids
     os.close(fds[0])
     assert settled(listed, ids[1:]) == ids[1:]
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         visitor.enter(fds[1])
         os.close(fds[1])
         assert listed() == ids[1:]
@@ -132,7 +132,7 @@ def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
     """However often tasks enter a namespace, unshare(2) from it and leave, listns(2) lists it and
     each copy exactly as long as they are held."""
     leaf = tmpfs(scratch / "leaf")
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
 
         def listed_still(number: int) -> bool:
             return settled(lambda: number in listns(), False)
@@ -178,7 +178,7 @@ def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf")
     fds = [copy(leaf) for _ in range(5)]
     first, *inactive, last = [ns_id(fd) for fd in fds]
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         mountinfos = []
         for fd in fds[1:-1]:
             mountinfos.append(visitor.bring(fd, partial(visitor.open_own_proc_file, "mountinfo")))

@@ -14,25 +14,25 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_points
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.model.prediction import namespace_tree
+from tests.utils.mounts.locks import is_locked, locks
+from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs
+from tests.utils.tasks.process import later
+from tests.utils.tasks.userns import become_foreign
+from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_PRIVATE,
     MS_REC,
     MS_SHARED,
     MS_SLAVE,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.locks import is_locked, locks
-from tests.utils.model import namespace_tree
-from tests.utils.mounts import listmount, mnt_id_of, mount_table
-from tests.utils.process import later
-from tests.utils.syscalls import (
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import (
     mount,
     pivot_root,
     umount2,
 )
-from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
-from tests.utils.userns import become_foreign
 
 
 def stand_in_a_copy(scratch: Path, caller: Caller) -> int:

@@ -12,24 +12,24 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.locks import is_locked, locks
+from tests.utils.mounts.root import leave_locks_behind
+from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs, write
+from tests.utils.tasks.userns import become_foreign
+from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_BIND,
     MS_REC,
     MS_UNBINDABLE,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.locks import is_locked, locks
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import mount_table
-from tests.utils.syscalls import (
+from tests.utils.uapi.statmount import mount_table
+from tests.utils.uapi.syscalls import (
     attach,
     mount,
     umount2,
 )
-from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs, write
-from tests.utils.unlocked import leave_locks_behind
-from tests.utils.userns import become_foreign
 
 
 @pytest.mark.needs("user namespace")

@@ -11,7 +11,12 @@ import pytest
 
 from tests.open_tree_ns.calls import clone, copy, enter, mount_points
 from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
-from tests.utils.constants import (
+from tests.utils.expect import Outcome, fails, outcome
+from tests.utils.mounts.locks import locks
+from tests.utils.mounts.trees import bind, tmpfs
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import become_foreign
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
     MOUNT_ATTR_NOSUID,
@@ -22,20 +27,15 @@ from tests.utils.constants import (
     MS_REC,
     MS_SLAVE,
 )
-from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.locks import locks
-from tests.utils.mounts import listmount, mount_table, statmount
-from tests.utils.nsfs import current_mnt_ns, ns_id
-from tests.utils.process import in_child
-from tests.utils.syscalls import (
+from tests.utils.uapi.nsfs import current_mnt_ns, ns_id
+from tests.utils.uapi.statmount import listmount, mount_table, statmount
+from tests.utils.uapi.syscalls import (
     attach,
     mount,
     mount_setattr,
     move_mount,
     umount2,
 )
-from tests.utils.trees import bind, tmpfs
-from tests.utils.userns import become_foreign
 
 
 @pytest.mark.needs("user namespace")

@@ -13,21 +13,21 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy
-from tests.utils.constants import (
+from tests.utils.mounts.settle import gone
+from tests.utils.mounts.trees import propagation, tmpfs
+from tests.utils.tasks.namespace_thread import NamespaceThread
+from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_SHARED,
 )
-from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
-from tests.utils.mounts import listmount
-from tests.utils.nsfs import (
+from tests.utils.uapi.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
+from tests.utils.uapi.nsfs import (
     current_mnt_ns,
     exists,
     ns_id,
 )
-from tests.utils.settle import gone
-from tests.utils.syscalls import mount, umount2
-from tests.utils.trees import propagation, tmpfs
-from tests.utils.visitor import Visitor
+from tests.utils.uapi.statmount import listmount
+from tests.utils.uapi.syscalls import mount, umount2
 
 
 @pytest.mark.rule("R8")
@@ -43,7 +43,7 @@ def test_mount_events(caller: Caller, scratch: Path) -> None:
     def heard() -> list[object]:
         return [mount_events(first, 1), mount_events(second, 1)]
 
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         visitor.enter(fd)
         visitor.run(lambda: mount("tmpfs", "/", "tmpfs"))
         attached = listmount(ns_fd=fd)[-1]
@@ -92,7 +92,7 @@ def test_watches_in_every_order(caller: Caller, scratch: Path) -> None:
     turns = [holders[count:] + holders[:count] for count in range(len(holders))]
     orders = [*turns, *(turn[::-1] for turn in turns)]
     wrong = []
-    with Visitor() as visitor:
+    with NamespaceThread() as visitor:
         for order in orders:
             fd = copy(leaf)
             number = ns_id(fd)

@@ -11,17 +11,17 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.model.prediction import is_mnt_ns_file, namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, fresh_tmpfs, readable, tmpfs, write
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.constants import (
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,
 )
-from tests.utils.expect import fails
-from tests.utils.model import is_mnt_ns_file, namespace_tree, predict_copy
-from tests.utils.mounts import mount_table
-from tests.utils.process import in_child
-from tests.utils.syscalls import attach, move_mount
-from tests.utils.trees import bind, fresh_tmpfs, readable, tmpfs, write
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.statmount import mount_table
+from tests.utils.uapi.syscalls import attach, move_mount
 
 KINDS = ("cgroup", "ipc", "net", "pid", "time", "user", "uts")
 

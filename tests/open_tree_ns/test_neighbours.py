@@ -12,8 +12,11 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.caps import CAP_SYS_ADMIN, drop
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.model.prediction import base_of, namespace_tree
+from tests.utils.mounts.trees import fresh_tmpfs, tmpfs
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, drop
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     FSCONFIG_CMD_CREATE,
     FSMOUNT_CLOEXEC,
@@ -23,11 +26,9 @@ from tests.utils.constants import (
     MOUNT_ATTR_RDONLY,
     UNSHARE_EMPTY_MNTNS,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.model import base_of, namespace_tree
-from tests.utils.mounts import mnt_id_of, mount_table
-from tests.utils.nsfs import current_mnt_ns, ns_get_userns, ns_id, ns_inode
-from tests.utils.syscalls import (
+from tests.utils.uapi.nsfs import current_mnt_ns, ns_get_userns, ns_id, ns_inode
+from tests.utils.uapi.statmount import mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import (
     attach,
     fsconfig,
     fsmount,
@@ -36,7 +37,6 @@ from tests.utils.syscalls import (
     umount2,
     unshare,
 )
-from tests.utils.trees import fresh_tmpfs, tmpfs
 
 MAKE = FSMOUNT_NAMESPACE | FSMOUNT_CLOEXEC
 

@@ -19,16 +19,18 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import answer, fails, outcome
+from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
+from tests.utils.mounts.trees import propagation, tmpfs
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.tasks.process import holding, in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.constants import (
     CLONE_NEWUSER,
     MNT_DETACH,
     MS_SHARED,
 )
-from tests.utils.expect import answer, fails, outcome
-from tests.utils.handover import fds_from_child
-from tests.utils.model import base_of, namespace_tree, predict_copy
-from tests.utils.mounts import listmount, mount_table, statmount
-from tests.utils.nsfs import (
+from tests.utils.uapi.nsfs import (
     NS_GET_OWNER_UID,
     NS_GET_PARENT,
     current_mnt_ns,
@@ -38,10 +40,8 @@ from tests.utils.nsfs import (
     ns_inode,
     ns_ioctl,
 )
-from tests.utils.process import holding, in_child
-from tests.utils.syscalls import setns, umount2
-from tests.utils.trees import propagation, tmpfs
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.statmount import listmount, mount_table, statmount
+from tests.utils.uapi.syscalls import setns, umount2
 
 pytestmark = pytest.mark.needs("user namespace")
 T = TypeVar("T")

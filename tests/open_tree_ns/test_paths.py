@@ -14,8 +14,13 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import NAMESPACE, clone, copy, enter
-from tests.utils.caps import CAP_SYS_ADMIN, CAP_SYS_CHROOT, keep_only
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, tmpfs, write
+from tests.utils.tasks.process import holding
+from tests.utils.tasks.userns import enter_new_mount_ns
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, CAP_SYS_CHROOT, keep_only
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
     CLONE_NEWNS,
@@ -23,12 +28,9 @@ from tests.utils.constants import (
     MNT_DETACH,
     UNSHARE_EMPTY_MNTNS,
 )
-from tests.utils.expect import fails
-from tests.utils.model import base_of, namespace_tree, predict_copy
-from tests.utils.mounts import mount_table
-from tests.utils.nsfs import ns_inode
-from tests.utils.process import holding
-from tests.utils.syscalls import (
+from tests.utils.uapi.nsfs import ns_inode
+from tests.utils.uapi.statmount import mount_table
+from tests.utils.uapi.syscalls import (
     attach,
     fsconfig,
     fsmount,
@@ -37,8 +39,6 @@ from tests.utils.syscalls import (
     umount2,
     unshare,
 )
-from tests.utils.trees import bind, tmpfs, write
-from tests.utils.userns import enter_new_mount_ns
 
 P = ParamSpec("P")
 RECURSION = pytest.mark.parametrize("recursive", [False, True], ids=["single", "recursive"])

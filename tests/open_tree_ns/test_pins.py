@@ -14,23 +14,23 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.trees import tree_with_proc
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.mounts.copies import made_in_child
+from tests.utils.mounts.trees import propagation, tmpfs, write
+from tests.utils.tasks.process import in_child
+from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_BIND,
     MS_REC,
     MS_UNBINDABLE,
 )
-from tests.utils.copies import made_in_child
-from tests.utils.expect import fails, outcome
-from tests.utils.inotify import is_gone, watch
-from tests.utils.mounts import listmount, mnt_id_of, statmount
-from tests.utils.nsfs import ns_id
-from tests.utils.process import in_child
-from tests.utils.syscalls import (
+from tests.utils.uapi.inotify import is_gone, watch
+from tests.utils.uapi.nsfs import ns_id
+from tests.utils.uapi.statmount import listmount, mnt_id_of, statmount
+from tests.utils.uapi.syscalls import (
     mount,
     umount2,
 )
-from tests.utils.trees import propagation, tmpfs, write
 
 #: Far more calls than other processes take ids meanwhile.
 MANY = 300

@@ -14,19 +14,19 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE
-from tests.utils.caps import CAP_SYS_ADMIN, effective
-from tests.utils.constants import (
+from tests.utils.expect import SUCCESS, Outcome, outcome
+from tests.utils.mounts.limits import allow_mnt_namespaces, descriptor_table_full, open_limit
+from tests.utils.mounts.trees import propagation, tmpfs
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
     CLONE_NEWNS,
     MS_UNBINDABLE,
     OPEN_TREE_CLONE,
 )
-from tests.utils.expect import SUCCESS, Outcome, outcome
-from tests.utils.limits import allow_mnt_namespaces, descriptor_table_full, open_limit
-from tests.utils.syscalls import PathLike, open_tree, setns
-from tests.utils.trees import propagation, tmpfs
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.syscalls import PathLike, open_tree, setns
 
 pytestmark = pytest.mark.needs("user namespace")  # its limit of mount namespaces is the case's own
 

@@ -12,7 +12,13 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.utils.caps import (
+from tests.utils.expect import fails, outcome
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import tmpfs
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import become_foreign, enter_new_userns
+from tests.utils.uapi.caps import (
     CAP_SYS_ADMIN,
     CAP_SYS_CHROOT,
     capget,
@@ -20,15 +26,9 @@ from tests.utils.caps import (
     effective,
     keep_only,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.handover import fds_from_child
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import listmount, mnt_id_of
-from tests.utils.nsfs import ns_get_userns
-from tests.utils.nsfs import ns_inode as inode
-from tests.utils.process import in_child
-from tests.utils.trees import tmpfs
-from tests.utils.userns import become_foreign, enter_new_userns
+from tests.utils.uapi.nsfs import ns_get_userns
+from tests.utils.uapi.nsfs import ns_inode as inode
+from tests.utils.uapi.statmount import listmount, mnt_id_of
 
 
 @pytest.mark.needs("user namespace")

@@ -16,23 +16,23 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.copies import Copy
+from tests.utils.mounts.trees import bind, propagation, tmpfs
+from tests.utils.uapi.constants import (
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
     MountFlags,
 )
-from tests.utils.copies import Copy
-from tests.utils.expect import fails
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import mount_table
-from tests.utils.nsfs import current_mnt_ns
-from tests.utils.syscalls import (
+from tests.utils.uapi.nsfs import current_mnt_ns
+from tests.utils.uapi.statmount import mount_table
+from tests.utils.uapi.syscalls import (
     mount,
     pivot_root,
     umount2,
 )
-from tests.utils.trees import bind, propagation, tmpfs
 
 #: Where mounts are made, for each type of source; the names are those of the directories too.
 ORIGINS = {

@@ -14,21 +14,21 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
+from tests.utils.mounts.locks import locks
+from tests.utils.mounts.trees import fresh_tmpfs, tmpfs, write
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
-from tests.utils.locks import locks
-from tests.utils.model import base_of, namespace_tree, predict_copy
-from tests.utils.mounts import listmount, mnt_id_of, mount_table, statmount
-from tests.utils.nsfs import ns_inode
-from tests.utils.syscalls import attach, move_mount, pivot_root, umount2
-from tests.utils.trees import fresh_tmpfs, tmpfs, write
+from tests.utils.uapi.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
+from tests.utils.uapi.nsfs import ns_inode
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import attach, move_mount, pivot_root, umount2
 
 pytestmark = [
     pytest.mark.needs("MOVE_MOUNT_BENEATH on the root"),

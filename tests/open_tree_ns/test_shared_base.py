@@ -18,7 +18,11 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.model.prediction import base_of, namespace_tree
+from tests.utils.mounts.trees import fresh_tmpfs
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     CLONE_NEWUSER,
     MNT_DETACH,
@@ -27,12 +31,9 @@ from tests.utils.constants import (
     MS_SLAVE,
     MS_UNBINDABLE,
 )
-from tests.utils.expect import fails
-from tests.utils.handover import fds_from_child
-from tests.utils.model import base_of, namespace_tree
-from tests.utils.mounts import Mount, mnt_id_of, mount_table, statmount
-from tests.utils.nsfs import mnt_get_info
-from tests.utils.syscalls import (
+from tests.utils.uapi.nsfs import mnt_get_info
+from tests.utils.uapi.statmount import Mount, mnt_id_of, mount_table, statmount
+from tests.utils.uapi.syscalls import (
     attach,
     mount,
     mount_setattr,
@@ -40,7 +41,6 @@ from tests.utils.syscalls import (
     umount2,
     unshare,
 )
-from tests.utils.trees import fresh_tmpfs
 
 pytestmark = pytest.mark.usefixtures("unlocked")
 

@@ -11,20 +11,20 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE, copy, enter, mount_points
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, readable, tmpfs, write
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_NO_AUTOMOUNT,
     AT_RECURSIVE,
     MNT_DETACH,
     MS_BIND,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mountinfo import line_of, mountinfo, open_proc
-from tests.utils.mounts import listmount, mount_table
-from tests.utils.nsfs import mnt_get_info
-from tests.utils.syscalls import mount, open_tree, umount2
-from tests.utils.trees import bind, readable, tmpfs, write
+from tests.utils.uapi.mountinfo import line_of, mountinfo, open_proc
+from tests.utils.uapi.nsfs import mnt_get_info
+from tests.utils.uapi.statmount import listmount, mount_table
+from tests.utils.uapi.syscalls import mount, open_tree, umount2
 
 #: Names of directories, and how mountinfo writes them.
 NAMES = {

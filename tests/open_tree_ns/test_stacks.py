@@ -12,15 +12,15 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.trees import readable, tmpfs
+from tests.utils.uapi.constants import (
     MNT_DETACH,
 )
-from tests.utils.expect import fails
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import listmount, mnt_id_of, mount_table
-from tests.utils.nsfs import current_mnt_ns
-from tests.utils.syscalls import umount2
-from tests.utils.trees import readable, tmpfs
+from tests.utils.uapi.nsfs import current_mnt_ns
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import umount2
 
 
 def stack(scratch: Path) -> tuple[Path, list[int]]:

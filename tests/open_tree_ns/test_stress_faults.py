@@ -13,23 +13,23 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import SUCCESS
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.limits import allow_mnt_namespaces, room_for, start_counting, until_refused
+from tests.utils.mounts.root import leave_locks_behind
+from tests.utils.mounts.trees import fresh_tmpfs, propagation, tmpfs
+from tests.utils.search.plugin import Search
+from tests.utils.tasks.process import in_child
+from tests.utils.uapi.constants import (
     MNT_DETACH,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
 )
-from tests.utils.expect import SUCCESS
-from tests.utils.failnth import each_fault, faults_possible, open_fail_nth
-from tests.utils.limits import allow_mnt_namespaces, room_for, start_counting, until_refused
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import mount_table
-from tests.utils.nsfs import current_mnt_ns
-from tests.utils.process import in_child
-from tests.utils.stress import Search
-from tests.utils.syscalls import mount, umount2
-from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
-from tests.utils.unlocked import leave_locks_behind
+from tests.utils.uapi.fault_injection import each_fault, faults_possible, open_fail_nth
+from tests.utils.uapi.nsfs import current_mnt_ns
+from tests.utils.uapi.statmount import mount_table
+from tests.utils.uapi.syscalls import mount, umount2
 
 pytestmark = [
     pytest.mark.stress,

@@ -2,7 +2,7 @@
 """Calls at the same time, again and again: whoever comes first, the outcome is one of the right
 ones.
 
-Each race has rivals, which are children that do the same thing over and over, and the case itself,
+Each race has background loops: children that do the same thing over and over, and the case itself,
 which looks at every result. On one processor without kernel preemption they only meet where a call
 sleeps: more processors see more.
 """
@@ -19,7 +19,15 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails, outcome
+from tests.utils.model.prediction import Node, namespace_tree
+from tests.utils.mounts.limits import allow_mnt_namespaces, start_counting, until_refused
+from tests.utils.mounts.settle import gone
+from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs
+from tests.utils.search.plugin import Search
+from tests.utils.tasks.loops import background_loops
+from tests.utils.tasks.process import in_child, shared_numbers, started
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
     MS_PRIVATE,
@@ -27,17 +35,9 @@ from tests.utils.constants import (
     MS_SLAVE,
     MS_UNBINDABLE,
 )
-from tests.utils.expect import fails, outcome
-from tests.utils.limits import allow_mnt_namespaces, start_counting, until_refused
-from tests.utils.model import Node, namespace_tree
-from tests.utils.mounts import listmount
-from tests.utils.nsfs import listns, ns_id
-from tests.utils.process import in_child, shared_numbers, started
-from tests.utils.rivals import rivals
-from tests.utils.settle import gone
-from tests.utils.stress import Search
-from tests.utils.syscalls import attach, move_mount, umount2
-from tests.utils.trees import bind, fresh_tmpfs, propagation, tmpfs
+from tests.utils.uapi.nsfs import listns, ns_id
+from tests.utils.uapi.statmount import listmount
+from tests.utils.uapi.syscalls import attach, move_mount, umount2
 
 pytestmark = [pytest.mark.stress, pytest.mark.needs("user namespace")]
 
@@ -95,7 +95,7 @@ def test_copies_against_mounts(caller: Caller, search: Search, scratch: Path) ->
             points = sorted(copy_tree(top).mount_points())
             assert points in moments, f"a copy of no one moment: {points}"
 
-    with rivals(partial(move, "one", "two"), partial(move, "three", "four"), come_and_go):
+    with background_loops(partial(move, "one", "two"), partial(move, "three", "four"), come_and_go):
         for _ in search.seeds():
             in_child(look)
             search.done += ROUND
@@ -130,7 +130,7 @@ def test_copies_against_changes_of_type(caller: Caller, search: Search, scratch:
                 groups = bool(copied.mnt_peer_group), bool(copied.mnt_master)
                 assert (copied.mnt_propagation, *groups) in allowed, copied.line()
 
-    with rivals(lambda number: propagation(child, types[number % 4])):
+    with background_loops(lambda number: propagation(child, types[number % 4])):
         for _ in search.seeds():
             in_child(look)
             search.done += ROUND
@@ -220,7 +220,7 @@ def test_copies_against_lazy_umount(search: Search, scratch: Path) -> None:
     def turn(_number: int) -> None:
         attach_and_detach(tree, top)
 
-    with rivals(turn):
+    with background_loops(turn):
         for _ in search.seeds():
             for _ in range(ROUND):
                 directory = os.open(top, os.O_PATH | os.O_DIRECTORY)
@@ -247,7 +247,7 @@ def test_listmount_against_close(search: Search, scratch: Path) -> None:
         os.close(fd)
         assert gone(number), f"mount namespace {number} is there after its last close(2)"
 
-    with rivals(make, make):
+    with background_loops(make, make):
         for _ in search.seeds():
             for _ in range(ROUND):
                 end = outcome(listmount, ns_id=newest[0])
@@ -276,7 +276,7 @@ def test_listns_against_close(search: Search, scratch: Path) -> None:
 
     for _ in search.seeds():
         seen = set[int]()
-        with rivals(partial(make, 0), partial(make, 1)):
+        with background_loops(partial(make, 0), partial(make, 1)):
             for _ in range(ROUND):
                 before = {*newest}
                 listed = listns(page=4)
@@ -314,7 +314,7 @@ def test_entry_against_a_root_swap(search: Search, scratch: Path, unlocked: None
             assert len(root) == 1, f"entered after swap {before}, and found {root}"
             assert int(root[0]) >= before, f"entered after swap {before}, and found {root}"
 
-    with rivals(swap):
+    with background_loops(swap):
         for _ in search.seeds():
             in_child(look)
             search.done += ROUND

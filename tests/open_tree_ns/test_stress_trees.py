@@ -12,12 +12,12 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.utils import histories, programs
-from tests.utils.histories import History
-from tests.utils.programs import Program
-from tests.utils.stress import Search
-from tests.utils.userns import enter_new_mount_ns
-from tests.utils.workshop import workshop
+from tests.utils.search import histories, programs
+from tests.utils.search.fork_server import fork_server
+from tests.utils.search.histories import History
+from tests.utils.search.plugin import Search
+from tests.utils.search.programs import Program
+from tests.utils.tasks.userns import enter_new_mount_ns
 
 T = TypeVar("T")
 
@@ -52,18 +52,18 @@ TREES = [
 
 
 def in_own_mount_ns(deviation: Callable[[T, Path], str], scratch: Path, tried: T) -> str:
-    """Return the deviation of a program or history; for a child of a workshop."""
+    """Return the deviation of a program or history; for a child of a fork server."""
     enter_new_mount_ns()
     return deviation(tried, scratch)
 
 
 def explore(search: Search, scratch: Path, kind: str, deviation: Callable[[T, Path], str]) -> None:
     """Try what the strategy *kind* makes until the time is over."""
-    with workshop(partial(in_own_mount_ns, deviation, scratch)) as deviation_of:
-        # Not before the workshop has been forked: it need not carry all that along.
+    with fork_server(partial(in_own_mount_ns, deviation, scratch)) as deviation_of:
+        # Not before the fork server has been forked: it need not carry all that along.
         import hypothesis
 
-        from tests.utils import strategies
+        from tests.utils.search import strategies
 
         settings = hypothesis.settings(
             max_examples=ROUND,
@@ -109,9 +109,9 @@ def test_any_history(search: Search, scratch: Path) -> None:
 @fixes.KEEP_COVERED
 def test_once_found(scratch: Path) -> None:
     """What once showed a difference between a kernel and the model shows none."""
-    with workshop(partial(in_own_mount_ns, programs.deviation, scratch)) as deviation_of:
+    with fork_server(partial(in_own_mount_ns, programs.deviation, scratch)) as deviation_of:
         found = {str(program): deviation_of(program) for program in PROGRAMS}
-    with workshop(partial(in_own_mount_ns, histories.deviation, scratch)) as deviation_of:
+    with fork_server(partial(in_own_mount_ns, histories.deviation, scratch)) as deviation_of:
         found |= {str(history): deviation_of(history) for history in HISTORIES}
     assert {tried: text for tried, text in found.items() if text} == {}
 
@@ -124,6 +124,6 @@ def test_trees_made_by_chance(caller: Caller, scratch: Path) -> None:
     """Of each tree the copy is the one the model predicts, the caller's mounts do not change, and
     a foreign caller reads inside nothing that it could not read before."""
     made = [Program(tuple(steps.split("; ")), caller=caller.value) for steps in TREES]
-    with workshop(partial(in_own_mount_ns, programs.deviation, scratch)) as deviation_of:
+    with fork_server(partial(in_own_mount_ns, programs.deviation, scratch)) as deviation_of:
         found = {str(program): deviation_of(program) for program in made}
     assert {tried: text for tried, text in found.items() if text} == {}

@@ -12,7 +12,9 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.open_tree_ns.trees import tree_with_proc
-from tests.utils.constants import (
+from tests.utils.expect import Outcome, fails, outcome
+from tests.utils.mounts.trees import fresh_tmpfs, propagation, tmpfs
+from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     MNT_DETACH,
     MOUNT_ATTR_NOSUID,
@@ -24,16 +26,14 @@ from tests.utils.constants import (
     MS_SHARED,
     MS_SLAVE,
 )
-from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.mounts import listmount, mnt_id_of, mount_table
-from tests.utils.nsfs import current_mnt_ns
-from tests.utils.syscalls import (
+from tests.utils.uapi.nsfs import current_mnt_ns
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import (
     mount,
     mount_setattr,
     move_mount,
     umount2,
 )
-from tests.utils.trees import fresh_tmpfs, propagation, tmpfs
 
 
 @pytest.mark.rule("BK4", "P12")

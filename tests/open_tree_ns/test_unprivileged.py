@@ -12,16 +12,19 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.caps import capget, keep_only
-from tests.utils.constants import (
+from tests.utils.expect import Outcome, fails, outcome
+from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.settle import gone
+from tests.utils.mounts.trees import tmpfs, write
+from tests.utils.tasks.fd_passing import fds_from_child
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import become_foreign, enter_new_userns
+from tests.utils.uapi.caps import capget, keep_only
+from tests.utils.uapi.constants import (
     CLONE_NEWPID,
     MS_BIND,
 )
-from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.handover import fds_from_child
-from tests.utils.model import namespace_tree, predict_copy
-from tests.utils.mounts import listmount, mount_table, statmount
-from tests.utils.nsfs import (
+from tests.utils.uapi.nsfs import (
     NS_MNT_GET_NEXT,
     NS_MNT_GET_PREV,
     current_mnt_ns,
@@ -33,11 +36,8 @@ from tests.utils.nsfs import (
     ns_id,
     ns_inode,
 )
-from tests.utils.process import in_child
-from tests.utils.settle import gone
-from tests.utils.syscalls import mount, unshare
-from tests.utils.trees import tmpfs, write
-from tests.utils.userns import become_foreign, enter_new_userns
+from tests.utils.uapi.statmount import listmount, mount_table, statmount
+from tests.utils.uapi.syscalls import mount, unshare
 
 pytestmark = pytest.mark.needs("user namespace")
 

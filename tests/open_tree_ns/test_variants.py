@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.constants import (
+from tests.utils.expect import fails
+from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
+from tests.utils.mounts.trees import bind, tmpfs, write
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
     CLONE_NEWNS,
@@ -23,13 +26,10 @@ from tests.utils.constants import (
     NULL_FS_MAGIC,
     OPEN_TREE_CLOEXEC,
 )
-from tests.utils.expect import fails
-from tests.utils.model import base_of, namespace_tree, predict_copy
-from tests.utils.mounts import listmount, mnt_id_of, mount_table
-from tests.utils.nsfs import current_mnt_ns, mnt_get_info, ns_get_nstype, ns_get_userns, ns_id
-from tests.utils.nsfs import ns_inode as inode
-from tests.utils.syscalls import open_tree
-from tests.utils.trees import bind, tmpfs, write
+from tests.utils.uapi.nsfs import current_mnt_ns, mnt_get_info, ns_get_nstype, ns_get_userns, ns_id
+from tests.utils.uapi.nsfs import ns_inode as inode
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import open_tree
 
 
 def real_root(scratch: Path) -> Path:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.open_tree_ns.calls import copy, enter
-from tests.utils.trees import bind, tmpfs, write
-from tests.utils.userns import become_foreign
+from tests.utils.mounts.trees import bind, tmpfs, write
+from tests.utils.tasks.userns import become_foreign
 
 
 def small_tree(scratch: Path) -> Path:

@@ -1,36 +1,108 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Finds a QEMU, or unpacks the distribution's own into the cache; and tells whether KVM works.
-
-That /dev/kvm can be opened says little: in a guest without nested virtualisation QEMU aborts, or
-runs and its guest never prints a word. So KVM is used once a kernel has been seen to speak under
-it, and the answer is kept until the machine is booted again.
-"""
+"""The QEMU backend: its command line; and a QEMU, found or unpacked from the distribution's package
+into the cache."""
 
 from __future__ import annotations
 
-import functools
-import json
 import os
-import selectors
 import shutil
-import subprocess
-import tempfile
-import time
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vm import paths
-from vm.backend.base import Qemu
+from vm.arch import QEMU as _PROGRAM
+from vm.arch import QEMU_CONSOLE, QEMU_MACHINE
+from vm.arch import QEMU_PACKAGE as _PACKAGE
+from vm.backend.base import Boot, Command, Machine
 from vm.distro import apt
 from vm.errors import Problem
+from vm.kernel.decompress import unpacked
 from vm.kernel.image import Kernel
-from vm.process import started
+from vm.process import output
 
-_PROGRAM = "qemu-system-x86_64"
-_PACKAGE = "qemu-system-x86"
-_KVM = Path("/dev/kvm")
-#: Seconds for a guest under KVM to print its first line; it takes a fraction of one.
-_PROBE_LIMIT = 5.0
+#: What QEMU emulates. String instructions are emulated byte by byte, so the kernel must not take
+#: them for fast; a fifth level of page tables makes every fork dearer. A quarter of the time.
+_EMULATED_CPU = "max,-erms,-fsrm,-la57"
+#: Self-tests of the kernel's cryptography take a second under emulation. The check of the timer
+#: interrupt panics where a loaded host makes the guest late.
+_FASTER = ("cryptomgr.notests", "no_timer_check")
+#: What the kernel does beside its work costs an emulated processor a fifth of the time of a case:
+#: setting the timer anew for each tick, accounting of memory to groups, DAMON, and the clearing of
+#: pages that are filled at once.
+_SPARING = (
+    *("highres=off", "nohz=off"),
+    *("cgroup_disable=memory", "damon_stat.enabled=0", "init_on_alloc=0"),
+)
+#: How QEMU's guest ends; the second word is for the guest's init.
+_END = ("reboot=t", "vm.end=restart")
+#: MiB by default. The image takes 50 twice while it is unpacked.
+_MEMORY = 1024
+
+
+def command_line(machine: Machine, accelerator: str) -> str:
+    """Return the command line of a kernel in QEMU."""
+    sparing = _SPARING if accelerator == "tcg" and not machine.measured else ()
+    return machine.command_line(f"console={QEMU_CONSOLE}", *_FASTER, *sparing, *_END)
+
+
+def memory(machine: Machine) -> str:
+    """Return the size of the guest's memory as QEMU takes it."""
+    return f"{machine.memory or _MEMORY}M"
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """A QEMU that can be run: installed, or unpacked into the cache."""
+
+    program: Path
+    options: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    #: "tcg" or "kvm".
+    accelerator: str = "tcg"
+
+    @property
+    def name(self) -> str:
+        """Its name in reports."""
+        return f"qemu/{self.accelerator}"
+
+    def report(self, fd: int) -> str:
+        """Return a file that is inherited."""
+        return f"/proc/self/fd/{fd}"
+
+    def prepared(self, kernel: Kernel, folder: Path) -> Kernel:
+        """Return *kernel* decompressed, where the guest would take long for it."""
+        return unpacked(kernel, folder) if self.accelerator == "tcg" else kernel
+
+    def command(self, boot: Boot) -> Command:
+        """Return the command; the report is the file that ttyS1 is written to."""
+        machine = boot.machine
+        return Command(
+            (
+                *(str(self.program), *self.options),
+                *("-machine", QEMU_MACHINE, "-accel", self.accelerator),
+                *("-cpu", "host" if self.accelerator == "kvm" else _EMULATED_CPU),
+                *("-m", memory(machine), "-smp", str(machine.cpus)),
+                *("-kernel", str(boot.kernel.path), "-initrd", str(boot.image)),
+                *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+                *("-monitor", "none", "-serial", "stdio", "-serial", f"file:{boot.report}"),
+                *_disk(machine),
+                *("-append", command_line(machine, self.accelerator)),
+            ),
+            # Where it keeps what the guest writes to a disk.
+            (*self.environment, *((("TMPDIR", str(boot.scratch)),) if machine.disk else ())),
+        )
+
+    def printable(self, boot: Boot) -> str:
+        """Return the command for a shell."""
+        return f"{self.command(boot)} </dev/null"
+
+
+def _disk(machine: Machine) -> tuple[str, ...]:
+    if machine.disk is None:
+        return ()
+    file = str(machine.disk).replace(",", ",,")
+    drive = f"file={file},format=raw,if=none,id=root,snapshot=on"
+    return ("-drive", drive, "-device", "virtio-blk-pci,drive=root")
 
 
 def _unpacked(root: Path) -> Qemu:
@@ -50,14 +122,7 @@ def _unpacked(root: Path) -> Qemu:
 
 def _check(qemu: Qemu) -> None:
     """Raise Problem when the program cannot even tell its version."""
-    done = subprocess.run(
-        [qemu.program, "--version"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **dict(qemu.environment)},
-    )
+    done = output([qemu.program, "--version"], dict(qemu.environment))
     if done.returncode:
         words = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise Problem(f"the {_PACKAGE} package does not run here: {words}")
@@ -95,61 +160,3 @@ def find() -> Qemu:
         return _fetch()
     except Problem as problem:
         raise Problem(f"no QEMU, install {_PACKAGE}: {problem}") from None
-
-
-def _boots(qemu: Qemu, kernel: Kernel) -> bool:
-    """Whether *kernel* is seen to print under *qemu* within a few seconds."""
-    command = [
-        *(str(qemu.program), *qemu.options, "-machine", "q35", "-accel", "kvm", "-cpu", "host"),
-        *("-m", "256M", "-kernel", str(kernel.path), "-nodefaults", "-no-user-config"),
-        *("-display", "none", "-monitor", "none", "-no-reboot", "-serial", "stdio"),
-        *("-append", "console=ttyS0 earlyprintk=serial,ttyS0 panic=-1"),
-    ]
-    seen = b""
-    limit = time.monotonic() + _PROBE_LIMIT
-    with started(command, (), dict(qemu.environment)) as program, selectors.DefaultSelector() as s:
-        output = program.process.stdout
-        assert output is not None
-        s.register(output, selectors.EVENT_READ)
-        while b"Linux version" not in seen and s.select(limit - time.monotonic()):
-            data = os.read(output.fileno(), 4096)
-            if not data:
-                break
-            seen += data
-    return b"Linux version" in seen
-
-
-def _reason_against_kvm(qemu: Qemu, kernel: Kernel) -> str:
-    """Why KVM is not used, empty when it is. What was tried is remembered until the next boot."""
-    if not _KVM.exists():
-        return f"no {_KVM}"
-    if not os.access(_KVM, os.R_OK | os.W_OK):
-        return f"{_KVM} is not accessible to this user"
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    key = f"{boot} {qemu.program} {os.getuid()}"
-    memory = paths.cache() / "kvm.json"
-    try:
-        known = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if not isinstance(known.get(key), bool):
-        known = {key: _boots(qemu, kernel)}
-        with tempfile.NamedTemporaryFile("w", dir=memory.parent, delete=False) as file:
-            json.dump(known, file)
-        Path(file.name).replace(memory)
-    return "" if known[key] else f"{_KVM} is there, but no guest boots with it"
-
-
-def accelerated(qemu: Qemu, kernel: Kernel) -> Qemu:
-    """*qemu* with KVM where a guest boots under it; else emulating, and a line that says why."""
-    reason = _reason_against_kvm(qemu, kernel)
-    if not reason:
-        return replace(qemu, accelerator="kvm")
-    _say(f"emulating the processor, which is slower: {reason}")
-    return qemu
-
-
-@functools.cache
-def _say(text: str) -> None:
-    """Print it, once for all kernels."""
-    print(text, flush=True)

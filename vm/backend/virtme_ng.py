@@ -16,15 +16,16 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm.backend.base import Command, Machine, Qemu
+from vm.backend.base import Boot, Command
+from vm.backend.qemu import Qemu, command_line, memory
 from vm.errors import Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
+from vm.process import output
 
 _PROGRAM = "vng"
 #: The versions this was tried with; others most likely do.
@@ -40,40 +41,48 @@ class Vng:
 
     @property
     def name(self) -> str:
-        """In reports."""
+        """Its name in reports."""
         return f"virtme-ng/{self.qemu.accelerator}"
 
     def report(self, fd: int) -> str:
-        """A file that is opened through /proc: vng passes no descriptors on."""
+        """Return a file that is opened through /proc: vng passes no descriptors on."""
         return f"/proc/{os.getpid()}/fd/{fd}"
 
     def prepared(self, kernel: Kernel, folder: Path) -> Kernel:
-        """As it is."""
+        """Return *kernel* itself: this backend needs no preparation."""
         return kernel
 
-    def command(
-        self, kernel: Kernel, image: Path, report: str, machine: Machine, scratch: Path
-    ) -> Command:
-        """Boot *kernel* with *image*; *report* is the file that ttyS1 is written to.
+    def command(self, boot: Boot) -> Command:
+        """Return the command; the report is the file that ttyS1 is written to.
 
-        The only folders of the host's in the guest's reach are *scratch*, and vng's own tools.
+        The only folders of the host's in the guest's reach are the scratch folder, and vng's tools.
         """
-        options = [*self.qemu.options, "-no-reboot", "-initrd", str(image)]
-        options += ["-serial", f"file:{report}"]
+        machine = boot.machine
+        options = [*self.qemu.options, "-no-reboot", "-initrd", str(boot.image)]
+        options += ["-serial", f"file:{boot.report}"]
         # vng puts its arguments together for a shell and quotes only some of them.
         words = (
-            *("--run", shlex.quote(str(kernel.path)), "--root", shlex.quote(str(scratch))),
+            *(
+                "--run",
+                shlex.quote(str(boot.kernel.path)),
+                "--root",
+                shlex.quote(str(boot.scratch)),
+            ),
             *("--qemu", shlex.quote(str(self.qemu.program))),
             *("--skip-modules", "--disable-microvm", "--disable-monitor", "--force-9p"),
             *(("--disable-kvm",) if self.qemu.accelerator == "tcg" else ()),
-            *("--memory", machine.qemu_memory, "--cpus", str(machine.cpus)),
-            *("--append", shlex.join(machine.qemu_command_line(self.qemu.accelerator).split())),
+            *("--memory", memory(machine), "--cpus", str(machine.cpus)),
+            *("--append", shlex.join(command_line(machine, self.qemu.accelerator).split())),
             f"--qemu-opts={shlex.join(options)}",
         )
         path = os.pathsep.join([str(self.program.parent), os.environ.get("PATH", os.defpath)])
         return Command(
             (str(self.program), *words), (("PATH", path), *self.qemu.environment), None, None
         )
+
+    def printable(self, boot: Boot) -> str:
+        """Return the command for a shell."""
+        return f"{self.command(boot)} </dev/null"
 
 
 def find(qemu: Qemu) -> Vng:
@@ -100,7 +109,7 @@ def _private() -> Path:
 
 
 def _warn_of_version(program: Path) -> None:
-    done = _ask([str(program), "--version"])
+    done = output([program, "--version"])
     text = (done.stdout + done.stderr).strip()
     match = re.search(r"(\d+)\.(\d+)", text)
     if done.returncode or match is None:
@@ -117,22 +126,9 @@ def _warn_of_version(program: Path) -> None:
 
 def _require_9p(qemu: Qemu) -> None:
     """vng hands folders to the guest, if only empty ones, through a device not all QEMUs have."""
-    done = _ask([str(qemu.program), "-device", "virtio-9p-pci,help"], dict(qemu.environment))
+    done = output([qemu.program, "-device", "virtio-9p-pci,help"], dict(qemu.environment))
     if done.returncode:
         raise Problem(
             f"{qemu.program} has no virtio-9p, which vng asks of it: set QEMU to one that has it,"
             " or use --backend qemu, which needs none"
         )
-
-
-def _ask(
-    command: list[str], environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **(environment or {})},
-    )

@@ -1,71 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line's grammar, and its help: pages one can work from."""
+"""The command line's grammar; the pages of its help are in texts.py."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from vm.commands import bench, system_options
-
-_RUN = """Boot a kernel in a guest, run the cases in it, print a verdict.
-
-  python3 -m vm run --kernel arch/x86/boot/bzImage     your kernel, in QEMU
-  python3 -m vm run --kernel ./linux                   your kernel, User-Mode Linux
-  python3 -m vm run --kernel ~/linux                   what was built in that tree
-  python3 -m vm run --kernel ~/linux --build           build it first
-  python3 -m vm run --kernel debian:trixie-backports=7.0
-                                                       a packaged kernel of that series
-  python3 -m vm run --kernel ./good --kernel ./bad     both, and the cases that differ
-  python3 -m vm run -- -k covered -x                   words behind -- go to pytest
-  python3 -m vm run --system debian:trixie --kernel K  in a complete Debian system
-"""
-
-_SHELL = """Boot a kernel in a guest and give its shell: pytest, python3, and what there is here of
-ls, mount, unshare, strace and the like. Nothing of the host's files can be reached.
-
-  python3 -m vm shell --kernel ./linux         a prompt; exit or Ctrl-] ends the guest
-  echo 'uname -r' | python3 -m vm shell        commands from standard input; the status is theirs
-"""
-
-_BUILD = """--build:
-  Runs make in a build tree, be it the source itself or the folder that make O= was given. To the
-  tree's .config are added the options that the cases and a guest need; the file stays as it is,
-  the sum lies beside it as .config.open_tree_ns. A source without a .config is built from
-  x86_64_defconfig, for User-Mode Linux with --backend uml, in a folder of the cache ($KBUILD_OUTPUT
-  where that is set). make compiles what has changed and nothing else, through ccache where it is
-  installed; $CC, $LLVM and the like are make's as ever. What depends on an added option is compiled
-  again whenever you alternate with a make of your own: to avoid that, have it in your .config.
-
-bisection:
-  With --build the exit status is 0, 1 or 125, so that in a kernel tree
-
-    export PYTHONPATH=/path/to/this/checkout
-    git bisect start BAD GOOD
-    git bisect run python3 -m vm run --build --kernel .
-
-  finds the commit; words behind -- choose the case it is about. Try the line by hand first: it
-  should give 0 on the good commit and 1 on the bad one.
-
-Python and pytest in the guest:
-  The Python that runs this; where it is linked with libpython.so, and another of the same version
-  on PATH or in the system's folders is not, that other: under emulation a run takes a tenth less.
-
-"""
-
-_EPILOG = """exit status:
-  0    every case passed
-  1    a case failed, or the kernel crashed or complained on its console
-  2    usage
-  3    the host cannot do it: a program is missing, an image is bad, the disk is full
-  4    nothing was tested: the kernel lacks the feature, or no case was selected
-  124  run limit
-  125  the kernel could not be built or booted (git bisect run: skip)
-  130  interrupted
-Of several kernels it is the first of 130, 2, 1, 124, 125, 3, 0, 4 that one of them ended with: one
-that lacks the feature takes nothing from those that have it.
-With --build, 124 becomes 1 (the kernel hangs) and 2, 3 and 4 become 125: they are no verdict.
-"""
+from vm.backend.choose import BACKENDS
+from vm.commands import system_options, texts
 
 
 def _seconds(text: str) -> float:
@@ -91,176 +33,215 @@ def _days(text: str) -> float:
 
 def _guest_options(
     verb: argparse.ArgumentParser, users: tuple[str, ...] = ("root", "nobody")
-) -> None:
-    """The options of every verb that boots a kernel."""
-    verb.add_argument(
+) -> argparse._ArgumentGroup:
+    """Add the options of every verb that boots a kernel; return their group."""
+    group = verb.add_argument_group("guests")
+    group.add_argument(
         "--backend",
-        choices=("auto", "qemu", "uml", "virtme-ng"),
+        choices=("auto", *BACKENDS),
         default="auto",
-        help="what the kernel runs in (default: what fits it; QEMU where there is a choice);"
-        " virtme-ng is the vng program, on PATH or installed on the spot",
+        help="run the kernel in QEMU, as User-Mode Linux, or in QEMU through vng (installed if"
+        " missing); default: whichever fits the kernel, QEMU for all but User-Mode Linux",
     )
-    verb.add_argument(
+    group.add_argument(
         "--user",
         choices=users,
         default="root",
-        help="whose rights there are in the guest (default: root)"
+        help="run the cases as this user (default: root)"
         + ("; `user` is an ordinary account, with --system" if "user" in users else ""),
     )
-    verb.add_argument(
+    group.add_argument(
         "--memory",
         type=_whole,
         metavar="MIB",
-        help="of each guest (default: 1024; 512 for User-Mode Linux; 2048 with --system)",
+        help="memory of each guest in MiB (default: 1024; 512 for User-Mode Linux; 2048 with"
+        " --system)",
     )
-    verb.add_argument(
+    group.add_argument(
         "--cpus",
         type=_whole,
         metavar="N",
-        help="of each guest (default: 1; 2 with --system)",
+        help="processors of each guest (default: 1; 2 with --system)",
     )
-    verb.add_argument(
+    group.add_argument(
         "--append",
         action="append",
         default=[],
         metavar="WORDS",
-        help="add to the end of the kernel's command line (--append 'slub_debug=FZP lsm=');"
-        " --dry-run shows what else it is told, most of it to be quick where it is emulated",
+        help="append to the kernel command line, e.g. 'slub_debug=FZP lsm='; --dry-run prints the"
+        " whole line",
     )
-    verb.add_argument(
+    group.add_argument(
         "--boot-limit",
         type=_seconds,
         metavar="SECONDS",
-        help="until the guest first answers (default: 120; 900 with --system)",
+        help="give up on a guest that has not booted after SECONDS; exit status 125 (default: 120;"
+        " 900 with --system)",
     )
+    return group
 
 
-def _run_limit(verb: argparse.ArgumentParser) -> None:
-    """The option of those that come to an end by themselves."""
-    verb.add_argument(
+def _run_limit(group: argparse._ArgumentGroup) -> None:
+    """Add the option of those that come to an end by themselves."""
+    group.add_argument(
         "--run-limit",
         type=_seconds,
         metavar="SECONDS",
-        help="from then on (default: 900; 7200 with --system)",
+        help="give up on a guest that runs for more than SECONDS after it has booted; exit status"
+        " 124 (default: 900; 7200 with --system)",
+    )
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    usage: str,
+    about: str,
+    description: str,
+    epilog: str | None = None,
+) -> argparse.ArgumentParser:
+    return verbs.add_parser(
+        name,
+        usage=f"python3 -m vm {name} {usage}",
+        help=about,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """Return the command line's grammar."""
     top = argparse.ArgumentParser(
         prog="python3 -m vm",
-        description="Boot a real kernel in a guest, run the cases in it, print a verdict.",
-        epilog=_EPILOG,
+        usage="python3 -m vm [VERB] [options] [-- ARGS]",
+        description=texts.TOP,
+        epilog=texts.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
-    verb = verbs.add_parser(
-        "run",
-        help="run the cases on a kernel (the default)",
-        description=_RUN,
-        epilog=system_options.HELP + _BUILD + _EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    verb.add_argument(
-        "--kernel",
-        action="append",
-        metavar="K",
-        help="a bzImage, a vmlinux, a User-Mode Linux binary, a build tree, a package as"
-        " debian[:SUITE][/FLAVOUR][=VERSION], or `host` for the running kernel's image; may be"
-        " given several times (default: the newest packaged kernel that has the flag)",
-    )
-    verb.add_argument(
-        "--build", action="store_true", help="build the tree that --kernel names first (see below)"
-    )
-    verb.add_argument(
-        "--debug-kernel",
-        action="store_true",
-        help="with --build: with lockdep, KASAN, kmemleak, fault injection and the checks of lists"
-        " and of the VFS (vm/kernel/configs/debug.config)",
-    )
-    verb.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="folder for console.log, results.ktap, junit.xml and summary.json (default: a dated"
-        " one in $XDG_STATE_HOME, its path is printed)",
-    )
-    verb.add_argument(
-        "--require",
-        action="store_true",
-        help="a case that is skipped for a missing feature or privilege fails instead",
-    )
-    verb.add_argument(
-        "--waive",
-        type=Path,
-        metavar="FILE",
-        help="known failures, which count as expected (pytest's option of that name)",
-    )
-    verb.add_argument(
-        "--guests",
-        type=_whole,
-        metavar="N",
-        help="share the cases among N guests of the kernel (default: one per processor, at most 4;"
-        " with several kernels as many as there are processors for each); pytest's own lines of"
-        " each are in pytest.log",
-    )
-    verb.add_argument(
-        "--jobs",
-        type=_whole,
-        metavar="N",
-        help="of several kernels run N at the same time (default: what the processors have guests"
-        " for)",
-    )
-    verb.add_argument(
-        "--repeat",
-        type=_whole,
-        default=1,
-        metavar="N",
-        help="run each kernel's cases N times, each time in a guest of its own (default: 1)",
-    )
-    _guest_options(verb, ("root", "nobody", "user"))
-    _run_limit(verb)
-    system_options.add(verb)
-    verb.add_argument("--dry-run", action="store_true", help="print the command that boots")
-    verb.add_argument("-v", "--verbose", action="store_true", help="print how long each phase took")
-    verb = verbs.add_parser(
+    _run_verb(verbs)
+    verb = _verb(
+        verbs,
         "bench",
-        help="run the benchmark on a kernel (`--` passes words to it)",
-        description=bench.DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "[--kernel K] [options] [-- BENCH-ARGS]",
+        "run the benchmark on a kernel",
+        texts.BENCH,
     )
-    verb.add_argument("--kernel", default="", metavar="K", help="as for run")
+    verb.add_argument("--kernel", default="", metavar="K", help=texts.KERNEL)
     verb.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder for console.log and bench.json (default: a dated one in $XDG_STATE_HOME, its"
+        help="folder for console.log and bench.json (default: a dated one in $XDG_STATE_HOME; its"
         " path is printed)",
     )
-    _guest_options(verb)
-    _run_limit(verb)
-    verb = verbs.add_parser(
+    _run_limit(_guest_options(verb))
+    verb = _verb(
+        verbs,
         "shell",
-        help="a prompt in a guest, with the suite at hand",
-        description=_SHELL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "[--kernel K] [options]",
+        "open a shell in a guest, with pytest and the cases",
+        texts.SHELL,
     )
-    verb.add_argument("--kernel", default="", metavar="K", help="as for run")
+    verb.add_argument("--kernel", default="", metavar="K", help=texts.KERNEL)
     _guest_options(verb)
-    verb = verbs.add_parser("check", help="run the project's own tests (`--` passes words to tox)")
-    verb = verbs.add_parser(
+    _verb(verbs, "check", "[-- TOX-ARGS]", "run the project's own tests", texts.CHECK)
+    verb = _verb(
+        verbs,
         "kernels",
-        help="list kernels in the cache and those to be had",
-        description="List what --kernel takes: the kernels in the cache, and those of a suite.",
+        "[SUITE] [--prune [DAYS]]",
+        "list fetchable and cached kernels",
+        texts.KERNELS,
     )
-    verb.add_argument("suite", nargs="?", help="a Debian suite to look into (trixie-backports)")
+    verb.add_argument(
+        "suite",
+        nargs="?",
+        metavar="SUITE",
+        help="also list what this Debian suite offers, e.g. trixie-backports",
+    )
     verb.add_argument(
         "--prune",
         nargs="?",
         type=_days,
         const=30.0,
         metavar="DAYS",
-        help="remove what no run has used for DAYS days from the cache: packages, and what --build"
-        " built there (default: 30; 0: whatever is not in use now)",
+        help="delete cached kernels and builds unused for DAYS days (default: 30; 0: all that are"
+        " not in use)",
     )
     return top
+
+
+def _run_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    verb = _verb(
+        verbs,
+        "run",
+        "[--kernel K ...] [options] [-- PYTEST-ARGS]",
+        "run the cases on a kernel (the default)",
+        texts.RUN,
+        system_options.HELP + texts.BUILD + texts.EPILOG,
+    )
+    group = verb.add_argument_group("kernels")
+    group.add_argument(
+        "--kernel",
+        action="append",
+        metavar="K",
+        help=texts.KERNEL + "; may be given several times",
+    )
+    group.add_argument(
+        "--build", action="store_true", help="build the tree that --kernel names first (see below)"
+    )
+    group.add_argument(
+        "--debug-kernel",
+        action="store_true",
+        help="with --build: with lockdep, KASAN, kmemleak, fault injection and the checks of lists"
+        " and of the VFS (vm/kernel/configs/debug.config)",
+    )
+    group.add_argument(
+        "--repeat",
+        type=_whole,
+        default=1,
+        metavar="N",
+        help="run each kernel's cases N times, each time in a guest of its own (default: 1)",
+    )
+    group.add_argument(
+        "--jobs",
+        type=_whole,
+        metavar="N",
+        help="with several kernels: test N of them at a time (default: processors / guests)",
+    )
+    group = verb.add_argument_group("cases")
+    group.add_argument(
+        "--require",
+        action="store_true",
+        help="a case that is skipped for a missing feature or privilege fails instead",
+    )
+    group.add_argument(
+        "--waive",
+        type=Path,
+        metavar="FILE",
+        help="known failures, which count as expected (pytest's option of that name)",
+    )
+    group = verb.add_argument_group("results")
+    group.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for console.log, results.ktap, junit.xml and summary.json (default: a dated"
+        " one in $XDG_STATE_HOME; its path is printed)",
+    )
+    group.add_argument("--dry-run", action="store_true", help="only print the command that boots")
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="print how long each phase took"
+    )
+    group = _guest_options(verb, ("root", "nobody", "user"))
+    group.add_argument(
+        "--guests",
+        type=_whole,
+        metavar="N",
+        help="share the cases among N guests of the kernel, whose own pytest output is in"
+        " pytest.log (default: one per processor, at most 4; with several kernels, processors /"
+        " kernels)",
+    )
+    _run_limit(group)
+    system_options.add(verb)

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import secrets
 import sys
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from vm import paths
@@ -17,16 +15,9 @@ from vm.errors import Exit, Problem
 from vm.initramfs import python, rootfs
 from vm.kernel.image import Kernel
 from vm.report.verdict import judge
-from vm.run.guest import Guest, Limits, drive
-from vm.run.plan import Options, order
-from vm.run.run import boot_command
-from vm.run.stream import Records
-
-DESCRIPTION = """Boot a kernel in a guest and run the benchmark in it (python3 -m bench).
-
-  python3 -m vm bench                                 everything, on the newest packaged kernel
-  python3 -m vm bench --kernel ./linux -- --quick     words behind -- go to the benchmark
-"""
+from vm.run import plan
+from vm.run.boot import Prepared
+from vm.run.guest import Limits, drive
 
 
 @dataclass(frozen=True)
@@ -50,22 +41,18 @@ def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
     log, results = folder / "console.log", folder / "bench.json"
     found, nonce = python.find(), secrets.token_hex(8)
     progress = ["--progress"] if sys.stdout.isatty() else []
-    what = {
-        **order(found, Options(user=options.user), nonce),
-        "program": "bench",
-        "arguments": [*options.arguments, *progress],
-    }
-    with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
-        if kernel.home is not None:
-            stack.enter_context(paths.using(kernel.home))
-        image, scratch = Path(name) / "initramfs.cpio", Path(name) / "guest"
-        scratch.mkdir()
-        rootfs.write(image, found, what, {})
+    job = replace(
+        plan.job(found, plan.Options(user=options.user), nonce),
+        program="bench",
+        arguments=[*options.arguments, *progress],
+    )
+    with ExitStack() as stack:
+        prepared = Prepared(kernel, backend, stack)
+        image = prepared.folder / "initramfs.cpio"
+        rootfs.write(image, found, job, {})
         print(f"booting {kernel} in {backend.name} ...", flush=True)
-        booted = backend.prepared(kernel, Path(name))
         machine = replace(options.machine, measured=True)
-        command = partial(boot_command, booted, backend, image, scratch, machine)
-        guest = Guest(command, Records(nonce), log, _show, stack)
+        guest = prepared.start(image, machine, nonce, log, _show)
         drive([guest], options.limits)
     records = guest.records
     verdict = judge(records, guest.ending, guest.log.lines())

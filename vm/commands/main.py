@@ -13,7 +13,8 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-from tests.utils.waivers import parse as parse_waivers
+from tests.utils.report.waivers import parse as parse_waivers
+from vm.arch import require_host
 from vm.backend.base import Machine
 from vm.backend.choose import choose
 from vm.commands import bench, shell, system_options
@@ -93,7 +94,11 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
 
 def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
     if words:
-        raise Problem(f"shell: takes no {' '.join(words)}: type it there", Exit.USAGE)
+        raise Problem(
+            f"shell: takes no command after -- ({' '.join(words)})\n"
+            "hint: type it at the prompt, or pipe it in",
+            Exit.USAGE,
+        )
     script = shell.asked_for()
     with redirect_stdout(sys.stderr):  # standard output is the script's
         kernel, backend = choose(arguments.kernel, arguments.backend, None)
@@ -154,6 +159,8 @@ def main(words: Sequence[str] | None = None) -> int:
 def _status(own: Sequence[str], pytest: tuple[str, ...]) -> int:
     try:
         arguments = parser().parse_args(own)
+        if arguments.verb in ("run", "shell", "bench"):
+            require_host()
         with signals_raise():
             match arguments.verb:
                 case "bench":

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import paths
-from vm.backend.base import Backend, Uml
-from vm.backend.choose import Building, choose
+from vm.backend.base import Backend, Boot
+from vm.backend.choose import choose
 from vm.errors import Exit, Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
+from vm.kernel.source import Building
 from vm.report import matrix
 from vm.report.conclude import Result, conclude
 from vm.run.plan import Options
@@ -118,7 +119,7 @@ def _column(name: str, result: Result | None, problem: Problem | None) -> matrix
     if problem is None:
         return matrix.Column(name, result)
     complain(str(problem) if name in str(problem) else f"{name}: {problem}")
-    return matrix.Column(name, None, str(problem), problem.status)
+    return matrix.Column(name, None, str(problem).partition("\n")[0], problem.status)
 
 
 def _dry_run(request: Request, options: Options) -> Exit:
@@ -150,7 +151,4 @@ def _command(kernel: Kernel, backend: Backend, image: Path, number: int, options
     report, scratch = folder / f"report-{number}.jsonl", folder / f"guest-{number}"
     if options.output is not None:
         scratch.mkdir(exist_ok=True)
-    if isinstance(backend, Uml):
-        command = backend.command(kernel, image, "fd:3", machine, scratch)
-        return f"{command} </dev/null 3>{report}"
-    return f"{backend.command(kernel, image, str(report), machine, scratch)} </dev/null"
+    return backend.printable(Boot(kernel, image, str(report), machine, scratch))

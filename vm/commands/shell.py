@@ -12,26 +12,23 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from vm import paths
 from vm.backend.base import Backend
 from vm.errors import Exit, Problem
 from vm.initramfs import python, rootfs, shell_tools
 from vm.kernel.image import Kernel
 from vm.report.verdict import judge
 from vm.run import plan
+from vm.run.boot import Prepared
 from vm.run.guest import Guest, Limits, Stop, drive
 from vm.run.plan import Options
-from vm.run.run import boot_command, collect_modules
-from vm.run.stream import Records
+from vm.run.run import collect_modules
 from vm.terminal import Screen
 
 #: Ctrl-], as telnet and `virsh console` have it.
@@ -64,31 +61,27 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
     interactive = not script
     found, nonce = python.find(), secrets.token_hex(8)
     shell = shell_tools.shell()
-    order = plan.order(found, options, nonce) | {
-        "program": "shell",
-        "terminal": list(shutil.get_terminal_size())[::-1] if interactive else [],
-        "files": {_SCRIPT: script},
-        "arguments": [shell, _SCRIPT] if script else [shell, "-i"],
-    }
-    release = kernel.release or "guest"
-    order["environment"] |= {"PS1": f"[{release}] \\w \\$ "}  # type: ignore[operator]
-    with tempfile.TemporaryDirectory(prefix="vm-") as name, ExitStack() as stack:
-        folder = Path(name)
-        if kernel.home is not None:
-            stack.enter_context(paths.using(kernel.home))
-        image, scratch = folder / "initramfs.cpio", folder / "guest"
-        scratch.mkdir()
-        rootfs.write(image, found, order, collect_modules(kernel), shell_tools.archive(found))
+    job = plan.job(found, options, nonce)
+    job = replace(
+        job,
+        program="shell",
+        terminal=list(shutil.get_terminal_size())[::-1] if interactive else [],
+        files={_SCRIPT: script},
+        arguments=[shell, _SCRIPT] if script else [shell, "-i"],
+        environment={**job.environment, "PS1": f"[{kernel.release or 'guest'}] \\w \\$ "},
+    )
+    with ExitStack() as stack:
+        prepared = Prepared(kernel, backend, stack)
+        image, console = prepared.folder / "initramfs.cpio", prepared.folder / "console.log"
+        rootfs.write(image, found, job, collect_modules(kernel), shell_tools.archive(found))
         if interactive:
             print(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it", flush=True)
         machine = replace(options.machine, interactive=interactive)
-        booted = backend.prepared(kernel, folder)
-        command = partial(boot_command, booted, backend, image, scratch, machine)
         keyboard, keys = os.pipe()
         stack.callback(os.close, keyboard)
         stack.callback(os.close, keys)
         screen = Screen()
-        guest = Guest(command, Records(nonce), folder / "console.log", screen.text, stack, keyboard)
+        guest = prepared.start(image, machine, nonce, console, screen.text, keyboard)
         limits = Limits(options.limits.boot, math.inf)
         if interactive:
             guest.listener = _echo

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from vm import paths
 from vm.errors import Problem
+from vm.process import output
 
 #: Seconds for which a package index is taken as it is.
 _FRESH = 7 * 24 * 3600
@@ -66,15 +67,7 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     """Run one of apt's programs; Problem with its first error line when it fails."""
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=folder,
-            env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
-        )
+        done = output(command, {"DEBIAN_FRONTEND": "noninteractive"}, folder)
     except FileNotFoundError:
         raise Problem(f"{command[0]} is missing: packages are fetched with apt") from None
     if check and done.returncode:

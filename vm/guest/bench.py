@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.cli import main
 from vm.guest.channel import Channel
+from vm.guest.protocol import Kind
 
 _RESULTS = Path("/tmp/bench.json")
 
@@ -15,5 +16,5 @@ def run(arguments: list[str], channel: Channel) -> int:
     """Run the benchmark in this process; its exit status."""
     status = main([*arguments, "--json", str(_RESULTS)])
     if _RESULTS.exists():
-        channel.send("measured", results=_RESULTS.read_text())
+        channel.send(Kind.MEASURED, results=_RESULTS.read_text())
     return status

@@ -14,8 +14,7 @@ import termios
 import time
 from contextlib import suppress
 
-#: In the text that pytest prints: the cases begin here, or have ended.
-MARK = "\x1e"
+from vm.guest.protocol import Kind
 
 
 class Channel:
@@ -27,7 +26,7 @@ class Channel:
         self._who = who
         self._sequence = 0
 
-    def send(self, kind: str, drain: bool = False, **values: object) -> None:
+    def send(self, kind: Kind, drain: bool = False, **values: object) -> None:
         """Send one message; with *drain* return only when it has left the machine."""
         frame = {"nonce": self._nonce, "from": self._who, "seq": self._sequence, "kind": kind}
         self._sequence += 1

@@ -2,7 +2,7 @@
 """Runs in the guest as process 1: mounts what a Linux system has, runs pytest, tells the host.
 
 It is started by the kernel from the initramfs with nothing around it: no shell, no libraries but
-Python's. What to run stands in /vm/order.json; the report goes to /dev/ttyS1, which is a second
+Python's. What to run stands in /vm/job.json; the report goes to /dev/ttyS1, which is a second
 serial line under QEMU and User-Mode Linux alike. pytest runs in a forked child of this process:
 an interpreter already started is half a second saved under emulation.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import codecs
 import ctypes
-import json
 import os
 import re
 import select
@@ -20,7 +19,6 @@ import sys
 import time
 import tty
 from contextlib import suppress
-from typing import Any
 
 _BEGIN = time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -28,6 +26,8 @@ sys.dont_write_bytecode = True
 sys.path[:0] = ["/vm/launcher", "/vm/site"]
 
 from vm.guest.channel import Channel  # noqa: E402 - it lies where the line above points
+from vm.guest.protocol import COMPLETE, REPORT, Kind  # noqa: E402
+from vm.guest.protocol import load as load_job  # noqa: E402
 
 #: <linux/reboot.h>. QEMU ends on a restart (-no-reboot), User-Mode Linux on power-off.
 _REBOOT = {"restart": 0x01234567, "poweroff": 0x4321FEDC}
@@ -117,8 +117,8 @@ def open_raw(path: str) -> int:
     return fd
 
 
-def environment(order: dict[str, Any]) -> dict[str, object]:
-    """What a bug report about this kernel would need."""
+def environment(packages: dict[str, str], user: str, system: str = "") -> dict[str, object]:
+    """Return what a bug report about this kernel would need."""
     name = os.uname()
     return {
         "release": name.release,
@@ -128,11 +128,11 @@ def environment(order: dict[str, Any]) -> dict[str, object]:
         "taint": int(read("/proc/sys/kernel/tainted") or 0),
         "lsm": read("/sys/kernel/security/lsm"),
         "python": sys.version.split()[0],
-        "packages": order["packages"],
+        "packages": packages,
         "modules": [line.split()[0] for line in read("/proc/modules").splitlines()],
         "cpus": os.cpu_count(),
-        "user": order["user"],
-        "system": order.get("system", ""),
+        "user": user,
+        "system": system,
     }
 
 
@@ -162,7 +162,7 @@ def pump(channel: Channel, source: int, wake: int, child: int) -> int:
         ready = [fd for fd, _ in watch.poll(None if result is None else 0)]
         if source in ready:
             if data := os.read(source, 65536):
-                channel.send("text", text=decoder.decode(data))
+                channel.send(Kind.TEXT, text=decoder.decode(data))
             else:
                 watch.unregister(source)
         if wake in ready:
@@ -190,20 +190,20 @@ def main() -> None:
     console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
     for fd in (0, 1, 2):
         os.dup2(console, fd)
-    if not os.path.exists("/vm/complete"):
+    if not os.path.exists(COMPLETE):
         raise SystemExit("vm: image not fully unpacked: the guest needs more memory (--memory)")
-    with open("/vm/order.json", encoding="utf-8") as file:
-        order = json.load(file)
-    for path, text in order["files"].items():
+    job = load_job()
+    for path, text in job.files.items():
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     words = dict(word.partition("=")[::2] for word in read("/proc/cmdline").split())
-    line = open_raw("/dev/ttyS1")
-    channel = Channel(line, order["nonce"], "init")
-    errors = {path: error for path in order["modules"] if (error := load(path))}
-    channel.send("hello", drain=True, environment=environment(order), started=started_at())
+    line = open_raw(REPORT)
+    channel = Channel(line, job.nonce, "init")
+    errors = {path: error for path in job.modules if (error := load(path))}
+    about = environment(job.packages, job.user)
+    channel.send(Kind.HELLO, drain=True, environment=about, started=started_at())
     for path, error in errors.items():
-        channel.send("text", text=f"module {os.path.basename(path)} not loaded: {error}\n")
+        channel.send(Kind.TEXT, text=f"module {os.path.basename(path)} not loaded: {error}\n")
     write("/proc/sys/kernel/printk", "8")  # from here on the console has every message
     # A forked child meets each page of program text again: take many at a time. A sixth of the
     # time of a case under emulation.
@@ -221,12 +221,12 @@ def main() -> None:
             os.close(fd)
         from vm.guest import program
 
-        program.run(order, words["vm.share"], line, output)
+        program.run(job, words["vm.share"], line, output)
     os.close(output)
     status = pump(channel, source, wake, child)
     if found := leaks():
-        channel.send("text", text=f"kmemleak: {found[:_MOST_LEAKS]}\n")
-    channel.send("end", drain=True, status=status)
+        channel.send(Kind.TEXT, text=f"kmemleak: {found[:_MOST_LEAKS]}\n")
+    channel.send(Kind.END, drain=True, status=status)
     os.sync()
     end(words["vm.end"])
 

@@ -11,22 +11,23 @@ import struct
 import sys
 import termios
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from vm.guest.channel import Channel
+from vm.guest.protocol import Job, Kind
 
 #: <linux/prctl.h>, <asm/ioctls.h>.
 _PR_SET_DUMPABLE, _TIOCSCTTY, _TIOCSWINSZ = 4, 0x540E, 0x5414
 
 
-def run(order: dict[str, Any], share: str, line: int, output: int) -> NoReturn:
+def run(job: Job, share: str, line: int, output: int) -> NoReturn:
     """Become the user asked for, run the program with *output* as its output and exit with its
     status. *line* leads to the host."""
     status = 3
     try:
         os.setsid()
-        if order["program"] == "shell" and order["terminal"]:
-            _take_terminal(*order["terminal"])
+        if job.program == "shell" and job.terminal:
+            _take_terminal(*job.terminal)
         else:
             for fd in (1, 2):
                 os.dup2(output, fd)
@@ -34,30 +35,30 @@ def run(order: dict[str, Any], share: str, line: int, output: int) -> NoReturn:
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", write_through=True)
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", write_through=True)
         os.close(output)
-        os.chdir(order["folder"])
+        os.chdir(job.folder)
         os.environ.clear()
-        os.environ.update(order["environment"])
-        if order["user"] != "root":
+        os.environ.update(job.environment)
+        if job.user != "root":
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
             # Else /proc/self belongs to root: a change of credentials makes a process undumpable.
             ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-        channel = Channel(line, order["nonce"], "program")
-        if order["program"] == "shell":
-            channel.send("ready", drain=True)
-            os.execv(order["arguments"][0], order["arguments"])
-        sys.path.insert(0, order["folder"])  # for tests.utils, as pytest itself will do
+        channel = Channel(line, job.nonce, "program")
+        if job.program == "shell":
+            channel.send(Kind.READY, drain=True)
+            os.execv(job.arguments[0], job.arguments)
+        sys.path.insert(0, job.folder)  # for tests.utils, as pytest itself will do
         # Slow imports, so here: hello has been said.
-        if order["program"] == "bench":
+        if job.program == "bench":
             from vm.guest import bench
 
-            status = bench.run(order["arguments"], channel)
+            status = bench.run(job.arguments, channel)
         else:
             from vm.guest import reporter
 
-            channel.send("ready")
-            status = reporter.run(order["arguments"], channel, share, order["only"])
+            channel.send(Kind.READY)
+            status = reporter.run(job.arguments, channel, share, job.only)
     except SystemExit as end:  # a wrong argument, or a page of help
         status = end.code if isinstance(end.code, int) else 1
     except BaseException:

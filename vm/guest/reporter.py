@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.utils import header
-from tests.utils.case_reporter import CaseReporter
-from tests.utils.outcomes import markers_of
-from tests.utils.results import Case
-from vm.guest.channel import MARK, Channel
+from tests.utils.report import header
+from tests.utils.report.case import Case
+from tests.utils.report.case_reporter import CaseReporter
+from tests.utils.report.outcomes import markers_of
+from vm.guest.channel import Channel
+from vm.guest.protocol import MARK, Kind
 
 if TYPE_CHECKING:
-    from tests.utils.waiver_plugin import Waiving  # pytest imports it, and must be the first
+    from tests.utils.report.waiver_plugin import Waiving  # pytest imports it, and must be the first
 
 
 def dealt_to(place: int, parts: int) -> int:
@@ -55,7 +56,7 @@ class Reporter(CaseReporter):
         self._waiving = session.config.pluginmanager.get_plugin("waiving")
         if self._waiving is not None:
             self._waiving.in_part = self._in_part
-        self._channel.send("facts", facts=asdict(header.facts()))
+        self._channel.send(Kind.FACTS, facts=asdict(header.facts()))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -85,25 +86,25 @@ class Reporter(CaseReporter):
     def planned(self, ids: Sequence[str]) -> None:
         """Tell which cases will run."""
         self._channel.send(
-            "collected", ids=ids, places=[self._places.get(name, -1) for name in ids]
+            Kind.COLLECTED, ids=ids, places=[self._places.get(name, -1) for name in ids]
         )
 
     def started(self, nodeid: str) -> None:
         """Tell that a case begins, and see the message off."""
         # With the markers, for the case the kernel does not survive.
-        self._channel.send("start", drain=True, id=nodeid, markers=self._markers.pop(nodeid, {}))
+        self._channel.send(Kind.START, drain=True, id=nodeid, markers=self._markers.pop(nodeid, {}))
 
     def ended(self, case: Case) -> None:
         """Tell how a case ended."""
         # What it does not have is left out: each byte has its price under emulation.
         sent = {field.name: getattr(case, field.name) for field in fields(case)}
         sent["duration"] = round(case.duration, 4)
-        self._channel.send("result", case={name: value for name, value in sent.items() if value})
+        self._channel.send(Kind.RESULT, case={name: value for name, value in sent.items() if value})
 
     def finished(self, lost: str) -> None:
         """Tell why pytest stopped before its end, if it did."""
         uses = self._waiving.uses() if self._waiving is not None else []
-        self._channel.send("finished", lost=lost, waivers=[asdict(use) for use in uses])
+        self._channel.send(Kind.FINISHED, lost=lost, waivers=[asdict(use) for use in uses])
 
 
 def run(

@@ -2,7 +2,7 @@
 """Runs in a complete system, as a service: pytest as whoever was asked for, reported to the host.
 
 It does there what init.py does where there is no system: the report goes to /dev/ttyS1, what
-to run stands in /vm/order.json. pytest is the system's own, started through su(1), so that it runs
+to run stands in /vm/job.json. pytest is the system's own, started through su(1), so that it runs
 in a session as of one who has logged in.
 """
 
@@ -27,9 +27,9 @@ if sys.path[0].startswith(_LAUNCHER):
     sys.path[0] = _LAUNCHER  # not this file's folder, whose modules' names hide others
 
 from vm.guest.channel import Channel  # noqa: E402 - it lies where the line above points
+from vm.guest.protocol import JOB, LAUNCHER, REPORT, Kind  # noqa: E402
 
-_ORDER = "/vm/order.json"
-_DISTURBERS = f"{_LAUNCHER}/vm/guest/disturb.py"
+_DISTURBERS = f"{LAUNCHER}/vm/guest/disturb.py"
 _DISTRIBUTIONS = ("pytest", "pytest-xdist", "pytest-timeout", "execnet", "pluggy")
 #: Characters of kmemleak's report that are passed on.
 _MOST_LEAKS = 10_000
@@ -86,9 +86,9 @@ class Disturbers:
         self._process.send_signal(signal.SIGTERM)
         reports = [json.loads(line) for line in self._lines]
         for report in reports:
-            channel.send("text", text=report["text"] + "\n")
+            channel.send(Kind.TEXT, text=report["text"] + "\n")
             if report["bad"]:
-                channel.send("result", case=report["case"])
+                channel.send(Kind.RESULT, case=report["case"])
         return bool(reports) and not any(report["bad"] for report in reports)
 
 
@@ -117,18 +117,18 @@ def serve(order: dict[str, Any]) -> None:
     from vm.guest import init
 
     words = dict(word.partition("=")[::2] for word in init.read("/proc/cmdline").split())
-    line = init.open_raw("/dev/ttyS1")
+    line = init.open_raw(REPORT)
     channel = Channel(line, order["nonce"], "init")
     try:
         state = _output("systemctl", "is-system-running", "--wait")
         system = platform.freedesktop_os_release().get("PRETTY_NAME", "")
-        about = {**order, "packages": _versions(), "system": system}
-        environment, times = init.environment(about), init.started_at()
-        channel.send("hello", drain=True, environment=environment, started=times)
+        environment = init.environment(_versions(), order["user"], system)
+        times = init.started_at()
+        channel.send(Kind.HELLO, drain=True, environment=environment, started=times)
         init.write("/proc/sys/kernel/printk", "8")  # from here the console has every message
         if state != "running":
             failed = _output("systemctl", "--failed", "--no-legend", "--plain")
-            channel.send("text", text=f"the system is {state}:\n{failed}\n")
+            channel.send(Kind.TEXT, text=f"the system is {state}:\n{failed}\n")
         for path, text in order["files"].items():
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
@@ -138,8 +138,8 @@ def serve(order: dict[str, Any]) -> None:
         if disturbers is not None and not disturbers.end(channel):
             status = status or 1
         if found := init.leaks():
-            channel.send("text", text=f"kmemleak: {found[:_MOST_LEAKS]}\n")
-        channel.send("end", drain=True, status=status)
+            channel.send(Kind.TEXT, text=f"kmemleak: {found[:_MOST_LEAKS]}\n")
+        channel.send(Kind.END, drain=True, status=status)
         os.sync()
     except BaseException:
         traceback.print_exc()
@@ -156,13 +156,13 @@ def run_pytest(order: dict[str, Any], line: int, share: str) -> int:
     from vm.guest import reporter
 
     channel = Channel(line, order["nonce"], "program")
-    channel.send("ready")
+    channel.send(Kind.READY)
     return reporter.run(order["arguments"], channel, share, order["only"])
 
 
 def main(words: Sequence[str]) -> None:
     """Be the service, or with `pytest DESCRIPTOR SHARE` the program it starts."""
-    with open(_ORDER, encoding="utf-8") as file:
+    with open(JOB, encoding="utf-8") as file:
         order = json.load(file)
     if words[:1] == ["pytest"]:
         sys.exit(run_pytest(order, int(words[1]), words[2]))

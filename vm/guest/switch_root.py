@@ -9,7 +9,6 @@ process 1 in surroundings as any initramfs leaves them.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import shutil
 import sys
@@ -20,6 +19,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = ["/vm/launcher"]
 
 from vm.guest import init  # noqa: E402 - it lies where the line above points
+from vm.guest.protocol import CHECKOUT, COMPLETE, JOB, LAUNCHER, TOP, load  # noqa: E402
 
 _ROOT = "/disk"
 #: The disk under QEMU and under User-Mode Linux.
@@ -27,7 +27,7 @@ _DISKS = ("/dev/vda", "/dev/ubda")
 #: Seconds for the driver to find the disk.
 _PATIENCE = 10.0
 #: Copied to the disk.
-_COPIED = ("/vm/launcher", "/vm/checkout", "/vm/order.json")
+_COPIED = (LAUNCHER, CHECKOUT, JOB)
 _UNIT = "/etc/systemd/system/open-tree-namespace-tests.service"
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
 _MS_MOVE = 8192
@@ -66,7 +66,7 @@ def copy() -> None:
             shutil.copytree(path, to, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, to)
-    shutil.copy("/vm/service", _ROOT + _UNIT)
+    shutil.copy(f"{TOP}/service", _ROOT + _UNIT)
     os.makedirs(_ROOT + _WANTS, exist_ok=True)
     os.symlink(_UNIT, f"{_ROOT}{_WANTS}/{os.path.basename(_UNIT)}")
 
@@ -98,11 +98,9 @@ def main() -> None:
     for fd in (0, 1, 2):
         os.dup2(console, fd)
     os.close(console)
-    if not os.path.exists("/vm/complete"):
+    if not os.path.exists(COMPLETE):
         raise SystemExit("vm: image not fully unpacked: the guest needs more memory (--memory)")
-    with open("/vm/order.json", encoding="utf-8") as file:
-        modules = json.load(file)["modules"]
-    for path in modules:
+    for path in load().modules:
         if error := init.load(path):
             print(f"module {os.path.basename(path)} not loaded: {error}", flush=True)
     mount_disk(find_disk())

@@ -10,12 +10,10 @@ run's own make one image. Not compressed: unpacking under emulation costs more t
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from typing import BinaryIO
 
 _MAGIC = b"070701"
 _TRAILER = "TRAILER!!!"
-_HEADER_SIZE = 110
 
 
 def _padding(size: int) -> bytes:
@@ -78,23 +76,3 @@ class Archive:
     def close(self) -> None:
         """End the archive; another one may follow in the same stream."""
         self._entry(_TRAILER, 0, b"")
-
-
-def read(data: bytes) -> Iterator[tuple[str, int, bytes]]:
-    """Yield (name, mode, contents) of each member of the archives in *data*; for tests."""
-    at = 0
-    while at + _HEADER_SIZE <= len(data):
-        header = data[at : at + _HEADER_SIZE]
-        if header[:6] != _MAGIC:
-            raise ValueError(f"no newc header at byte {at}")
-        fields = [int(header[6 + 8 * n : 14 + 8 * n], 16) for n in range(13)]
-        mode, size, name_size = fields[1], fields[6], fields[11]
-        at += _HEADER_SIZE
-        name = data[at : at + name_size - 1].decode("utf-8", "surrogateescape")
-        at += name_size
-        at += -at % 4
-        contents = data[at : at + size]
-        at += size
-        at += -at % 4
-        if name != _TRAILER:
-            yield name, mode, contents

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 from vm.errors import Problem
+from vm.process import output
 
 #: "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)", "/lib64/ld-linux-x86-64.so.2 (0x...)".
 _NEEDED = re.compile(r"^\t(?:(?P<name>\S+) => )?(?P<path>/\S+) \(0x[0-9a-f]+\)$")
@@ -49,14 +48,7 @@ def needed(required: Path, optional: Iterable[Path]) -> tuple[set[str], set[Path
     """
     optional = list(optional)
     try:
-        done = subprocess.run(
-            ["ldd", required, *optional],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "LC_ALL": "C"},
-        )
+        done = output(["ldd", required, *optional])
     except FileNotFoundError:
         raise Problem("ldd is missing: it finds the libraries of Python (libc-bin)") from None
     found = parse_ldd(done.stdout, str(required))

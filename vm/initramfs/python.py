@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
 import sys
 import sysconfig
 import tomllib
@@ -24,6 +23,7 @@ from vm import paths, pins
 from vm.errors import Problem
 from vm.initramfs import interpreter, libraries
 from vm.initramfs.interpreter import Interpreter
+from vm.process import output
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?$")
 
@@ -138,9 +138,7 @@ def environment(wanted: Sequence[str]) -> Path:
 
 
 def _check(command: list[str], what: str) -> None:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    done = output(command)
     if done.returncode:
         raise Problem(f"cannot get {what}: {_first_line_of_error(done.stderr or done.stdout)}")
 

@@ -8,28 +8,22 @@ and the checkout's cases, both cached, and what is to be done in this run.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
 from vm import paths
 from vm.errors import Problem
+from vm.guest.protocol import COMPLETE, JOB, LAUNCHER, MODULES, PROJECT, SITE, Job
 from vm.initramfs import bytecode, cpio, libraries
 from vm.initramfs.cpio import Archive
 from vm.initramfs.python import Runtime
 
-#: The guest's folders of the launcher; the site-packages and the checkout lie below.
-GUEST = "/vm"
-SITE = f"{GUEST}/site"
-PROJECT = f"{GUEST}/project"
-LAUNCHER = f"{GUEST}/launcher"
-MODULES = f"{GUEST}/modules"
 #: Standard library that no case and no part of pytest needs: tests, GUIs, installers, databases.
 _NO_PACKAGES = frozenset(
     (
@@ -262,29 +256,25 @@ def project(runtime: Runtime) -> Path:
 def write(
     image: Path,
     runtime: Runtime,
-    order: dict[str, object],
+    job: Job,
     modules: Mapping[str, bytes],
     *more: Path,
 ) -> None:
-    """Write the image of one run: the base, the checkout's cases, the *order* for init, the
+    """Write the image of one run: the base, the checkout's cases, the *job* for init, the
     kernel's *modules* in the order to load them, and the archives *more*."""
-    join(image, (base(runtime), project(runtime), *more), order, modules)
+    join(image, (base(runtime), project(runtime), *more), job, modules)
 
 
-def join(
-    image: Path, parts: Iterable[Path], order: dict[str, object], modules: Mapping[str, bytes]
-) -> None:
-    """Write the image of the archives *parts*, the *order* and the kernel's *modules*."""
+def join(image: Path, parts: Iterable[Path], job: Job, modules: Mapping[str, bytes]) -> None:
+    """Write the image of the archives *parts*, the *job* and the kernel's *modules*."""
     try:
-        _join(image, parts, order, modules)
+        _join(image, parts, job, modules)
     except OSError as error:
         error.filename = error.filename or str(image)
         raise
 
 
-def _join(
-    image: Path, parts: Iterable[Path], order: dict[str, object], modules: Mapping[str, bytes]
-) -> None:
+def _join(image: Path, parts: Iterable[Path], job: Job, modules: Mapping[str, bytes]) -> None:
     with image.open("wb") as stream:
         for part in parts:
             with part.open("rb") as source:
@@ -293,7 +283,7 @@ def _join(
         files = {f"{MODULES}/{name}.ko": data for name, data in modules.items()}
         for name, data in files.items():
             archive.file(name, data)
-        archive.file(f"{GUEST}/order.json", json.dumps({**order, "modules": [*files]}).encode())
+        archive.file(JOB, replace(job, modules=[*files]).dumps())
         # The last member: init looks for it to see that all before it was unpacked.
-        archive.file(f"{GUEST}/complete", b"")
+        archive.file(COMPLETE, b"")
         archive.close()

@@ -24,14 +24,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vm import paths
+from vm.arch import ARCHITECTURES
 from vm.errors import Exit, Problem
 from vm.kernel import kconfig
 from vm.kernel.tree import Tree, built
 from vm.process import started
 
-_TARGETS = {"um": "linux", "x86": "bzImage"}
-#: For a source without a configuration; both architectures have one of this name.
-_DEFAULT = "x86_64_defconfig"
 _OWN = ".config.open_tree_ns"
 _ERROR = re.compile(
     r"\berror: |undefined reference|multiple definition|: not found$|No such file or directory"
@@ -84,7 +82,7 @@ def command(tree: Tree, target: str, config: str) -> list[str]:
 
 def described(tree: Tree) -> str:
     """The command that builds, for people."""
-    return shlex.join(command(tree, _TARGETS[tree.arch], _config(tree).name))
+    return shlex.join(command(tree, ARCHITECTURES[tree.arch].target, _config(tree).name))
 
 
 class _Make:
@@ -167,7 +165,7 @@ def _configure(tree: Tree, make: _Make, fragments: Sequence[Path]) -> Path:
         if tree.configured:
             shutil.copyfile(tree.objects / ".config", draft)
         else:
-            make(_DEFAULT, draft.name)
+            make(ARCHITECTURES[tree.arch].defconfig, draft.name)
         before = kconfig.read(draft)
         texts = [fragment.read_text() for fragment in fragments]
         draft.write_text(kconfig.over(draft.read_text(), texts))
@@ -194,8 +192,8 @@ def _say(
         )
     if lacking:
         print(
-            f"options that did not stick: {', '.join(lacking)} (this kernel has them not, or they"
-            " depend on others that are off)"
+            f"kconfig dropped these options: {', '.join(lacking)} (unknown to this kernel, or a"
+            " dependency is off)"
         )
 
 
@@ -219,7 +217,7 @@ def build(tree: Tree, debug: bool, log: Path) -> None:
         raise Problem(f"{tree.objects}: cannot be built, the kernel's source is not to be found")
     if shutil.which("make") is None:
         raise Problem(_TOOLS)
-    target, begin = _TARGETS[tree.arch], time.monotonic()
+    target, begin = ARCHITECTURES[tree.arch].target, time.monotonic()
     tree.objects.mkdir(parents=True, exist_ok=True)
     with paths.changing(tree.objects), log.open("wb") as file:
         print(f"building {target} in {tree.objects} (make's output: {log}) ...", flush=True)

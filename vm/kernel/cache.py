@@ -64,9 +64,10 @@ def _described(folder: Path) -> str:
     """What --build built in *folder*, as far as it came."""
     try:
         found = tree.find(folder, "")
-        return f"Linux {tree.kernel(found).release}, built from {found.source or 'what is gone'}"
+        source = found.source or "a source that is gone"
+        return f"Linux {tree.kernel(found).release}, built from {source}"
     except Problem:
-        return "a build that came to no end"
+        return "an incomplete build"
 
 
 def listing() -> Iterator[str]:

@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import paths
+from vm.arch import UM, X86_64
 from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.kernel import uml_libc
 from vm.kernel.image import Kernel, identify
 
-UML = "user-mode-linux"
-_FLAVOUR = "cloud-amd64"
+UML = UM.flavour
+_FLAVOUR = X86_64.flavour
 #: OPEN_TREE_NAMESPACE came with this one.
 _LEAST = (7, 0)
 _SPEC = re.compile(
@@ -57,8 +58,9 @@ def parse(text: str) -> Spec:
     match = _SPEC.fullmatch(text)
     if match is None:
         raise Problem(
-            f"{text}: no kernel package; write debian[:SUITE][/FLAVOUR][=VERSION],"
-            " such as debian:trixie-backports=7.0.13",
+            f"{text}: not a package specification\n"
+            "hint: write debian[:SUITE][/FLAVOUR][=VERSION], such as"
+            " debian:trixie-backports=7.0.13",
             Exit.USAGE,
         )
     return Spec(match["suite"] or "", match["flavour"] or _FLAVOUR, match["version"] or "")
@@ -268,8 +270,8 @@ def _kernel(spec: Spec) -> Kernel:
     if not (spec.suite or spec.version):
         what += f" of Linux {'.'.join(map(str, _LEAST))} or newer"
     raise Problem(
-        f"no {what} to be had, give one with --kernel PATH: {'; '.join(reasons)}"
-        " (python3 -m vm kernels SUITE lists what a suite has)"
+        f"cannot fetch a {what}: {'; '.join(reasons)}\n"
+        "hint: give one with --kernel PATH; `python3 -m vm kernels SUITE` lists what a suite has"
     )
 
 

@@ -23,11 +23,11 @@ from pathlib import Path
 
 from vm import paths
 from vm.errors import Problem
+from vm.kernel import elf
 from vm.kernel.image import Kernel, Kind
 
 #: The oldest boot protocol whose header tells where the payload lies.
 _PROTOCOL = 0x0208
-_PT_NOTE = 4
 _PHYS32_ENTRY = struct.pack("<III", 4, 4, 18) + b"Xen\0"
 _PHYS32_ENTRY_64 = struct.pack("<III", 4, 8, 18) + b"Xen\0"
 
@@ -80,18 +80,14 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _boots_as_pvh(elf: bytes) -> bool:
-    """Whether QEMU can enter *elf*: an ELF kernel with the note, in a segment of notes."""
-    if not elf.startswith(b"\x7fELF"):
-        return False
-    (offset,) = struct.unpack_from("<Q", elf, 32)
-    size, count = struct.unpack_from("<HH", elf, 54)
-    for number in range(count):
-        kind, _, start, _, _, length = struct.unpack_from("<IIQQQQ", elf, offset + size * number)
-        notes = elf[start : start + length]
-        if kind == _PT_NOTE and (_PHYS32_ENTRY in notes or _PHYS32_ENTRY_64 in notes):
-            return True
-    return False
+def _boots_as_pvh(data: bytes) -> bool:
+    """Return whether QEMU can enter *data*: an ELF kernel with the note, in a segment of notes."""
+    return data.startswith(b"\x7fELF") and any(
+        note in data[one.offset : one.offset + one.size]
+        for one in elf.segments(data)
+        if one.kind == elf.PT_NOTE
+        for note in (_PHYS32_ENTRY, _PHYS32_ENTRY_64)
+    )
 
 
 def unpacked(kernel: Kernel, folder: Path) -> Kernel:
@@ -105,8 +101,8 @@ def unpacked(kernel: Kernel, folder: Path) -> Kernel:
         folder = kernel.path.parent
     path = folder / "vmlinux"
     if not path.exists():
-        elf = _elf(kernel.path)
-        if not _boots_as_pvh(elf):
+        data = _elf(kernel.path)
+        if not _boots_as_pvh(data):
             return kernel
-        paths.entry(path, lambda draft: _write(draft, elf))
+        paths.entry(path, lambda draft: _write(draft, data))
     return replace(kernel, path=path, kind=Kind.VMLINUX)

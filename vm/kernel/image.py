@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from vm.arch import ELF_MACHINE
 from vm.errors import Problem
+from vm.kernel import elf
 
 _BANNER = re.compile(rb"Linux version (\d[^\s\0]{1,80}) \(")
 #: Kernel code of x86-64 lies in the upper half of the address space, User-Mode Linux's does not.
 _UPPER_HALF = 1 << 63
-_EM_X86_64 = 62
-_PT_LOAD = 1
 
 
 class Kind(Enum):
@@ -69,20 +69,17 @@ def _bzimage(path: Path, data: mmap.mmap) -> str:
 
 def _elf(path: Path, data: mmap.mmap) -> tuple[Kind, str]:
     """Kind and release of an ELF kernel; Problem when it is none or is cut."""
-    if len(data) < 64 or data[4] != 2 or struct.unpack_from("<H", data, 18)[0] != _EM_X86_64:
+    if len(data) < 64 or data[4] != 2 or struct.unpack_from("<H", data, 18)[0] != ELF_MACHINE:
         raise Problem(f"{path}: an ELF file, but not for x86-64")
     offset, sections = struct.unpack_from("<QQ", data, 32)
     size, count, section_size, section_count = struct.unpack_from("<HHHH", data, 54)
     needed, kind = sections + section_size * section_count, Kind.UML
     if offset + size * count > len(data):
         raise Problem(f"{path}: truncated ELF file ({len(data)} bytes): fetch or build it again")
-    for number in range(count):
-        segment, _, start, address, _, file_size = struct.unpack_from(
-            "<IIQQQQ", data, offset + size * number
-        )
-        if segment == _PT_LOAD:
-            needed = max(needed, start + file_size)
-            if address >= _UPPER_HALF:
+    for segment in elf.segments(data):
+        if segment.kind == elf.PT_LOAD:
+            needed = max(needed, segment.offset + segment.size)
+            if segment.address >= _UPPER_HALF:
                 kind = Kind.VMLINUX
     if needed > len(data):
         raise Problem(
@@ -90,7 +87,7 @@ def _elf(path: Path, data: mmap.mmap) -> tuple[Kind, str]:
         )
     banner = _BANNER.search(data)
     if banner is None:
-        raise Problem(f"{path}: an ELF program, but no Linux kernel")
+        raise Problem(f"{path}: an ELF file, but not a Linux kernel")
     return kind, banner[1].decode("ascii", "replace")
 
 
@@ -98,11 +95,11 @@ def identify(path: Path, origin: str = "") -> Kernel:
     """The kernel in the file *path*. Raises Problem, with the reason, when there is none."""
     origin = origin or str(path)
     if path.is_dir():
-        raise Problem(f"{path}: a folder, no kernel")
+        raise Problem(f"{path}: is a directory, not a kernel image")
     try:
         with path.open("rb") as file:
             if not path.stat().st_size:
-                raise Problem(f"{path}: empty file, no kernel")
+                raise Problem(f"{path}: an empty file, not a kernel image")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 if len(data) > 0x264 and data[0x202:0x206] == b"HdrS":
                     return Kernel(path.resolve(), Kind.BZIMAGE, _bzimage(path, data), origin)
@@ -113,4 +110,6 @@ def identify(path: Path, origin: str = "") -> Kernel:
         raise Problem(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise Problem(f"{path}: cannot be mapped ({error})") from None
-    raise Problem(f"{path}: no kernel: neither a bzImage nor a vmlinux nor a User-Mode Linux")
+    raise Problem(
+        f"{path}: not a kernel image\nhint: give a bzImage, a vmlinux or a User-Mode Linux binary"
+    )

@@ -20,7 +20,7 @@ _LINE = re.compile(r"^(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)$", re.M)
 
 
 def guest(arch: str) -> Path:
-    """The fragment with what a guest of the architecture *arch* ("x86", "um") cannot do without."""
+    """The fragment with what a guest of the architecture *arch* cannot do without."""
     return _CONFIGS / f"{arch}.config"
 
 

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import paths
+from vm.arch import ARCHITECTURES
 from vm.errors import Exit, Problem
 from vm.kernel import kconfig
 from vm.kernel.image import Kernel, identify
 
-#: Images by architecture, the better one first.
-_IMAGES = {"um": ("linux", "vmlinux"), "x86": ("arch/x86/boot/bzImage", "vmlinux")}
 _INCLUDE = re.compile(r"^include (/.+)/Makefile$", re.M)
 
 
@@ -31,7 +30,7 @@ class Tree:
     objects: Path
     #: None when it is not to be found any more.
     source: Path | None
-    #: As make's ARCH: "x86" or "um".
+    #: make's ARCH, see vm/arch.py.
     arch: str
 
     @property
@@ -69,10 +68,9 @@ def _source_of(objects: Path) -> Path | None:
 def _arch(config: Path) -> str:
     """The architecture that *config* is for. Raises Problem when guests cannot have it."""
     options = kconfig.read(config)
-    if options.get("UML") == "y":
-        return "um"
-    if options.get("X86") == "y":
-        return "x86"
+    for arch in ARCHITECTURES.values():
+        if options.get(arch.option) == "y":
+            return arch.name
     raise Problem(f"{config}: a kernel for neither x86 nor User-Mode Linux")
 
 
@@ -118,14 +116,15 @@ def lacking(tree: Tree) -> list[str]:
 
 def kernel(tree: Tree) -> Kernel:
     """The kernel that was built in *tree*. Raises Problem when there is none."""
-    for name in _IMAGES[tree.arch]:
+    for name in ARCHITECTURES[tree.arch].images:
         if (tree.objects / name).exists():
             found = identify(tree.objects / name, str(tree.objects))
             break
     else:
         what = tree.source if tree.ours else tree.objects
         raise Problem(
-            f"{what}: not built yet, no {_IMAGES[tree.arch][0]}: run make, or give --build",
+            f"{what}: not built yet, no {ARCHITECTURES[tree.arch].images[0]}: run make, or give"
+            " --build",
             Exit.NOT_BOOTED,
         )
     release = tree.objects / "include/config/kernel.release"
@@ -142,7 +141,7 @@ def placed(kernel: Kernel, tree: Tree) -> Kernel:
 
 def around(image: Path) -> Tree | None:
     """The build tree that the file *image* was made in, None when there is none."""
-    for name in {name for names in _IMAGES.values() for name in names}:
+    for name in {name for arch in ARCHITECTURES.values() for name in arch.images}:
         if image.match(name):
             objects = image.parents[name.count("/")]
             config = objects / ".config"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Lets a User-Mode Linux package run on a machine whose C library is older than it asks for.
 
-Running it under another ld.so is no way: User-Mode Linux derives its physical memory from where
+`ld.so ./linux` does not work: User-Mode Linux derives its physical memory from where
 the program break lies, and that moves. So the package's program is copied with another path in
 its PT_INTERP segment, one that leads to the loader of a C library unpacked beside it.
 """
@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from vm.arch import LOADER
 from vm.errors import Problem
+from vm.kernel import elf
 from vm.kernel.image import Kernel
 
-_PT_INTERP = 3
 #: Relative to the working folder: an absolute path to the cache would not fit.
 _LOADER = b"./ld.so"
 _PROGRAM = "linux.uml"
@@ -44,17 +45,11 @@ def with_interpreter(data: bytes, loader: bytes) -> bytes:
     Raises Problem when it names none, or the new path is longer than the old.
     """
     patched = bytearray(data)
-    (table,) = struct.unpack_from("<Q", data, 32)
-    size, count = struct.unpack_from("<HH", data, 54)
-    for at in range(table, table + size * count, size):
-        if struct.unpack_from("<I", data, at)[0] == _PT_INTERP:
-            (offset,) = struct.unpack_from("<Q", data, at + 8)
-            (room,) = struct.unpack_from("<Q", data, at + 32)
-            if len(loader) + 1 > room:
-                break
-            patched[offset : offset + room] = loader.ljust(room, b"\0")
-            struct.pack_into("<QQ", patched, at + 32, len(loader) + 1, len(loader) + 1)
-            return bytes(patched)
+    found = next((one for one in elf.segments(data) if one.kind == elf.PT_INTERP), None)
+    if found is not None and len(loader) < found.size:
+        patched[found.offset : found.offset + found.size] = loader.ljust(found.size, b"\0")
+        struct.pack_into("<QQ", patched, found.header + 32, len(loader) + 1, len(loader) + 1)
+        return bytes(patched)
     raise Problem("the User-Mode Linux program has no room for another loader")
 
 
@@ -69,7 +64,7 @@ def adopt(folder: Path, fetch_libc: Callable[[Path], None]) -> None:
     data = program.read_bytes()
     if needed_glibc(data) > host_glibc():
         fetch_libc(folder / _LIBC)
-        loader = next((folder / _LIBC).glob("usr/lib*/**/ld-linux-x86-64.so.2"), None)
+        loader = next((folder / _LIBC).glob(f"usr/lib*/**/{LOADER}"), None)
         if loader is None:
             raise Problem("no loader in the libc6 package")
         (folder / "ld.so").symlink_to(os.path.relpath(loader.resolve(), folder.resolve()))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.utils.waivers import unneeded
+from tests.utils.report.waivers import unneeded
 from vm.kernel.image import Kernel
 from vm.report.summary import Summary, described, phases
 from vm.report.verdict import Verdict, combine, judge

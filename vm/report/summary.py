@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.utils import junit, ktap
-from tests.utils.results import OUTCOMES, Case
+from tests.utils.report import junit, ktap
+from tests.utils.report.case import OUTCOMES, Case
+from vm.guest.protocol import Kind
 from vm.run.guest import Ending
 from vm.run.stream import Records
 
@@ -89,7 +90,12 @@ _NAMES = (
     *("pytest", "collection", "cases", "power-off"),
 )
 #: Messages of the guest that end a phase.
-_MESSAGES = {"init": "hello", "pytest": "ready", "collection": "collected", "cases": "end"}
+_MESSAGES = {
+    "init": Kind.HELLO,
+    "pytest": Kind.READY,
+    "collection": Kind.COLLECTED,
+    "cases": Kind.END,
+}
 
 
 def phases(begin: float, records: Records, ending: Ending) -> dict[str, float]:
@@ -98,8 +104,8 @@ def phases(begin: float, records: Records, ending: Ending) -> dict[str, float]:
     What happens before the guest can speak is told by its own clock, which starts with the kernel.
     """
     ends = {"host set-up": ending.times["start"]}
-    if "hello" in records.first:
-        kernel = records.first["hello"] - records.guest_first["hello"]
+    if Kind.HELLO in records.first:
+        kernel = records.first[Kind.HELLO] - records.guest_first[Kind.HELLO]
         ends["firmware"] = kernel
         if "kernel" in records.started:
             ends["kernel"] = kernel + records.started["kernel"]

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tests.utils import hints
-from tests.utils.results import Case
+from tests.utils.report import hints
+from tests.utils.report.case import Case
 from vm.errors import Exit
+from vm.guest.protocol import Kind
 from vm.run import console
 from vm.run.guest import Ending, Stop
 from vm.run.stream import Records
@@ -95,7 +96,7 @@ def _judge(records: Records, ending: Ending, log: Sequence[str], goes_on: bool) 
         where = f" in {records.running}" if records.running else ""
         text = f"interrupted{where}: {counts(records.cases)} before"
         return Verdict(Exit.INTERRUPTED, text, records.cases, f"interrupted{where}", splats)
-    if "hello" not in records.first:
+    if Kind.HELLO not in records.first:
         return _not_booted(ending, log, splats)
     if records.status is None:
         return _lost(records, ending, log, splats, goes_on)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from tests.utils.complaints import is_complaint
+from tests.utils.watch.complaints import is_complaint
 
 #: "[    1.234567] " or "[    1.234567][    T1] ".
 _STAMP = re.compile(r"^(?:<\d>)?(?:\[\s*\d+\.\d+\]\s?(?:\[\s*[TC]\d+\]\s?)?)?")

@@ -19,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 
 from vm.backend.base import Command
+from vm.guest.protocol import Kind
 from vm.process import started
 from vm.run.log import Log
 from vm.run.stream import Records
@@ -151,10 +152,10 @@ class Guest:
 
     def deadline(self, limits: Limits) -> tuple[float, Stop]:
         """When to stop waiting, and what that would mean."""
-        if "end" in self.records.first:
-            return self.records.first["end"] + _GRACE, Stop.EXITED
-        if "hello" in self.records.first:
-            return self.records.first["hello"] + limits.run, Stop.RUN_LIMIT
+        if Kind.END in self.records.first:
+            return self.records.first[Kind.END] + _GRACE, Stop.EXITED
+        if Kind.HELLO in self.records.first:
+            return self.records.first[Kind.HELLO] + limits.run, Stop.RUN_LIMIT
         return self.ending.times["start"] + limits.boot, Stop.BOOT_LIMIT
 
     def kill(self) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from vm import paths
 from vm.backend.base import Machine
-from vm.initramfs import python, rootfs
+from vm.guest.protocol import SITE, Job
+from vm.initramfs import python
 from vm.run import system
 from vm.run.guest import Limits
 from vm.run.system import System
@@ -81,10 +82,8 @@ def has_workers(pytest: Sequence[str]) -> bool:
     return any(word.startswith(("-n", "--numprocesses", "--dist")) for word in pytest)
 
 
-def order(
-    found: python.Runtime, options: Options, nonce: str, only: Sequence[str] = ()
-) -> dict[str, object]:
-    """What init is to do, as it stands in the image; of its cases *only* these, if any."""
+def job(found: python.Runtime, options: Options, nonce: str, only: Sequence[str] = ()) -> Job:
+    """Return what a guest is to do; of its cases *only* these, if any."""
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root" if options.user == "root" else "/tmp",
@@ -92,7 +91,7 @@ def order(
         "LANG": "C.UTF-8",
         "TERM": os.environ.get("TERM", "dumb"),
         "COLUMNS": str(shutil.get_terminal_size((80, 24)).columns),
-        "PYTHONPATH": rootfs.SITE,
+        "PYTHONPATH": SITE,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT", "NO_COLOR", "CI"):
@@ -100,18 +99,16 @@ def order(
             environment[name] = os.environ[name]
     waive = (f"--waive={_WAIVERS}",) if options.waivers else ()
     root, plain = (options.system.checkout, True) if options.system else (paths.ROOT, False)
-    whole: dict[str, object] = {
-        "nonce": nonce,
-        "folder": rootfs.PROJECT,
-        "user": options.user,
-        "packages": found.versions,
-        "environment": environment,
-        "files": {_WAIVERS: options.waivers} if options.waivers else {},
-        "program": "pytest",
-        "arguments": pytest_arguments((*options.pytest, *waive), root, plain),
-        "only": list(only),
-    }
-    return whole if options.system is None else system.order(whole, options.system)
+    whole = Job(
+        nonce,
+        arguments=pytest_arguments((*options.pytest, *waive), root, plain),
+        user=options.user,
+        environment=environment,
+        packages=found.versions,
+        files={_WAIVERS: options.waivers} if options.waivers else {},
+        only=list(only),
+    )
+    return whole if options.system is None else system.job(whole, options.system)
 
 
 def default_guests(pytest: Sequence[str], kernels: int = 1) -> int:

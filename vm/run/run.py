@@ -4,25 +4,23 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
-from vm import paths
-from vm.backend.base import Backend, Command, Machine
+from vm.backend.base import Backend, Machine
 from vm.errors import Problem
+from vm.guest.protocol import Kind
 from vm.initramfs import python, rootfs
 from vm.kernel import modules
 from vm.kernel.image import Kernel
 from vm.run import plan, system
+from vm.run.boot import Prepared
 from vm.run.guest import Guest, Stop
 from vm.run.plan import Options
-from vm.run.stream import Records
 from vm.run.transcript import Transcript
 from vm.terminal import Progress, Screen, complain
 
@@ -43,7 +41,7 @@ class GuestSlot:
     @property
     def goes_on(self) -> bool:
         """Whether the replacement took over the remaining cases."""
-        return self.successor is not None and "collected" in self.successor.records.first
+        return self.successor is not None and Kind.COLLECTED in self.successor.records.first
 
 
 class Numbers:
@@ -88,16 +86,13 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stack = stack.enter_context(ExitStack())
         self._numbers, self._show = numbers, show
-        if self.kernel.home is not None:
-            self._stack.enter_context(paths.using(self.kernel.home))
-        self._scratch = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-")))
-        self._booted = self.backend.prepared(self.kernel, self._scratch)
+        self._prepared = Prepared(self.kernel, self.backend, self._stack)
         image = self._image()
         count = self.options.guests
         return [self._guest(image, f"{number}/{count}") for number in range(1, count + 1)]
 
     def _image(self, only: Sequence[str] = ()) -> Path:
-        image = self._scratch / f"initramfs-{len(self.slots)}.cpio"
+        image = self._prepared.folder / f"initramfs-{len(self.slots)}.cpio"
         write_image(image, self._runtime, self.options, self._nonce, self._modules, only)
         return image
 
@@ -108,15 +103,8 @@ class Run:
         parts = 0 if self._show is None else 3 if self.options.guests == 1 else int(number == 1)
         transcript = Transcript(self.folder / f"pytest{ending}.log", self._shown, parts)
         self._stack.callback(transcript.close)
-        scratch = self._scratch / f"guest-{number}"
-        scratch.mkdir()
-        guest = Guest(
-            partial(boot_command, self._booted, self.backend, image, scratch, machine),
-            Records(self._nonce),
-            self.folder / f"console{ending}.log",
-            transcript.take,
-            self._stack,
-        )
+        console = self.folder / f"console{ending}.log"
+        guest = self._prepared.start(image, machine, self._nonce, console, transcript.take)
         self.slots.append(GuestSlot(guest, machine, transcript))
         return guest
 
@@ -160,7 +148,7 @@ class Run:
         cases = [case for one in records for case in one.results.values()]
         died = (slot.guest.records for slot in self.slots if slot.successor is not None)
         lost = sum(one.running is not None for one in died)
-        waiting = any("collected" not in one.first for one in records[: self.options.guests])
+        waiting = any(Kind.COLLECTED not in one.first for one in records[: self.options.guests])
         total = len({name for one in records for name in one.collected})
         running = (slot.guest.records.running for slot in self.slots if not slot.guest.done)
         return Progress(
@@ -196,11 +184,11 @@ def write_image(
     only: Sequence[str] = (),
 ) -> None:
     """Write the initramfs of a run: of the cases *only* these, if any."""
-    order = plan.order(found, options, nonce, only)
+    job = plan.job(found, options, nonce, only)
     if options.system is None:
-        rootfs.write(image, found, order, loaded)
+        rootfs.write(image, found, job, loaded)
     else:
-        system.write(image, found, order, loaded, options.system)
+        system.write(image, found, job, loaded, options.system)
 
 
 def drivers(kernel: Kernel, options: Options) -> dict[str, bytes]:
@@ -217,10 +205,3 @@ def collect_modules(kernel: Kernel, needed: tuple[str, ...] = modules.NEEDED) ->
     except Problem as problem:
         complain(f"no modules for this kernel: {problem}")
         return {}
-
-
-def boot_command(
-    kernel: Kernel, backend: Backend, image: Path, scratch: Path, machine: Machine, fd: int
-) -> Command:
-    """The command that boots the kernel, with its report to the descriptor *fd*."""
-    return backend.command(kernel, image, backend.report(fd), machine, scratch)

@@ -12,8 +12,9 @@ import json
 import time
 from typing import Any
 
-from tests.utils.results import Case
-from tests.utils.waivers import Use
+from tests.utils.report.case import Case
+from tests.utils.report.waivers import Use
+from vm.guest.protocol import Kind
 
 #: Bytes in a message. One has what a case printed, another the names of all cases.
 _LONGEST = 64 << 20
@@ -89,27 +90,27 @@ class Records:
 
     def _take(self, kind: str, frame: dict[str, Any]) -> str:
         match kind:
-            case "hello":
+            case Kind.HELLO:
                 self.environment = frame["environment"]
                 self.started = frame["started"]
-            case "collected":
+            case Kind.COLLECTED:
                 self.collected = frame["ids"]
                 self.places = dict(zip(frame["ids"], frame["places"], strict=True))
-            case "facts":
+            case Kind.FACTS:
                 self.environment = {**frame["facts"], **self.environment}
-            case "start":
+            case Kind.START:
                 self.running, self.markers = frame["id"], frame["markers"]
-            case "result":
+            case Kind.RESULT:
                 self.running = None
                 case = Case(**{"markers": self.markers, **frame["case"]})
                 self.results[case.id] = case
-            case "finished":
+            case Kind.FINISHED:
                 self.stopped = frame["lost"]
                 self.waivers = [Use(**use) for use in frame["waivers"]]
-            case "measured":
+            case Kind.MEASURED:
                 self.measured = frame["results"]
-            case "end":
+            case Kind.END:
                 self.status = frame["status"]
-            case "text":
+            case Kind.TEXT:
                 return str(frame["text"])
         return ""

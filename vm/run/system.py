@@ -15,12 +15,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import paths
 from vm.distro import apt
 from vm.errors import Exit, Problem
+from vm.guest.protocol import CHECKOUT, LAUNCHER, PROJECT, TOP, Job
 from vm.initramfs import rootfs
 from vm.initramfs.cpio import Archive
 from vm.initramfs.python import Runtime
@@ -29,8 +30,6 @@ from vm.kernel import debian, modules
 #: Modules for the guest, by name: what makes the disk, and what a system without udev rules for
 #: them would load when it needs them.
 MODULES = ("virtio_blk", "ext4", "autofs4", "binfmt_misc", *modules.NEEDED)
-#: In the guest.
-_CHECKOUT = f"{rootfs.GUEST}/checkout"
 #: What of the launcher's guest folder belongs to the cases: another checkout's are reported by its
 #: own; with the names that it had before there was such a folder.
 _REPORTING = {"channel": "guest_channel", "reporter": "guest_report"}
@@ -210,48 +209,44 @@ def _run(command: list[str], environment: Mapping[str, str]) -> None:
         )
 
 
-def order(whole: Mapping[str, object], system: System) -> dict[str, object]:
-    """Return *whole*, the order of an ordinary run, as one for *system*."""
-    environment = whole["environment"]
-    assert isinstance(environment, dict)
-    pytest = whole["arguments"]
-    assert isinstance(pytest, list)
+def job(whole: Job, system: System) -> Job:
+    """Return *whole*, the job of an ordinary run, as one for *system*."""
     own = ("HOME", "LANG", "PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "USER")
-    return {
-        **whole,
-        "folder": _CHECKOUT,
-        "environment": {name: text for name, text in environment.items() if name not in own},
-        "beside": list(system.beside),
+    return replace(
+        whole,
+        folder=CHECKOUT,
+        environment={name: text for name, text in whole.environment.items() if name not in own},
+        beside=list(system.beside),
         # In the same words, beside it: without the one thing that both would write.
-        "suite": ["-p", "no:cacheprovider", *pytest],
-    }
+        suite=["-p", "no:cacheprovider", *whole.arguments],
+    )
 
 
 def write(
     image: Path,
     runtime: Runtime,
-    order: dict[str, object],
+    job: Job,
     drivers: Mapping[str, bytes],
     system: System,
 ) -> None:
-    """Write the initramfs that mounts the disk, copies the checkout and the *order* to it and
+    """Write the initramfs that mounts the disk, copies the checkout and the *job* to it and
     starts it; *drivers* are the kernel's modules, in the order to load them."""
     with tempfile.NamedTemporaryFile(prefix="vm-", suffix=".cpio") as file:
         _write_own(Path(file.name), runtime, system)
-        rootfs.join(image, (rootfs.base(runtime), Path(file.name)), order, drivers)
+        rootfs.join(image, (rootfs.base(runtime), Path(file.name)), job, drivers)
 
 
 def _write_own(path: Path, runtime: Runtime, system: System) -> None:
     mine = rootfs.guest_files()
     with path.open("wb") as stream:
         archive = Archive(stream)
-        init = mine[f"{rootfs.LAUNCHER}/vm/guest/switch_root.py"].read_bytes()
+        init = mine[f"{LAUNCHER}/vm/guest/switch_root.py"].read_bytes()
         archive.file("/init", rootfs.shebang(runtime) + init, 0o755)
-        archive.file(f"{rootfs.GUEST}/service", _SERVICE.format(guest=rootfs.GUEST).encode())
+        archive.file(f"{TOP}/service", _SERVICE.format(guest=TOP).encode())
         for name, file in mine.items():
             archive.file(name, _reporting(file, system) or file.read_bytes())
         for name, file in sorted(rootfs.project_files(system.checkout).items()):
-            archive.file(name.replace(rootfs.PROJECT, _CHECKOUT, 1), file.read_bytes())
+            archive.file(name.replace(PROJECT, CHECKOUT, 1), file.read_bytes())
         archive.close()
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from vm.guest.channel import MARK
+from vm.guest.protocol import MARK
 from vm.run.log import Log
 
 #: Characters of pytest's last part that are kept to be shown.

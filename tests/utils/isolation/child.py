@@ -24,8 +24,8 @@ import pytest
 from tests.utils import pytest_internals
 from tests.utils.isolation import channel, sandbox
 from tests.utils.isolation.prefault import WriteSet
-from tests.utils.process import parents
-from tests.utils.syscalls import prctl
+from tests.utils.tasks.process import parents
+from tests.utils.uapi.syscalls import prctl
 
 #: Makes the child write its Python stacks and die: a signal that no case has a reason to use.
 STACKS_SIGNAL = signal.SIGRTMAX

@@ -74,7 +74,7 @@ def failure(
 def _raised(findings: Sequence[Finding], when: Any) -> CallInfo[None]:
     def fail() -> NoReturn:
         error = pytest.fail.Exception("; ".join(one.message for one in findings), pytrace=False)
-        # Read by tests.utils.markers.
+        # Read by tests.utils.report.markers.
         error.by_rule = any(one.by_rule for one in findings)  # type: ignore[attr-defined]
         raise error
 

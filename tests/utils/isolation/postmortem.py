@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.utils.isolation.child import STACKS_SIGNAL
 from tests.utils.isolation.zygote import KILL_TIMEOUT
-from tests.utils.process import ended
+from tests.utils.tasks.process import ended
 
 #: How long a child may take to write its stacks, in seconds.
 _DUMP_TIMEOUT = 1.0

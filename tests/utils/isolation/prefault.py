@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from tests.utils.syscalls import closing_fd
+from tests.utils.uapi.syscalls import closing_fd
 
 # linux/mman.h, 5.14: as if each page were written to.
 _MADV_POPULATE_WRITE = 23

@@ -18,8 +18,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.utils.case_name import tmpfs_source
-from tests.utils.constants import (
+from tests.utils.tasks.case_name import tmpfs_source
+from tests.utils.tasks.process import ChildError, die_with, fork, in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.constants import (
     AT_FDCWD,
     AT_RECURSIVE,
     CLONE_NEWNS,
@@ -30,9 +32,7 @@ from tests.utils.constants import (
     MS_PRIVATE,
     MS_REC,
 )
-from tests.utils.process import ChildError, die_with, fork, in_child
-from tests.utils.syscalls import mount, mount_setattr, pivot_root, umount2, unshare
-from tests.utils.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.syscalls import mount, mount_setattr, pivot_root, umount2, unshare
 
 # linux/mount.h
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1 << 1, 1 << 2, 1 << 3

@@ -21,8 +21,8 @@ from tests.utils.isolation import channel, findings, postmortem
 from tests.utils.isolation.child import Phase
 from tests.utils.isolation.sandbox import Facts
 from tests.utils.isolation.zygote import KILL_TIMEOUT, Zygotes
-from tests.utils.process import ended
 from tests.utils.pytest_internals import CallInfo
+from tests.utils.tasks.process import ended
 
 #: Seconds between two looks at a child's events: for what is shown while a case runs, and for a
 #: deadline that it sets itself.

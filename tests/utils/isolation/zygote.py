@@ -27,14 +27,14 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.utils import process
-from tests.utils.case_name import case_name, take_name
 from tests.utils.isolation import channel, prefault, sandbox, sources
 from tests.utils.isolation.prefault import WriteSet
 from tests.utils.isolation.sandbox import Facts
-from tests.utils.process import die_with, ended
 from tests.utils.pytest_internals import temporary_base
-from tests.utils.syscalls import prctl
+from tests.utils.tasks import process
+from tests.utils.tasks.case_name import case_name, take_name
+from tests.utils.tasks.process import die_with, ended
+from tests.utils.uapi.syscalls import prctl
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The limits a call can run into, each set for the calling process or its user namespace only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from tests.utils.mounts.settle import gone, settled
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
+from tests.utils.uapi.constants import AT_FDCWD, OPEN_TREE_NAMESPACE
+from tests.utils.uapi.nsfs import ns_id
+from tests.utils.uapi.syscalls import open_tree
+
+#: Belongs to the user namespace of whoever opens it: a case sets it in one of its own.
+MAX_MNT_NAMESPACES = Path("/proc/sys/user/max_mnt_namespaces")
+
+
+def open_limit() -> int:
+    """A descriptor to set the limit of the caller's user namespace by, where /proc is no more."""
+    return os.open(MAX_MNT_NAMESPACES, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def allow_mnt_namespaces(count: int, limit_fd: int = -1) -> None:
+    """Set user.max_mnt_namespaces of the caller's user namespace (or of *limit_fd*'s)."""
+    fd = open_limit() if limit_fd < 0 else limit_fd
+    os.pwrite(fd, str(count).encode(), 0)
+    if limit_fd < 0:
+        os.close(fd)
+
+
+@contextmanager
+def descriptor_table_full() -> Iterator[None]:
+    """No descriptor can be opened during the block; those that are open stay so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def start_counting() -> int:
+    """Enter a new user namespace and a mount namespace of its own; return what that counts."""
+    enter_new_userns()
+    enter_new_mount_ns()
+    return 1
+
+
+def until_refused(directory: Path, most: int = 100) -> int:
+    """How many copies of *directory* can be had at once until ENOSPC. They are gone afterwards."""
+    fds: list[int] = []
+    try:
+        while len(fds) < most:
+            fds.append(open_tree(AT_FDCWD, directory, OPEN_TREE_NAMESPACE))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    numbers = [ns_id(fd) for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    # Else what follows may lack the room they had.
+    gone(*numbers)
+    return len(fds)
+
+
+def room_for(directory: Path, count: int) -> int:
+    """How many copies of *directory* can be had at once, for a case that expects *count*: fewer are
+    counted again for a while, since others may hold what is gone already."""
+    return settled(partial(until_refused, directory), count)

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Features a case may need that are newer than the flag, or optional: each asked for by a probe.
+
+A probe runs in a forked child, in a mount namespace of its own (and in a user namespace where the
+caller is not privileged), so that nothing of it stays. It returns None, or what is missing: absent,
+when the answer is one that a kernel without the feature gives, or else broken.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.utils.mounts.root import leave_locks_behind
+from tests.utils.mounts.trees import fresh_tmpfs
+from tests.utils.probes import seccomp
+from tests.utils.tasks.process import ChildError, ChildKilled, in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns, in_own_mount_ns
+from tests.utils.uapi.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    FSMOUNT_NAMESPACE,
+    MOVE_MOUNT_BENEATH,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    OPEN_TREE_NAMESPACE,
+    UNSHARE_EMPTY_MNTNS,
+)
+from tests.utils.uapi.fanotify import mount_watch
+from tests.utils.uapi.fault_injection import ask_for_faults
+from tests.utils.uapi.fuse import SlowFile
+from tests.utils.uapi.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
+from tests.utils.uapi.syscalls import (
+    fsmount,
+    mount,
+    move_mount,
+    open_tree,
+    setns,
+    unshare,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What is missing, as a sentence."""
+
+    reason: str
+    #: The kernel has something by that name, and it does not do what it should: that is a failure
+    #: of the kernel, and no reason to skip.
+    broken: bool = False
+
+
+def _ask(function: Callable[[], None], what: str, absent: tuple[int, ...]) -> Missing | None:
+    """Run a probe: None when it succeeds; *what* is missing when it ends in an errno of *absent*,
+    and broken when it ends in any other way."""
+    try:
+        in_child(in_own_mount_ns(function))
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, str(error.errno))
+        if error.errno in absent:
+            return Missing(f"kernel has no {what} (the probe gave {name})")
+        return Missing(
+            f"the probe for {what} gave {name} ({error}), which is not how a kernel without it "
+            "answers",
+            broken=True,
+        )
+    except ChildKilled as error:
+        # A filter that kills is the machine's; whatever else does may be the kernel's fault.
+        return Missing(
+            f"the probe for {what} ended in {seccomp.why_killed(error)}",
+            broken=not seccomp.killed_by_filter(error),
+        )
+    except ChildError as error:
+        return Missing(f"the probe for {what} failed: {error}", broken=True)
+    return None
+
+
+def _beneath_root() -> None:
+    setns(open_tree(fresh_tmpfs(), "", OPEN_TREE_NAMESPACE | AT_EMPTY_PATH))
+    move_mount(fresh_tmpfs(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+
+
+def _empty_namespace() -> None:
+    unshare(UNSHARE_EMPTY_MNTNS)
+
+
+def _fsmount_namespace() -> None:
+    try:
+        fsmount(-1, FSMOUNT_NAMESPACE)
+    except OSError as error:
+        # Flags are checked before the descriptor.
+        if error.errno != errno.EBADF:
+            raise
+
+
+def _list_namespaces() -> None:
+    listns()
+
+
+def _see_all_namespaces() -> None:
+    try:
+        fd, _ = mnt_get_neighbour(current_mnt_ns(), NS_MNT_GET_NEXT)
+    except OSError as error:
+        # There may be no next one.
+        if error.errno != errno.ENOENT:
+            raise
+    else:
+        os.close(fd)
+
+
+def _mount_events() -> None:
+    mount_watch(current_mnt_ns())
+
+
+def _mount_proc() -> None:
+    enter_new_userns()
+    enter_new_mount_ns()
+    unshare(CLONE_NEWPID)
+    in_child(functools.partial(mount, "proc", tempfile.gettempdir(), "proc"))
+
+
+def _fuse_file() -> None:
+    mount("tmpfs", tempfile.gettempdir(), "tmpfs")
+    SlowFile(Path(tempfile.gettempdir()) / "file")
+
+
+def _uts_namespace() -> None:
+    unshare(CLONE_NEWUTS)
+
+
+def _inject_faults() -> None:
+    ask_for_faults()
+
+
+def _expendable() -> None:
+    if "vm.end=" not in Path("/proc/cmdline").read_text():
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+
+def _debugfs_automount() -> None:
+    directory = Path(tempfile.gettempdir())
+    mount("debugfs", directory, "debugfs")
+    (directory / "tracing").stat()
+
+
+def _overlay() -> None:
+    directory = Path(tempfile.gettempdir())
+    mount("tmpfs", directory, "tmpfs")
+    layers = [directory / name for name in ("lower", "upper", "work")]
+    for layer in layers:
+        layer.mkdir()
+    lower, upper, work = layers
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    mount("overlay", directory, "overlay", 0, options)
+
+
+def _devpts() -> None:
+    mount("devpts", tempfile.gettempdir(), "devpts", 0, "newinstance")
+
+
+_Probe = Callable[[], Missing | None]
+
+
+def _probe(function: Callable[[], None], what: str, *absent: int) -> _Probe:
+    return functools.cache(functools.partial(_ask, function, what, absent))
+
+
+#: Added to the kernel in one release: where two are, the third is not absent but broken.
+_OF_ONE_RELEASE: dict[str, _Probe] = {
+    "MOVE_MOUNT_BENEATH on the root": _probe(
+        _beneath_root,
+        "MOVE_MOUNT_BENEATH on the root of a namespace (Linux 7.1)",
+        errno.EINVAL,
+    ),
+    "UNSHARE_EMPTY_MNTNS": _probe(
+        _empty_namespace, "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)", errno.EINVAL
+    ),
+    "FSMOUNT_NAMESPACE": _probe(
+        _fsmount_namespace, "fsmount(FSMOUNT_NAMESPACE) (Linux 7.1)", errno.EINVAL
+    ),
+}
+
+
+def _with_its_like(name: str) -> Missing | None:
+    missing = _OF_ONE_RELEASE[name]()
+    others = [other for other in _OF_ONE_RELEASE if other != name]
+    if missing is None or missing.broken or any(_OF_ONE_RELEASE[other]() for other in others):
+        return missing
+    there = " and ".join(others)
+    return Missing(f"{missing.reason}, though it has {there}, which came with it", broken=True)
+
+
+#: Name of a feature, as markers use it -> what is missing, or None.
+FEATURES: dict[str, _Probe] = {
+    **{name: functools.partial(_with_its_like, name) for name in _OF_ONE_RELEASE},
+    "unlocked root": _probe(
+        leave_locks_behind,
+        "root that may be unmounted; it takes privilege over the machine's mount namespace, or "
+        "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
+        errno.EINVAL,
+    ),
+    # EPERM where it is covered, the others where a namespace in a namespace is one too many.
+    "proc in a user namespace": _probe(
+        _mount_proc,
+        "proc that a user namespace may mount: the machine's own is covered in part, or absent",
+        errno.EPERM,
+        errno.ENOSPC,
+        errno.EUSERS,
+    ),
+    "expendable kernel": _probe(
+        _expendable,
+        "permission to be crashed or changed as a whole: the case brings down kernels without the "
+        "fix, or changes what the whole machine shares, and runs in guests of python3 -m vm only",
+        errno.ENOTSUP,
+    ),
+    # No device, no file system behind it, or none for this caller.
+    "FUSE": _probe(
+        _fuse_file,
+        "FUSE (CONFIG_FUSE_FS, and a /dev/fuse for the caller)",
+        errno.ENOENT,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EACCES,
+        errno.EPERM,
+    ),
+    # No debugfs, or none with this in it; for root alone; or locked down.
+    "fault injection": _probe(
+        _inject_faults,
+        "fault injection (CONFIG_FAULT_INJECTION_DEBUG_FS, CONFIG_FAILSLAB, debugfs)",
+        errno.ENOENT,
+        errno.EACCES,
+        errno.EPERM,
+    ),
+    "listns": _probe(_list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),
+    "sight of all namespaces": _probe(
+        _see_all_namespaces,
+        "sight of all mount namespaces for the caller; it takes CAP_SYS_ADMIN in the initial "
+        "user namespace, and the initial PID namespace",
+        errno.EPERM,
+    ),
+    "mount events": _probe(
+        _mount_events,
+        "fanotify events of mounts (FAN_REPORT_MNT, Linux 6.15; CONFIG_FANOTIFY)",
+        errno.EINVAL,
+        errno.ENOSYS,
+    ),
+    # EPERM and EINVAL: not for user namespaces, or not on this file system.
+    "overlayfs": _probe(
+        _overlay,
+        "overlay file system here (CONFIG_OVERLAY_FS)",
+        errno.ENODEV,
+        errno.EPERM,
+        errno.EINVAL,
+    ),
+    "devpts": _probe(_devpts, "devpts here (CONFIG_UNIX98_PTYS)", errno.ENODEV, errno.EPERM),
+    "UTS namespace": _probe(_uts_namespace, "UTS namespaces (CONFIG_UTS_NS)", errno.EINVAL),
+    # ENOENT: debugfs without tracing; EPERM: for the initial user namespace only, or locked down.
+    "debugfs automount": _probe(
+        _debugfs_automount,
+        "automount point tracing in debugfs (CONFIG_DEBUG_FS, CONFIG_TRACING)",
+        errno.ENODEV,
+        errno.ENOENT,
+        errno.EPERM,
+    ),
+}

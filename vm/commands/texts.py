@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The pages of help: what stands above and below the options."""
+
+TOP = """Test open_tree(OPEN_TREE_NAMESPACE) on a real kernel: boot it in a virtual machine, run the
+test cases there, print a verdict. Nothing is installed on this machine, and root is not needed.
+
+  python3 -m vm                             the newest packaged kernel that has the flag
+  python3 -m vm run --kernel ~/linux        the kernel that was built in that tree
+
+`python3 -m vm VERB --help` explains each verb.
+"""
+
+RUN = """Boot a kernel in a virtual machine, run the cases of open_tree(OPEN_TREE_NAMESPACE)
+there, print a verdict.
+
+  python3 -m vm run --kernel arch/x86/boot/bzImage     your kernel, in QEMU
+  python3 -m vm run --kernel ./linux                   your kernel, User-Mode Linux
+  python3 -m vm run --kernel ~/linux                   what was built in that tree
+  python3 -m vm run --kernel ~/linux --build           build it first
+  python3 -m vm run --kernel debian:trixie-backports=7.0
+                                                       a packaged kernel of that series
+  python3 -m vm run --kernel ./good --kernel ./bad     both, and the cases that differ
+  python3 -m vm run -- -k covered -x                   arguments after -- go to pytest
+  python3 -m vm run --system debian:trixie --kernel K  in a complete Debian system
+"""
+
+SHELL = """Boot a kernel in a virtual machine and open a shell there, with pytest, the cases,
+python3 and the tools of this machine (ls, mount, unshare, strace and the like). The guest cannot
+reach the host's files.
+
+  python3 -m vm shell --kernel ./linux         a prompt; exit or Ctrl-] ends the guest
+  echo 'uname -r' | python3 -m vm shell        run commands from standard input; the exit status is
+                                               the script's
+"""
+
+BENCH = """Boot a kernel in a virtual machine and run the benchmark there (python3 -m bench).
+
+  python3 -m vm bench                                 everything, on the newest packaged kernel
+  python3 -m vm bench --kernel ./linux -- --quick     arguments after -- go to the benchmark
+"""
+
+CHECK = """Run the project's own tests: style, types, the harness on each Python that is here,
+guests that fail on purpose, and the kernel cases in a guest. tox.ini lists them; tox itself is
+installed into a private environment. All of it takes some minutes.
+
+  python3 -m vm check                       everything
+  python3 -m vm check -- -e lint,type       these alone (arguments after -- go to tox)
+  python3 -m vm check -- -e py312 -- -k vm  arguments after a second -- go to pytest
+"""
+
+KERNELS = """List the kernels in the cache, as --kernel takes them; with SUITE also what that Debian
+suite offers; with --prune remove the unused ones instead.
+
+  python3 -m vm kernels                     the cache
+  python3 -m vm kernels trixie-backports    and what can be fetched from there
+  python3 -m vm run --kernel debian:trixie-backports/amd64=7.0
+                                            debian[:SUITE][/FLAVOUR][=VERSION], any part left out
+"""
+
+KERNEL = (
+    "a bzImage, a vmlinux, a User-Mode Linux binary, a build tree, a package as"
+    " debian[:SUITE][/FLAVOUR][=VERSION], or `host` for the running kernel's image (default: the"
+    " newest packaged kernel that has the flag)"
+)
+
+BUILD = """--build:
+  Runs make in a build tree: the source itself, or the folder that make O= was given. The options
+  that the cases and a guest need are added to the tree's .config; the file stays as it is, the
+  result lies beside it as .config.open_tree_ns. A source without a .config is built from
+  x86_64_defconfig, for User-Mode Linux with --backend uml, in a folder of the cache ($KBUILD_OUTPUT
+  where that is set). make compiles only what has changed, through ccache where it is installed, and
+  reads $CC, $LLVM and the like as always. What depends on an added option is compiled again
+  whenever you alternate with a make of your own: to avoid that, have it in your .config.
+
+bisection:
+  With --build the exit status is 0, 1 or 125, so that in a kernel tree
+
+    export PYTHONPATH=/path/to/this/checkout
+    git bisect start BAD GOOD
+    git bisect run python3 -m vm run --build --kernel .
+
+  finds the commit; arguments after -- choose the case it is about. Try the line by hand first: it
+  should give 0 on the good commit and 1 on the bad one.
+
+Python and pytest in the guest:
+  The guest gets the Python that runs this program; where that is linked with libpython.so and PATH
+  or the system's folders have another of the same version that is not, the guest gets the other:
+  under emulation a run takes a tenth less.
+
+"""
+
+EPILOG = """exit status:
+  0    every case passed
+  1    a case failed, or the kernel crashed or complained on its console
+  2    usage
+  3    this machine cannot do it: a program is missing, an image is bad, the disk is full
+  4    nothing was tested: the kernel lacks the flag, or no case was selected
+  124  the run limit was hit
+  125  the kernel could not be built or booted (git bisect run: skip)
+  130  interrupted
+With several kernels the worst status wins, in the order 130, 2, 1, 124, 125, 3, 0, 4: a kernel
+without the flag does not spoil the result of one that has it.
+With --build, 124 becomes 1 (the kernel hangs), and 2, 3 and 4 become 125 (no verdict).
+"""
