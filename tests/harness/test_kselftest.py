@@ -95,6 +95,8 @@ def suite(tmp_path: Path) -> Path:
     for name in ("__init__.py", "utils"):
         (tmp_path / "tests" / name).symlink_to(ROOT / "tests" / name)
     shutil.copy(SCRIPT, cases)
+    for name in ("__init__.py", "kselftest.py"):
+        (cases / name).symlink_to(SCRIPT.with_name(name))
     (tmp_path / "conftest.py").write_text(
         'pytest_plugins = ["tests.utils.isolation.plugin", "tests.utils.report.ktap_plugin",'
         ' "tests.utils.report.nothing_ran"]\n'
