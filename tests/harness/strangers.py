@@ -42,6 +42,25 @@ def namespace(*after: Callable[[], object]) -> int:
     return fd
 
 
+def younger(fd: int) -> int:
+    """Return a descriptor of a copy of the caller's mount namespace whose id is larger than that of
+    the namespace *fd*, which can hold it then.
+
+    Each processor gives out ids of its own, those of the one that made *fd* being larger.
+    """
+    processors = os.sched_getaffinity(0)
+    try:
+        for number in processors:
+            os.sched_setaffinity(0, {number})
+            found = namespace()
+            if ns_id(found) > ns_id(fd):
+                return found
+            os.close(found)
+    finally:
+        os.sched_setaffinity(0, processors)
+    raise AssertionError("no processor gives out larger ids")
+
+
 def empty() -> None:
     """Leave no mount in the namespace the caller is in."""
     umount2("/", MNT_DETACH)

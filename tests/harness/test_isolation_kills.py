@@ -203,7 +203,7 @@ class Suite:
         return took
 
 
-@pytest.mark.timeout(30 + 30 * KILLS)
+@pytest.mark.timeout(120 + 60 * KILLS)
 @pytest.mark.parametrize("caller", ["root", "user"])
 def test_nothing_is_left_whenever_pytest_is_killed(folder: Path, caller: str) -> None:
     if caller == "user" and os.geteuid() != 0:

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN
+from tests.harness.conftest import HEADER, PLUGIN, ROOT
 from tests.harness.strangers import namespace, run_pytest
 from tests.harness.test_isolation_host import user_namespaces
 from tests.utils.tasks.process import holding, in_child
@@ -34,7 +36,7 @@ pytestmark = [pytest.mark.isolated, pytest.mark.fixed_by("0123456789ab", "7.9", 
 machines_pids = pytest.mark.isolated(pid_namespace=False)
 from pathlib import Path
 from tests.harness import strangers
-from tests.harness.strangers import empty, namespace
+from tests.harness.strangers import empty, namespace, younger
 from tests.utils.tasks.case_name import tmpfs_source
 from tests.utils.uapi.constants import CLONE_NEWNS, MNT_DETACH, MS_BIND
 from tests.utils.uapi.syscalls import mount, setns, umount2
@@ -59,6 +61,15 @@ def pytest_configure(): pids.append(fork_stranger(Path(__file__).parent / f"case
 def pytest_unconfigure():
     for pid in pids: os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
 """
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    """Have no two of these tests at once: a blank namespace would be charged to each."""
+    fd = os.open(ROOT, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    yield
+    os.close(fd)
 
 
 def runs(
@@ -207,15 +218,14 @@ def test_held_by_both():
 def test_made_by_another_program(): (FOLDER / "id").write_text(ask("make"))
 @machines_pids
 def test_bound():
-    fd = namespace(); number = os.dup(fd)
+    fd = younger(os.open(f"/proc/{pytest_process()}/ns/mnt", os.O_RDONLY))
     (FOLDER / f"bound-{os.getpid()}").touch()
     enter(pytest_process())
     mount(f"/proc/self/fd/{fd}", FOLDER / f"bound-{os.getpid()}", None, MS_BIND)
 def test_bound_in_one_that_is_left():
-    # A namespace can hold younger ones alone.
-    older, younger = namespace(), namespace()
+    older = namespace(); held = younger(older)
     target = FOLDER / f"bound-{time.monotonic_ns()}"; target.touch()
-    setns(older, CLONE_NEWNS); mount(f"/proc/self/fd/{younger}", target, None, MS_BIND)
+    setns(older, CLONE_NEWNS); mount(f"/proc/self/fd/{held}", target, None, MS_BIND)
     ask("queue", older)
 def test_lets_go(): namespace()
 def test_somebody_mounts(): ask("mount /sys")
