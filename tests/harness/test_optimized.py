@@ -63,8 +63,6 @@ FAILURES = (
     "not all descriptors arrived",
     "said by the fixture",
 )
-#: Their asserts narrow types, and decide nothing.
-NARROWING = {"aftermath.py", "keeper.py", "nursery.py"}
 
 
 def test_nothing_the_cases_stand_on_has_an_assert_statement() -> None:
@@ -72,7 +70,6 @@ def test_nothing_the_cases_stand_on_has_an_assert_statement() -> None:
     found = {
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sorted(UTILS.rglob("*.py"))
-        if path.name not in NARROWING
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Assert)
     }

@@ -24,13 +24,11 @@ import pytest
 from tests.utils import pytest_internals
 from tests.utils.isolation import channel, sandbox
 from tests.utils.isolation.prefault import WriteSet
-from tests.utils.tasks.process import parents
-from tests.utils.uapi.syscalls import prctl
+from tests.utils.tasks.process import become_subreaper, parents
 
 #: Makes the child write its Python stacks and die: a signal that no case has a reason to use.
 STACKS_SIGNAL = signal.SIGRTMAX
 
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 #: How long a process may take to end after its case, in seconds, to count as ended with it.
 _EXIT_TIMEOUT = 0.5
 
@@ -104,7 +102,7 @@ class Child:
         # signal's own function would make an enum member of each signal that was blocked.
         _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         # Orphans come to the case, so that waitpid(2) tells whether anything is left.
-        prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        become_subreaper()
         faulthandler.enable(file=self._stacks)
         faulthandler.register(STACKS_SIGNAL, file=self._stacks, all_threads=True, chain=True)
         sandbox.enter(self.facts)

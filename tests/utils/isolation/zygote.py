@@ -34,9 +34,6 @@ from tests.utils.pytest_internals import temporary_base
 from tests.utils.tasks import process
 from tests.utils.tasks.case_name import case_name, take_name
 from tests.utils.tasks.process import die_with, ended
-from tests.utils.uapi.syscalls import prctl
-
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 #: How long killed processes may take to be gone, in seconds.
 KILL_TIMEOUT = 10.0
@@ -187,7 +184,7 @@ def _zygote_main(
             os._exit(1)
         if init is None:
             # Not to be killed, but to kill: the end of the connection tells when.
-            prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            process.become_subreaper()
         else:
             # Not before: new credentials, those of a user namespace, undo it.
             die_with(parent)

@@ -28,7 +28,7 @@ from tests.utils.uapi.syscalls import prctl, syscall
 
 T = TypeVar("T")
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 # With the interpreter's lock held: no other thread of Python may run between this and its return.
 _fork = ctypes.PyDLL(None, use_errno=True).fork
@@ -77,6 +77,11 @@ def parents(proc: int) -> dict[int, int]:
                     # The command's name may hold anything, a closing parenthesis too.
                     found[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
     return found
+
+
+def become_subreaper() -> None:
+    """Have orphans among the caller's descendants become its children."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with(parent: int) -> None:
