@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 # Helpers of these tests are modules by other names than pytest's: their asserts hold under -O too.
-pytest.register_assert_rewrite("tests.harness.real_guest", "tests.harness.story")
+pytest.register_assert_rewrite("tests.harness.helpers.real_guest", "tests.harness.helpers.story")
 
 ROOT = Path(__file__).parents[2]
 HEADER = """
