@@ -13,7 +13,7 @@ from bench.crew import CrewError, MethodFailed
 from bench.measure import Progress
 from bench.plan import Plan
 from bench.results import Results
-from tests.harness.bench.test_report import results
+from tests.harness.helpers.bench_results import results
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.harness.helpers.images import CONFIGS, a_source
 from tests.harness.helpers.launcher import Launcher, make_launcher
-from tests.harness.vm.kernel.test_tree import CONFIGS, a_source
 from vm import paths
 
 #: Plays make: a kconfig that has no option FUSE_FS and knows no dependencies, and a compiler.

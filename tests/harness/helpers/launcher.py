@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.harness.vm.kernel.test_debian import bzimage
+from tests.harness.helpers.images import bzimage
 from vm import paths
 
 #: Begins a script that plays QEMU: what it is asked for, and the stream it answers with.

@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 import pytest
 
 import conftest
-from tests.harness.conftest import ROOT
 from tests.harness.helpers.kernel import stand_in
-from tests.harness.utils.report.test_ktap_plugin import results as tap_results
+from tests.harness.helpers.suite import ROOT
+from tests.harness.helpers.tap_reader import results as tap_results
 from vm.report.summary import Summary
 from vm.report.verdict import Verdict, combine, judge
 from vm.run.guest import Ending, Stop

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from tests.harness.conftest import ROOT
-from tests.harness.utils.isolation.test_host import NOBODY, make_reachable
+from tests.harness.helpers.callers import NOBODY, make_reachable
+from tests.harness.helpers.suite import ROOT
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, in_own_mount_ns

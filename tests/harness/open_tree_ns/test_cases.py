@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.conftest import ROOT
+from tests.harness.helpers.suite import ROOT
 from tests.open_tree_ns import fixes
 
 CASES = ROOT / "tests/open_tree_ns"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import ROOT
+from tests.harness.helpers.suite import ROOT
 from tests.open_tree_ns import kselftest
 
 SCRIPT = ROOT / "tests/open_tree_ns/run_open_tree_ns.sh"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.harness.conftest import ROOT
-from tests.harness.utils.report.test_junit import CASES
+from tests.harness.helpers.cases import CASES
+from tests.harness.helpers.suite import ROOT
 from tests.utils.report.case import Case
 from tests.utils.report.junit import Document
 

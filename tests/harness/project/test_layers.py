@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import ROOT
+from tests.harness.helpers.suite import ROOT
 
 #: Package -> its floors, the top one first. What stands on a floor (sub-packages and modules) may
 #: import what stands on the floors below it, and nothing beside it.
@@ -146,6 +147,18 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_what_tests_share_is_in_no_module_of_tests() -> None:
+    """A module of the harness's tests can be moved or run alone: nobody imports it."""
+    is_of_tests = re.compile(r"tests\.harness\.(\w+\.)*(test_\w+|conftest)")
+    wrong = [
+        f"{modules()[name].relative_to(ROOT)}:{found.line} imports {found.name}"
+        for name in modules()
+        for found in imports(name)
+        if is_of_tests.fullmatch(module_of(found.name))
+    ]
+    assert not wrong
 
 
 def test_what_runs_in_the_guest_imports_nothing_of_the_hosts_side() -> None:

@@ -8,14 +8,14 @@ import ast
 
 import pytest
 
-from tests.harness.conftest import CASE_PLUGINS, ROOT
+from tests.harness.helpers.suite import CASE_PLUGINS, ROOT
 
 PLUGINS = CASE_PLUGINS
 UTILS = ROOT / "tests/utils"
 #: Each fails on its own: by what it says, by what it stands on, by its fixture.
 CASES = """
 import pytest
-from tests.harness.utils.model.test_prediction import made
+from tests.harness.helpers.mount_tables import made
 from tests.utils.model import prediction
 from tests.utils.tasks import fd_passing
 from tests.utils.uapi import fanotify

@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.harness.conftest import HEADER
 from tests.harness.helpers import story
 from tests.harness.helpers.story import PREFIXES, READERS, Session
+from tests.harness.helpers.suite import HEADER
 from tests.utils.report import header
 
 #: Line of the table -> its case.

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.harness.conftest import ROOT
+from tests.harness.helpers.suite import ROOT
 from tests.open_tree_ns.conftest import pytest_assertrepr_compare
 from tests.utils.expect import SUCCESS, Call, answer, explain, fails, outcome, shorthand
 from tests.utils.tasks.process import in_child

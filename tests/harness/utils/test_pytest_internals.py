@@ -17,7 +17,7 @@ import pytest
 from _pytest.runner import SetupState
 from _pytest.terminal import TerminalReporter
 
-from tests.harness.conftest import ROOT
+from tests.harness.helpers.suite import ROOT
 from tests.utils import pytest_internals as internals
 
 SOURCE = """

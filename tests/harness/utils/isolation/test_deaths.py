@@ -6,17 +6,15 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT, RunCases, SuiteRun
+from tests.harness.helpers.running import NEXT, a_running_suite, assert_complete
+from tests.harness.helpers.suite import PLUGIN, RunCases
 
-NEXT = "\ndef test_next(): pass\n"
 PHASES = """
 @pytest.fixture
 def phases():
@@ -25,18 +23,6 @@ def phases():
     die("teardown")
 def test(phases): die("call")
 """
-
-
-def assert_complete(run: SuiteRun) -> None:
-    """Each item has one report per phase, and test_next has passed."""
-    seen = [(report.nodeid, report.when) for report in run.reports]
-    assert len(seen) == len(set(seen))
-    assert [when for nodeid, when in seen if nodeid.endswith("test_next")] == [
-        "setup",
-        "call",
-        "teardown",
-    ]
-    assert run.report("test_next").passed
 
 
 @pytest.mark.parametrize("phase", ["setup", "call", "teardown"])
@@ -249,37 +235,6 @@ def test_skips():
     stderr = run.report("test_raises").capstderr
     assert "ValueError: from call" in stderr
     assert "returned from it" in run.report("test_returns").capstderr
-
-
-@contextmanager
-def a_running_suite(path: Path, mark: str = "") -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """pytest with a case that hangs, and a descriptor whose end shows that the case is gone."""
-    path.write_text(
-        HEADER
-        + mark
-        + """
-def test_hangs():
-    if os.fork() == 0: signal.pause()
-    os.write(int(os.environ["NOTE"]), b"x")
-    signal.pause()
-"""
-    )
-    read_end, write_end = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *PLUGIN, str(path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "NOTE": str(write_end)},
-        pass_fds=[write_end],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write_end)
-    try:
-        assert os.read(read_end, 1) == b"x"
-        yield process, read_end
-    finally:
-        process.kill()
-        process.wait()
-        os.close(read_end)
 
 
 @pytest.mark.parametrize("mark", ["", "@pytest.mark.isolated(pid_namespace=False)"])

@@ -11,14 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT, RunCases
+from tests.harness.helpers.callers import become_nobody, forbid_namespaces, user_namespaces
+from tests.harness.helpers.machine import children, picture
+from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT, RunCases
 from tests.utils.isolation import sandbox
-from tests.utils.tasks.process import in_child
-from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns, write_maps
-from tests.utils.uapi.constants import CLONE_NEWUSER, MS_BIND, MS_REC
-from tests.utils.uapi.syscalls import mount, unshare
-
-NOBODY = 65534
+from tests.utils.tasks.userns import enter_new_userns
 
 #: Cases that do to their surroundings what they can, without regard for success.
 VANDALS = """
@@ -51,47 +48,6 @@ def test_dies(): os.kill(os.getpid(), 9)
 """
 
 
-def links(folder: str) -> dict[str, str]:
-    """The symbolic links in *folder*, with what they point to."""
-    found = {}
-    for name in os.listdir(folder):
-        try:
-            found[name] = os.readlink(f"{folder}/{name}")
-        except OSError:
-            found[name] = "gone"
-    return found
-
-
-def picture() -> dict[str, object]:
-    """What cases must not change, of this process and of the machine."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    keep = ("Umask", "Uid", "Gid", "Groups", "Cap", "SigBlk", "SigIgn", "SigCgt", "NSpid")
-    descriptors = {fd: link for fd, link in links("/proc/self/fd").items() if link != "gone"}
-    return {
-        "mounts": Path("/proc/self/mountinfo").read_text(),
-        "namespaces": links("/proc/self/ns"),
-        "credentials": [line for line in status if line.startswith(keep)],
-        "cwd": os.getcwd(),
-        "root": os.readlink("/proc/self/root"),
-        "nice": os.nice(0),
-        # The folder read just now is one of them.
-        "descriptors": {fd: link for fd, link in descriptors.items() if "/proc/" not in link},
-        "scratch": sorted(os.listdir(sandbox.facts().scratch or "/proc/self/ns")),
-    }
-
-
-def children() -> set[str]:
-    """The PIDs of this process's children, the dead ones included."""
-    own = str(os.getpid())
-    stats = {}
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            stats[name] = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
-        except OSError:
-            continue
-    return {pid for pid, parent in stats.items() if parent == own}
-
-
 def test_the_machine_and_this_process_stay_as_they_are(run_cases: RunCases) -> None:
     run_cases(VANDALS)  # what is opened once is open now
     before, had = picture(), children()
@@ -109,7 +65,7 @@ def test_this_process_stays_as_it_is_between_cases(
 ) -> None:
     note = tmp_path / "note"
     pytester.makeconftest(f"""
-from tests.harness.utils.isolation.test_host import picture
+from tests.harness.helpers.machine import picture
 first = {{}}
 def pytest_collection_finish(): first.update(picture())
 def pytest_runtest_logfinish():
@@ -195,50 +151,6 @@ def test_sources_are_quoted_without_a_file_system(
 
 
 # --- other callers --------------------------------------------------------------------------------
-
-
-def closed(path: Path) -> Path | None:
-    """The first directory on the way to *path* that others may not pass through."""
-    way = reversed([path, *path.parents])
-    return next((part for part in way if part.is_dir() and not part.stat().st_mode & 1), None)
-
-
-def make_reachable(needed: list[Path]) -> None:
-    """Have others reach *needed*, in a mount namespace of its own."""
-    obstacles = {path: found for path in needed if (found := closed(path))}
-    if obstacles:
-        enter_new_mount_ns()
-        held = {path: os.open(path, os.O_PATH) for path in obstacles}
-        for obstacle in set(obstacles.values()):
-            mount("tmpfs", obstacle, "tmpfs", 0, "mode=755")
-        for path, fd in held.items():
-            path.mkdir(parents=True, exist_ok=True)
-            mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
-
-
-def become_nobody(needed: list[Path]) -> None:
-    """Drop to an unprivileged user who can reach *needed*, in a mount namespace of its own."""
-    make_reachable(needed)
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
-
-
-def forbid_namespaces() -> None:
-    """Become a user who may make no user namespace, and nothing else either."""
-    uid, gid = os.geteuid(), os.getegid()
-    unshare(CLONE_NEWUSER)
-    Path("/proc/sys/user/max_user_namespaces").write_text("0")
-    # Not 0 inside: the capabilities go with the next program.
-    write_maps("self", f"1000 {uid} 1", f"1000 {gid} 1")
-
-
-def user_namespaces() -> None:
-    """Skip where there are none."""
-    try:
-        in_child(enter_new_userns)
-    except OSError as error:
-        pytest.skip(f"no user namespaces: {error}")
 
 
 def run_as(become: Callable[[], None] | None, folder: Path, source: str) -> str:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
-from tests.harness.utils.isolation.test_host import NOBODY, make_reachable, user_namespaces
+from tests.harness.helpers.callers import NOBODY, make_reachable, user_namespaces
+from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
 from tests.utils.tasks.case_name import case_name
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import in_own_mount_ns

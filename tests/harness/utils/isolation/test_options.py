@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import PLUGIN, RunCases
+from tests.harness.helpers.suite import PLUGIN, RunCases
 
 
 def test_exit_in_a_case_ends_the_run(run_cases: RunCases) -> None:

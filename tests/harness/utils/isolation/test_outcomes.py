@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import PLUGIN, RunCases
+from tests.harness.helpers.suite import PLUGIN, RunCases
 
 
 def test_a_case_runs_in_another_process(run_cases: RunCases, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
+from tests.harness.helpers.callers import user_namespaces
 from tests.harness.helpers.strangers import run_pytest
-from tests.harness.utils.isolation.test_host import user_namespaces
+from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
 from tests.utils.isolation import sandbox
 from tests.utils.uapi.constants import MS_BIND, MS_REC, MS_SHARED
 from tests.utils.uapi.syscalls import mount

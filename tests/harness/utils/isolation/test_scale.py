@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 import conftest as root_conftest
-from tests.harness.conftest import ROOT
+from tests.harness.helpers.suite import ROOT
 
 pytest.importorskip("xdist")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import RunCases
+from tests.harness.helpers.suite import RunCases
 
 
 @pytest.fixture

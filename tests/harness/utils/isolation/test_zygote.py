@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import RunCases
-from tests.harness.utils.isolation.test_deaths import NEXT, a_running_suite, assert_complete
-from tests.harness.utils.isolation.test_host import children
+from tests.harness.helpers.machine import children
+from tests.harness.helpers.running import NEXT, a_running_suite, assert_complete
+from tests.harness.helpers.suite import RunCases
 from tests.utils.isolation import sandbox
 from tests.utils.isolation.zygote import Zygote
 

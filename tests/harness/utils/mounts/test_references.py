@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from tests.harness.utils.model.test_prediction import TABLE
+from tests.harness.helpers.mount_tables import TABLE
 from tests.utils.uapi import statmount as calls
 from tests.utils.uapi.statmount import Mount, mount_table
 

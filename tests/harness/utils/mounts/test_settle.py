@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.harness.utils.isolation.test_host import user_namespaces
+from tests.harness.helpers.callers import user_namespaces
 from tests.utils.mounts import settle
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.userns import in_own_mount_ns

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import CASE_PLUGINS, HEADER, ROOT
+from tests.harness.helpers.suite import CASE_PLUGINS, HEADER, ROOT
 from tests.utils.mounts.limits import MAX_MNT_NAMESPACES
 from tests.utils.probes import namespaces, room
 from tests.utils.tasks.process import in_child

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
 from tests.harness.helpers import filters
+from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
 from tests.utils.probes import features, flag, seccomp
 from tests.utils.probes import namespaces as access
 from tests.utils.probes.features import FEATURES, Missing

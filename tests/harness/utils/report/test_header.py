@@ -10,7 +10,7 @@ import shlex
 
 import pytest
 
-from tests.harness.conftest import CASE_PLUGINS, HEADER, ROOT
+from tests.harness.helpers.suite import CASE_PLUGINS, HEADER, ROOT
 from tests.utils.report import header
 
 PLUGINS = CASE_PLUGINS

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
+from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
 
 PLUGINS = (*PLUGIN, "-p", "tests.utils.report.junit_plugin", "-p", "no:cacheprovider")
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])

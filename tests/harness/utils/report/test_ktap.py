@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.utils.report.test_junit import CASES
+from tests.harness.helpers.cases import CASES
 from tests.utils.report import ktap
 from tests.utils.report.case import Case
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.conftest import RunCases
+from tests.harness.helpers.suite import RunCases
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 CASE = "\n@pytest.mark.isolated\ndef test_"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
+from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
 from tests.utils.report.waivers import Waiver, parse
 
 PLUGINS = (

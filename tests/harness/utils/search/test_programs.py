@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from tests.harness.utils.model.test_prediction import made
+from tests.harness.helpers.mount_tables import made
 from tests.utils.model.prediction import predict_refusal
 from tests.utils.model.propagation import Mount, Propagation
 from tests.utils.search.fork_server import fork_server

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
+from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
 
 #: What is asked of kernel and machine before a case, and what a case itself may do.
 WORKER = f"""{HEADER}

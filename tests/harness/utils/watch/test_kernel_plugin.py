@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.harness.conftest import HEADER, RunCases, SuiteRun
 from tests.harness.helpers.kernel import CONFTEST, WARNING, add, stand_in
+from tests.harness.helpers.suite import HEADER, RunCases, SuiteRun
 from tests.utils.tasks.case_name import case_name
 from tests.utils.watch import kernel_log
 from tests.utils.watch.kernel_log import KernelLog, Record

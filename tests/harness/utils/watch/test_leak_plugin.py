@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import HEADER, PLUGIN, ROOT
+from tests.harness.helpers.callers import user_namespaces
 from tests.harness.helpers.strangers import namespace, run_pytest
-from tests.harness.utils.isolation.test_host import user_namespaces
+from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
 from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, in_own_mount_ns
 from tests.utils.uapi.nsfs import ns_id

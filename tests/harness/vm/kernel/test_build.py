@@ -16,8 +16,7 @@ import pytest
 
 from tests.harness.helpers.archives import read
 from tests.harness.helpers.building import Workshop, make_workshop
-from tests.harness.vm.kernel.test_debian import bzimage
-from tests.harness.vm.kernel.test_tree import CONFIGS
+from tests.harness.helpers.images import CONFIGS, bzimage
 from vm import paths
 from vm.errors import Exit
 from vm.kernel import kconfig

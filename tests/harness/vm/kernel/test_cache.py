@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.vm.kernel.test_debian import BANNER, bzimage, elf
-from tests.harness.vm.kernel.test_tree import CONFIGS, a_source
+from tests.harness.helpers.images import BANNER, CONFIGS, a_source, bzimage, elf
 from vm import paths
 from vm.commands import main
 from vm.errors import Exit

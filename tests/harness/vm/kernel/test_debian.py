@@ -10,44 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.helpers.images import BANNER, bzimage, elf
 from vm import paths
 from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.kernel import debian, uml_libc
 from vm.kernel.debian import Spec
 from vm.kernel.image import Kind, identify
-
-RELEASE = b"7.9.1-test (someone@somewhere) #1"
-
-
-def bzimage(sectors: int = 4, paragraphs: int = 64) -> bytes:
-    """The smallest file that has a bzImage's header and length."""
-    data = bytearray((sectors + 1) * 512 + paragraphs * 16)
-    data[0x1F1] = sectors
-    struct.pack_into("<I", data, 0x1F4, paragraphs)
-    data[0x202:0x206] = b"HdrS"
-    struct.pack_into("<H", data, 0x20E, 0x200)
-    data[0x400 : 0x400 + len(RELEASE)] = RELEASE
-    return bytes(data)
-
-
-def elf(address: int, *, machine: int = 62, banner: bytes = b"", interpreter: bytes = b"") -> bytes:
-    """An ELF file with one loaded segment and perhaps a dynamic loader."""
-    count = 2 if interpreter else 1
-    body = interpreter + banner.ljust(64, b"\0")
-    start = 64 + 56 * count
-    header = bytearray(64)
-    header[:6] = b"\x7fELF\x02\x01"
-    struct.pack_into("<HH", header, 16, 2, machine)
-    struct.pack_into("<QQ", header, 32, 64, 0)
-    struct.pack_into("<HHHH", header, 54, 56, count, 0, 0)
-    load = struct.pack("<IIQQQQQQ", 1, 5, start, address, address, len(body), len(body), 4096)
-    room = len(interpreter)
-    named = struct.pack("<IIQQQQQQ", 3, 4, start, 0, 0, room, room, 1) if interpreter else b""
-    return bytes(header) + load + named + body
-
-
-BANNER = b"Linux version 7.9.1-test (someone@somewhere) #1"
 
 
 def test_a_bzimage_is_known_with_its_release(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.vm.kernel.test_debian import RELEASE, elf
+from tests.harness.helpers.images import RELEASE, elf
 from vm import paths
 from vm.kernel.decompress import unpacked
 from vm.kernel.image import Kind, identify

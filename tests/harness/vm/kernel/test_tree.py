@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.vm.kernel.test_debian import BANNER, bzimage, elf
+from tests.harness.helpers.images import BANNER, CONFIGS, a_source, bzimage, elf
 from vm.backend import choose, kvm, qemu
 from vm.backend.qemu import Qemu
 from vm.backend.uml import Uml
@@ -16,20 +16,11 @@ from vm.errors import Exit, Problem
 from vm.kernel import debian, installed, kconfig, tree
 from vm.kernel.image import Kind
 
-CONFIGS = {"um": "CONFIG_UML=y\nCONFIG_X86_64=y\n", "x86": "CONFIG_X86=y\nCONFIG_X86_64=y\n"}
 IMAGES = {
     "um": ("linux", elf(0x60000000, banner=BANNER)),
     "x86": ("arch/x86/boot/bzImage", bzimage()),
 }
 KINDS = {"um": Kind.UML, "x86": Kind.BZIMAGE}
-
-
-def a_source(folder: Path) -> Path:
-    """The files a kernel's source is known by."""
-    folder.mkdir(parents=True)
-    for name in ("Kconfig", "Kbuild", "Makefile"):
-        (folder / name).touch()
-    return folder
 
 
 def built_in(folder: Path, arch: str) -> Path:

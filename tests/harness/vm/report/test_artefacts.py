@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.utils.report.test_junit import CASES
+from tests.harness.helpers.cases import CASES
 from tests.utils.report.case import Case
 from vm import paths
 from vm.commands import check

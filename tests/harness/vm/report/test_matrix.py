@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.harness.helpers.images import bzimage, elf
 from tests.harness.helpers.launcher import Launcher, make_launcher
 from tests.harness.helpers.story import table
-from tests.harness.vm.kernel.test_debian import bzimage, elf
 from tests.utils.report.case import Case
 from vm import paths
 from vm.errors import Exit
