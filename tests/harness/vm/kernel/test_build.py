@@ -15,21 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.harness.helpers.archives import read
-from tests.harness.helpers.building import Workshop, make_workshop
+from tests.harness.helpers.building import Workshop
 from tests.harness.helpers.images import CONFIGS, bzimage
 from vm import paths
 from vm.errors import Exit
 from vm.kernel import kconfig
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def workshop(tmp_path: Path, cache: Path) -> Workshop:
-    return make_workshop(tmp_path, cache)
 
 
 def test_a_tree_is_built_in_place_and_run(workshop: Workshop) -> None:
