@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vm.arch import UM, X86_64, Arch
@@ -17,9 +18,10 @@ from vm.backend import kvm, qemu, virtme_ng
 from vm.backend.base import Backend
 from vm.backend.uml import Uml
 from vm.errors import Exit, Problem
-from vm.kernel import debian, source
+from vm.kernel import source
 from vm.kernel.image import Kernel
-from vm.kernel.source import Building, Source
+from vm.kernel.scheme import Source
+from vm.kernel.source import Building
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,12 @@ BACKENDS = {
 }
 
 
-def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, Backend]:
+def choose(
+    text: str, backend: str, building: Building | None, stack: ExitStack
+) -> tuple[Kernel, Backend]:
     """Return the kernel that *text* names (empty: the default), and what to boot it in.
 
+    :param stack: holds the kernel's folder.
     :raises Problem: there is no such kernel, *backend* does not fit it, or this machine lacks it.
     """
     if text or building is not None:
@@ -64,7 +69,7 @@ def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, 
     else:
         found = _default(backend)
     made = BACKENDS[_fitting(found, backend)].find()
-    kernel = found.obtain()
+    kernel = found.obtain(stack)
     return kernel, made(kernel)
 
 
@@ -77,7 +82,7 @@ def _default(backend: str) -> Source:
             print(f"User-Mode Linux instead of QEMU: {problem}", file=sys.stderr)
             backend = "uml"
     arch = X86_64 if backend == "auto" else BACKENDS[backend].arch
-    return source.package(debian.Spec(flavour=arch.flavour))
+    return source.newest(arch)
 
 
 def _fitting(found: Source, backend: str) -> str:

@@ -86,6 +86,14 @@ def test_the_debugging_options_last_for_one_run(workshop: Workshop) -> None:
     assert "KASAN" not in kconfig.read(config)
 
 
+def test_a_tree_is_built_once_for_all_its_runs(workshop: Workshop) -> None:
+    """The first run holds it: a second make would wait for that run's end."""
+    workshop.configure()
+    done = workshop.run("pass", "--repeat", "2")
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+    assert [call[-1] for call in workshop.calls] == ["olddefconfig", "bzImage"]
+
+
 @pytest.mark.parametrize(
     ("words", "arch", "target"),
     [((), "x86", "bzImage"), (("--backend", "uml"), "um", "linux")],
