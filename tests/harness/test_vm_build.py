@@ -170,12 +170,12 @@ def test_a_failed_build_shows_the_first_error_and_is_skipped(workshop: Workshop)
         ("hang", ("--run-limit", "0.5"), Exit.FAILED),
         ("early panic", (), Exit.NOT_BOOTED),
         ("refuses", (), Exit.NOT_BOOTED),
-        ("pass", ("--waive", "/no/such"), Exit.NOT_BOOTED),
-        ("pass", ("--no-such-option",), Exit.NOT_BOOTED),
-        ("pass", ("--backend", "uml"), Exit.NOT_BOOTED),
+        ("pass", ("--waive", "/no/such"), Exit.NO_BISECTION),
+        ("pass", ("--no-such-option",), Exit.NO_BISECTION),
+        ("pass", ("--backend", "uml"), Exit.NO_BISECTION),
     ],
 )
-def test_git_bisect_is_told_good_bad_or_skip(
+def test_git_bisect_is_told_good_bad_skip_or_to_stop(
     workshop: Workshop, play: str, words: tuple[str, ...], status: Exit
 ) -> None:
     workshop.configure()
@@ -223,7 +223,7 @@ def test_what_is_no_tree_cannot_be_built(workshop: Workshop, kernel: str) -> Non
     named = ["--kernel", kernel] if kernel else []
     command = [sys.executable, "-m", "vm", "run", "--build", *named]
     done = workshop.launcher.run("pass", command=command)
-    assert done.returncode == Exit.NOT_BOOTED
+    assert done.returncode == Exit.NO_BISECTION
     assert done.stderr.startswith("vm: --build: ")
 
 

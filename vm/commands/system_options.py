@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from bench.grammar import path
 from vm import paths
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS
@@ -56,7 +56,7 @@ def add(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--checkout",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="with --system: the checkout whose cases run (default: the one this program is of)",
     )
