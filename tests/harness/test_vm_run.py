@@ -170,6 +170,19 @@ def test_one_case_is_lost_with_a_guest_and_another_goes_on(launcher: Launcher) -
     assert summary["incomplete"] == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [(("-vx",), False), (("--maxfail", "1"), False), (("--maxfail=2",), True), (("-kx",), True)],
+)
+def test_a_guest_that_died_is_a_failure_of_those_that_pytest_is_to_stop_after(
+    launcher: Launcher, words: tuple[str, ...], goes_on: bool
+) -> None:
+    done = launcher.run("panic", "--", *words)
+    assert ("guest 2 goes on" in done.stdout) == goes_on
+    # What is left of them is for the other guest.
+    assert (" --maxfail=1 " in done.stdout.partition("guest 2 goes on")[2]) == ("=2" in words[-1])
+
+
 def test_cases_that_nobody_could_go_on_with_are_not_forgotten(launcher: Launcher) -> None:
     done = launcher.run("panics")
     assert done.returncode == Exit.FAILED

@@ -16,6 +16,7 @@ from vm.kernel.image import Kernel
 from vm.kernel.source import Building
 from vm.report import matrix
 from vm.report.conclude import Result, conclude
+from vm.run import plan
 from vm.run.plan import Options
 from vm.run.run import Run, drivers, write_image
 from vm.run.scheduler import Scheduler
@@ -136,7 +137,8 @@ def _dry_run(request: Request, options: Options) -> Exit:
         if options.output is not None:
             folder.mkdir(parents=True, exist_ok=True)
             found = python.find(options.requirements)
-            write_image(image, found, options, "dry-run", drivers(kernel, options))
+            job = plan.job(found, options, "dry-run")
+            write_image(image, found, options, job, drivers(kernel, options))
             kernel = backend.prepared(kernel, folder)
         for number in range(1, options.guests + 1):
             print(_command(kernel, backend, image, number, options))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vm.backend.base import Backend, Machine
 from vm.errors import Problem
-from vm.guest.protocol import Kind
+from vm.guest.protocol import Job, Kind
 from vm.initramfs import python, rootfs
 from vm.kernel import modules
 from vm.kernel.image import Kernel
@@ -91,9 +91,10 @@ class Run:
         count = self.options.guests
         return [self._guest(image, f"{number}/{count}") for number in range(1, count + 1)]
 
-    def _image(self, only: Sequence[str] = ()) -> Path:
+    def _image(self, only: Sequence[str] = (), failed: int = 0) -> Path:
         image = self._prepared.folder / f"initramfs-{len(self.slots)}.cpio"
-        write_image(image, self._runtime, self.options, self._nonce, self._modules, only)
+        job = plan.job(self._runtime, self.options, self._nonce, only, failed)
+        write_image(image, self._runtime, self.options, job, self._modules)
         return image
 
     def _guest(self, image: Path, share: str) -> Guest:
@@ -120,7 +121,8 @@ class Run:
         begun = {*records.results, records.running}
         left = [name for name in records.collected if name not in begun]
         died = guest.ending.stop is Stop.EXITED and records.status is None
-        if not (died and left and self._left) or self.options.stops_at_a_failure:
+        failed, most = self.progress.bad + 1, self.options.most_failures
+        if not (died and left and self._left) or 0 < most <= failed:
             return []
         self._left -= 1
         if self._show is not None:
@@ -130,7 +132,7 @@ class Run:
                 f" guest {len(self.slots) + 1} goes on with {_cases(len(left))}"
             )
         try:
-            slot.successor = self._guest(self._image(left), slot.machine.share)
+            slot.successor = self._guest(self._image(left, failed), slot.machine.share)
         except Problem as problem:
             complain(str(problem))
             return []
@@ -179,12 +181,10 @@ def write_image(
     image: Path,
     found: python.Runtime,
     options: Options,
-    nonce: str,
+    job: Job,
     loaded: Mapping[str, bytes],
-    only: Sequence[str] = (),
 ) -> None:
-    """Write the initramfs of a run: of the cases *only* these, if any."""
-    job = plan.job(found, options, nonce, only)
+    """Write the initramfs of a run."""
     if options.system is None:
         rootfs.write(image, found, job, loaded)
     else:
