@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -76,7 +77,7 @@ def changing(folder: Path) -> Iterator[None]:
         if at_once:
             yield
             return
-    print(f"waiting for another run that uses {folder} ...", flush=True)
+    print(f"waiting for another run that uses {folder} ...", file=sys.stderr, flush=True)
     with _held(folder, fcntl.LOCK_EX):
         yield
 

@@ -16,7 +16,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from vm.errors import Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
 from vm.process import output
+from vm.terminal import complain
 
 _PROGRAM = "vng"
 #: The versions this was tried with; others most likely do.
@@ -118,10 +118,7 @@ def _warn_of_version(program: Path) -> None:
     version = (int(match[1]), int(match[2]))
     if not _TRIED[0] <= version <= _TRIED[1]:
         low, high = (".".join(map(str, numbers)) for numbers in _TRIED)
-        print(
-            f"vm: virtme-ng {match[0]} was not tried here, {low} to {high} were; going on with it",
-            file=sys.stderr,
-        )
+        complain(f"virtme-ng {match[0]} was not tried here, {low} to {high} were; going on with it")
 
 
 def _require_9p(qemu: Qemu) -> None:

@@ -18,6 +18,7 @@ from vm.report.verdict import judge
 from vm.run import plan
 from vm.run.boot import Prepared
 from vm.run.guest import Limits, drive
+from vm.terminal import say
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
         prepared = Prepared(kernel, backend, stack)
         image = prepared.folder / "initramfs.cpio"
         rootfs.write(image, found, job, {})
-        print(f"booting {kernel} in {backend.name} ...", flush=True)
+        say(f"booting {kernel} in {backend.name} ...")
         machine = replace(options.machine, measured=True)
         guest = prepared.start(image, machine, nonce, log, _show)
         drive([guest], options.limits)
@@ -60,7 +61,7 @@ def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
         raise Problem(f"{verdict.lost or verdict.text} (console: {log})", verdict.status)
     if records.measured:
         results.write_text(records.measured)
-        print(f"\n{results}: all numbers; python3 -m bench --from it --plot FILE plots them")
+        say(f"\n{results}: all numbers; python3 -m bench --from it --plot FILE plots them")
     if verdict.splats:
         complaints = "\n  ".join(verdict.splats)
         raise Problem(f"the kernel complained ({log}):\n  {complaints}", Exit.FAILED)

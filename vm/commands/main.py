@@ -10,7 +10,6 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,8 +128,7 @@ def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
             Exit.USAGE,
         )
     script = shell.asked_for()
-    with redirect_stdout(sys.stderr):  # standard output is the script's
-        kernel, backend = choose(arguments.kernel or "", arguments.backend, None)
+    kernel, backend = choose(arguments.kernel or "", arguments.backend, None)
     options = Options(
         user=arguments.user,
         machine=_machine(arguments),

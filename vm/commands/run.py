@@ -128,7 +128,9 @@ def _dry_run(request: Request, options: Options) -> Exit:
     several = len(request.kernels) > 1
     for name, sub in zip(request.kernels, matrix.folder_names(request.kernels), strict=True):
         building = Building(Path("build.log"), request.debug, dry_run=True)
-        kernel, backend = choose(name, request.backend, building if request.build else None)
+        kernel, backend = choose(
+            name, request.backend, building if request.build else None, trial=False
+        )
         folder = options.output or Path("OUTPUT")
         folder = folder / sub if several else folder
         if several:
@@ -139,7 +141,8 @@ def _dry_run(request: Request, options: Options) -> Exit:
             found = python.find(options.requirements)
             job = plan.job(found, options, "dry-run")
             write_image(image, found, options, job, drivers(kernel, options))
-            kernel = backend.prepared(kernel, folder)
+            if kernel.path.exists():  # else --build is to make it
+                kernel = backend.prepared(kernel, folder)
         for number in range(1, options.guests + 1):
             print(_command(kernel, backend, image, number, options))
     return Exit.OK

@@ -29,7 +29,7 @@ from vm.run.boot import Prepared
 from vm.run.guest import Guest, Limits, Stop, drive
 from vm.run.plan import Options
 from vm.run.run import collect_modules
-from vm.terminal import Screen
+from vm.terminal import Screen, say
 
 #: Ctrl-], as telnet and `virsh console` have it.
 _ESCAPE = b"\x1d"
@@ -75,7 +75,7 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
         image, console = prepared.folder / "initramfs.cpio", prepared.folder / "console.log"
         rootfs.write(image, found, job, collect_modules(kernel), shell_tools.archive(found))
         if interactive:
-            print(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it", flush=True)
+            say(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it")
         machine = replace(options.machine, interactive=interactive)
         keyboard, keys = os.pipe()
         stack.callback(os.close, keyboard)

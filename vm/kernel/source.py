@@ -12,6 +12,7 @@ from vm.arch import ARCHITECTURES, UM, X86_64, Arch
 from vm.errors import Exit, Problem
 from vm.kernel import build, debian, installed, tree
 from vm.kernel.image import Kernel, Kind, identify
+from vm.terminal import say
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,13 @@ def _built(found: tree.Tree, building: Building | None) -> Kernel:
     if building is None:
         kernel = tree.kernel(found)
         if lacking := tree.lacking(found):
-            print(
+            say(
                 f"{found.objects}: built without {', '.join(lacking)}: cases may be skipped"
                 " (--build adds what they need)"
             )
         return kernel
     if building.dry_run:
         print(build.described(found))
-    else:
-        build.build(found, building.debug, building.log)
+        return tree.planned(found)
+    build.build(found, building.debug, building.log)
     return tree.kernel(found)
