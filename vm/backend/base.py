@@ -14,6 +14,8 @@ from typing import Protocol
 
 from vm.kernel.image import Kernel
 
+#: MiB of a guest by default, and at most: a backend may do with less.
+MEMORY = 1024
 #: What every guest is told: messages of warning level and above on the console (WARN_ON writes
 #: at that level) and with their time, a crash ends the guest at once, and an oops is a crash.
 _COMMON = ("rdinit=/init", "loglevel=5", "printk.time=1", "oops=panic", "panic=-1")
@@ -84,6 +86,9 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """The name in reports, with what matters of its settings: "qemu/tcg"."""
+
+    def memory(self, machine: Machine) -> int:
+        """Return the size of the guest's memory, in MiB."""
 
     def report(self, fd: int) -> str:
         """Return this backend's name for the launcher's descriptor *fd*, which takes the report."""

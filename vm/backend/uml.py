@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vm.backend.base import Boot, Command
+from vm.backend.base import Boot, Command, Machine
 from vm.kernel.image import Kernel
 
 #: MiB by default; it is mapped from /dev/shm.
@@ -23,6 +23,10 @@ class Uml:
         """Its name in reports."""
         return "uml"
 
+    def memory(self, machine: Machine) -> int:
+        """Return the size of the guest's memory, in MiB."""
+        return machine.memory or _MEMORY
+
     def report(self, fd: int) -> str:
         """Return the words for a descriptor that is inherited."""
         return f"fd:{fd}"
@@ -34,11 +38,10 @@ class Uml:
     def command(self, boot: Boot) -> Command:
         """Return the command; the scratch folder takes the kernel's sockets and pid file."""
         kernel, machine, scratch = boot.kernel, boot.machine, boot.scratch
-        memory = machine.memory or _MEMORY
         disk = (f"ubd0={scratch / 'written'},{machine.disk}",) if machine.disk else ()
         return Command(
             (
-                *(str(kernel.path), f"mem={memory}M", f"initrd={boot.image}"),
+                *(str(kernel.path), f"mem={self.memory(machine)}M", f"initrd={boot.image}"),
                 *("con=null", f"con0={'fd:0' if machine.interactive else 'null'},fd:1"),
                 *(f"ssl1=null,{boot.report}", *disk),
                 # With seccomp a system call of the guest costs half of what it does with ptrace.

@@ -19,8 +19,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm.backend.base import Boot, Command
-from vm.backend.qemu import Qemu, command_line, memory
+from vm.backend.base import Boot, Command, Machine
+from vm.backend.qemu import Qemu, command_line
 from vm.errors import Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
@@ -43,6 +43,10 @@ class Vng:
     def name(self) -> str:
         """Its name in reports."""
         return f"virtme-ng/{self.qemu.accelerator}"
+
+    def memory(self, machine: Machine) -> int:
+        """Return the size of the guest's memory, in MiB."""
+        return self.qemu.memory(machine)
 
     def report(self, fd: int) -> str:
         """Return a file that is opened through /proc: vng passes no descriptors on."""
@@ -71,7 +75,7 @@ class Vng:
             *("--qemu", shlex.quote(str(self.qemu.program))),
             *("--skip-modules", "--disable-microvm", "--disable-monitor", "--force-9p"),
             *(("--disable-kvm",) if self.qemu.accelerator == "tcg" else ()),
-            *("--memory", memory(machine), "--cpus", str(machine.cpus)),
+            *("--memory", f"{self.memory(machine)}M", "--cpus", str(machine.cpus)),
             *("--append", shlex.join(command_line(machine, self.qemu.accelerator).split())),
             f"--qemu-opts={shlex.join(options)}",
         )

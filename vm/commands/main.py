@@ -97,7 +97,7 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         disk = (system.disk if arguments.dry_run else system.obtain)(found.suite)
         machine = replace(machine, disk=disk, measured=True)
     guests = arguments.guests or (
-        1 if found is not None else plan.default_guests(pytest, len(kernels))
+        1 if found is not None else plan.default_guests(pytest, len(kernels), machine.memory)
     )
     options = Options(
         pytest=(*pytest, *(["--require"] if arguments.require else [])),
@@ -108,7 +108,7 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         limits=limits,
         system=found,
         guests=guests,
-        jobs=arguments.jobs or max(1, plan.processors() // (guests * machine.cpus)),
+        jobs=arguments.jobs or plan.default_jobs(guests, machine),
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )

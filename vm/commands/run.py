@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.utils import cgroups
 from vm import paths
 from vm.backend.base import Backend, Boot
 from vm.backend.choose import choose
@@ -76,8 +78,21 @@ def _scheduler(runs: list[Run], options: Options, screen: Screen) -> Scheduler[R
     return Scheduler(runs, options, screen, lambda run: conclude(run, screen, len(runs) == 1))
 
 
+def _warn_of_memory(runs: Sequence[Run], options: Options) -> None:
+    """Say so where the guests that run at the same time may take more memory than there is."""
+    each = sorted((run.backend.memory(options.machine) for run in runs), reverse=True)
+    needed = sum(each[: options.jobs]) * options.guests
+    free = cgroups.memory() >> 20
+    if needed > free:
+        complain(
+            f"the guests have {needed} MiB of memory together, and {free} MiB are left here\n"
+            "hint: fewer --guests or --jobs, or less --memory"
+        )
+
+
 def _one(request: Request, options: Options, folder: Path) -> Exit:
     run = _prepare(request, request.kernels[0], options, folder)
+    _warn_of_memory([run], options)
     scheduler = _scheduler([run], options, Screen())
     scheduler.work()
     if run in scheduler.problems:
@@ -97,6 +112,7 @@ def _several(request: Request, options: Options, folder: Path) -> Exit:
             runs[name] = _prepare(request, request.runs[name], options, folder / sub)
         except Problem as problem:
             columns[name] = _column(name, None, problem)
+    _warn_of_memory(list(runs.values()), options)
     screen = Screen()
     scheduler = _scheduler(list(runs.values()), options, screen)
     try:

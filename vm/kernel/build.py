@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from tests.utils import cgroups
 from vm import paths
 from vm.arch import ARCHITECTURES
 from vm.errors import Exit, Problem
@@ -40,6 +41,8 @@ _ERROR = re.compile(
 _ERROR_LINES = 5
 #: Seconds for make to take away what it has half made.
 _TERM_WAIT = 10.0
+#: Bytes of memory that a compiler may take.
+_COMPILER = 512 << 20
 _TOOLS = (
     "make is missing; a kernel is built with make, a C compiler, flex, bison, bc and the headers of"
     " libelf (Debian: apt install build-essential flex bison bc libelf-dev)"
@@ -74,7 +77,7 @@ def _config(tree: Tree) -> Path:
 def command(tree: Tree, target: str, config: str) -> list[str]:
     """make for *target*, with the configuration file *config* in the tree."""
     output = [] if tree.objects == tree.source else [f"O={tree.objects}"]
-    jobs = len(os.sched_getaffinity(0))
+    jobs = max(1, min(cgroups.processors(), cgroups.memory() // _COMPILER))
     return [
         *("make", "-C", str(tree.source), *output, f"ARCH={tree.arch}"),
         *(f"KCONFIG_CONFIG={config}", f"-j{jobs}", target),

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.utils import cgroups
 from vm import paths
-from vm.backend.base import Machine
+from vm.backend.base import MEMORY, Machine
 from vm.guest.protocol import SITE, Job
 from vm.initramfs import python
 from vm.run import system
@@ -126,16 +127,25 @@ def job(
     return whole if options.system is None else system.job(whole, options.system)
 
 
-def default_guests(pytest: Sequence[str], kernels: int = 1) -> int:
+def default_guests(pytest: Sequence[str], kernels: int = 1, memory: int | None = None) -> int:
     """How many guests share the cases of a kernel: one per processor, fewer where several kernels
-    share the processors, or one for a look at a single case."""
+    share the processors or the memory is short, or one for a look at a single case.
+
+    :param memory: of each guest, in MiB; None for the default.
+    """
     words = Words.of(pytest)
     single = any("::" in place for place in words.places)
     if single or has_workers(pytest) or words.has("co", "collect-only"):
         return 1
-    return max(1, min(processors() // kernels, _MOST_GUESTS))
+    return max(1, min(cgroups.processors() // kernels, _MOST_GUESTS, fitting(memory)))
 
 
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0))
+def default_jobs(guests: int, machine: Machine) -> int:
+    """How many kernels are tested at a time, each in so many *guests*."""
+    processors = cgroups.processors() // (guests * machine.cpus)
+    return max(1, min(processors, fitting(machine.memory) // guests))
+
+
+def fitting(memory: int | None) -> int:
+    """How many guests of *memory* MiB, None for the default, this machine has the memory for."""
+    return (cgroups.memory() >> 20) // (memory or MEMORY)

@@ -191,6 +191,14 @@ def test_a_guest_that_died_is_a_failure_of_those_that_pytest_is_to_stop_after(
     assert (" --maxfail=1 " in done.stdout.partition("guest 2 goes on")[2]) == ("=2" in words[-1])
 
 
+def test_more_memory_than_there_is_is_said_beforehand(launcher: Launcher) -> None:
+    done = launcher.run("share", "--guests", "2", "--memory", "4T")
+    first, second = complaints(done.stderr).splitlines()
+    assert first.startswith(f"vm: the guests have {2 * 4 << 20} MiB of memory together, and ")
+    assert second == "hint: fewer --guests or --jobs, or less --memory"
+    assert done.returncode == Exit.FAILED  # and the run goes on: not all of it may be used
+
+
 def test_cases_that_nobody_could_go_on_with_are_not_forgotten(launcher: Launcher) -> None:
     done = launcher.run("panics")
     assert done.returncode == Exit.FAILED
