@@ -49,6 +49,17 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Sign:
+    """A trouble of the host's, told from what is said when a guest dies of it."""
+
+    #: Regular expression for a line of the console, or of the program's own last words.
+    words: str
+    problem: str
+    #: What to do.
+    hint: str
+
+
+@dataclass(frozen=True)
 class Command:
     """A program to start."""
 
@@ -58,6 +69,10 @@ class Command:
     folder: Path | None = None
     #: The only processor it is to run on, None for any.
     processor: int | None = None
+    #: What would show that the host let it down.
+    signs: tuple[Sign, ...] = ()
+    #: Whether the program is the kernel itself, whose crash is then no fault of the host's.
+    is_kernel: bool = False
 
     def __str__(self) -> str:
         """Return it for a shell, with nothing on its input."""

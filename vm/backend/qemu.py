@@ -13,7 +13,7 @@ from vm import paths
 from vm.arch import QEMU as _PROGRAM
 from vm.arch import QEMU_CONSOLE, QEMU_MACHINE
 from vm.arch import QEMU_PACKAGE as _PACKAGE
-from vm.backend.base import MEMORY, Boot, Command, Machine
+from vm.backend.base import MEMORY, Boot, Command, Machine, Sign
 from vm.distro import apt
 from vm.errors import Problem
 from vm.kernel.decompress import unpacked
@@ -32,6 +32,19 @@ _FASTER = ("cryptomgr.notests", "no_timer_check")
 _SPARING = (
     *("highres=off", "nohz=off"),
     *("cgroup_disable=memory", "damon_stat.enabled=0", "init_on_alloc=0"),
+)
+#: In QEMU's words.
+SIGNS = (
+    Sign(
+        "Cannot allocate memory|cannot set up guest memory",
+        "there is not enough memory here for the guest's",
+        "less --memory, or fewer --guests",
+    ),
+    Sign(
+        "invalid accelerator tcg|[Aa]ccelerator .*tcg.* (?:not|in)|No accelerator selected",
+        "this QEMU can neither emulate a processor nor use KVM",
+        "install a QEMU with TCG, and name it by the variable QEMU if need be",
+    ),
 )
 #: How QEMU's guest ends; the second word is for the guest's init.
 _END = ("reboot=t", "vm.end=restart")
@@ -87,6 +100,7 @@ class Qemu:
             ),
             # Where it keeps what the guest writes to a disk.
             (*self.environment, *((("TMPDIR", str(boot.scratch)),) if machine.disk else ())),
+            signs=SIGNS,
         )
 
     def printable(self, boot: Boot) -> str:

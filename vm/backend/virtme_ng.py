@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vm.backend.base import Boot, Command, Machine
-from vm.backend.qemu import Qemu, command_line
+from vm.backend.qemu import SIGNS, Qemu, command_line
 from vm.errors import Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
@@ -81,7 +81,9 @@ class Vng:
         )
         path = os.pathsep.join([str(self.program.parent), os.environ.get("PATH", os.defpath)])
         return Command(
-            (str(self.program), *words), (("PATH", path), *self.qemu.environment), None, None
+            (str(self.program), *words),
+            (("PATH", path), *self.qemu.environment),
+            signs=SIGNS,
         )
 
     def printable(self, boot: Boot) -> str:

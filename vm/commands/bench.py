@@ -57,6 +57,8 @@ def run(kernel: Kernel, backend: Backend, options: BenchOptions) -> Exit:
         drive([guest], options.limits)
     records = guest.records
     verdict = judge(records, guest.ending, guest.log.lines())
+    if guest.ending.trouble:
+        raise Problem(guest.ending.trouble)
     if records.status is None:
         raise Problem(f"{verdict.lost or verdict.text} (console: {log})", verdict.status)
     if records.measured:

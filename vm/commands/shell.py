@@ -129,5 +129,7 @@ def _status(guest: Guest) -> int:
         return status if status >= 0 else 128 - status
     if guest.ending.killed_by and guest.ending.stop is Stop.EXITED:
         return Exit.INTERRUPTED
+    if guest.ending.trouble:
+        raise Problem(guest.ending.trouble)
     verdict = judge(guest.records, guest.ending, guest.log.lines())
     raise Problem(verdict.text, verdict.status)

@@ -121,6 +121,9 @@ class Run:
         begun = {*records.results, records.running}
         left = [name for name in records.collected if name not in begun]
         died = guest.ending.stop is Stop.EXITED and records.status is None
+        if guest.ending.trouble:  # another would fare no better
+            complain(guest.ending.trouble)
+            return []
         failed, most = self.progress.bad + 1, self.options.most_failures
         if not (died and left and self._left) or 0 < most <= failed:
             return []

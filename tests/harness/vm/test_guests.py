@@ -16,10 +16,12 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.harness.helpers import filters
 from tests.harness.helpers.launcher import complaints
 from tests.harness.helpers.real_guest import (
     DEADLY,
@@ -31,8 +33,10 @@ from tests.harness.helpers.real_guest import (
     lacking,
     read_until,
 )
+from vm.arch import UM
 from vm.errors import Exit
 from vm.initramfs import python
+from vm.kernel.source import find
 
 pytestmark = [
     pytest.mark.skipif(
@@ -236,6 +240,61 @@ def test_a_full_disk_is_the_hosts_fault(
     assert found.count("\n") == 1
     if folder == "out":
         assert "1 error, 1 passed in" in done.stdout.splitlines()[-1]
+
+
+@pytest.fixture
+def uml_launcher(launcher: RealLauncher) -> RealLauncher:
+    """A launcher whose guests are User-Mode Linux."""
+    if find(launcher.kernel, UM, None).arch is not UM:
+        pytest.skip("only User-Mode Linux is such a program")
+    return launcher
+
+
+def test_memory_that_the_host_cannot_give_is_no_fault_of_the_kernels(
+    uml_launcher: RealLauncher,
+) -> None:
+    """A file system that others fill while the guest runs: there was room when it began."""
+    launcher = uml_launcher
+    script = f'mount -t tmpfs -o size=260m none "{launcher.temporary}" && exec "$@"'
+    isolated = ["unshare", "-rm", "sh", "-c", script, "sh"]
+    if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespace to mount a small file system in")
+    words = launcher.command("--memory", "200", *deadly("before", "memory", "after"))
+    with launcher.started(command=[*isolated, *words]) as process:
+        console = launcher.output / "console.log"
+        while not (console.exists() and console.stat().st_size):
+            assert process.poll() is None, process.communicate()
+        filler = Path(f"/proc/{process.pid}/root{launcher.temporary}/filler")
+        with suppress(OSError), filler.open("wb") as file:
+            while file.write(b"x" * (1 << 20)):
+                file.flush()
+        text, errors = process.communicate()
+    assert process.returncode == Exit.HOST, text + errors
+    first, second = complaints(errors).splitlines()
+    assert first == "vm: the host ran out of room for the memory of User-Mode Linux"
+    assert second.startswith("hint: less --memory")
+    assert text.splitlines()[-1].partition("uml: ")[2].startswith("the host ran out of room")
+
+
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        ("EPERM ptrace,EPERM seccomp", "may neither trace its processes here nor filter"),
+        ("kill ptrace", "a seccomp filter ended "),
+    ],
+)
+def test_a_host_that_lets_no_user_mode_linux_run_is_told_so(
+    uml_launcher: RealLauncher, rules: str, text: str
+) -> None:
+    def refuse() -> None:
+        for rule in rules.split(","):
+            filters.install(*rule.split())
+
+    done = uml_launcher.run(*deadly("before"), preexec_fn=refuse)
+    assert done.returncode == Exit.HOST, done.stdout + done.stderr
+    first, second = complaints(done.stderr).splitlines()
+    assert text in first
+    assert second.startswith("hint: allow ")
 
 
 # --- several kernels ------------------------------------------------------------------------------
