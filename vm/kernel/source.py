@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +45,7 @@ def find(text: str, wanted: Arch, building: Building | None) -> Source:
     :param wanted: what a kernel's source without a `.config` is, or would be, built for.
     :raises Problem: there is no such source.
     """
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if building is not None and not (text and path.is_dir()):
         raise Problem(
             f"--build: {text or 'no --kernel given'}: give a build tree (--kernel DIR)", Exit.USAGE
