@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,26 +25,43 @@ NAME = "open-tree-namespace-tests"
 ROOT = Path(__file__).resolve().parent.parent
 #: Folders of kernels that this process holds.
 _held_here: list[Path] = []
+_HINT = "set XDG_CACHE_HOME and XDG_STATE_HOME (or HOME) to folders that this user can write to"
 
 
 def _xdg(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
     # The specification has relative paths ignored.
-    base = Path(value) if value.startswith("/") else Path.home() / default
-    return base / NAME
+    if value.startswith("/"):
+        return Path(value) / NAME
+    home = os.path.expanduser("~")
+    if not home.startswith("/"):
+        raise Problem(
+            f"this user, {os.getuid()}, has no home folder, neither in HOME nor in /etc/passwd\n"
+            f"hint: {_HINT}"
+        )
+    return Path(home) / default / NAME
+
+
+def _made(path: Path) -> Path:
+    """Return the folder *path*, made if need be.
+
+    :raises Problem: it cannot be.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Problem(f"{path}: {error.strerror}\nhint: {_HINT}") from None
+    return path
 
 
 def cache() -> Path:
     """The cache folder, made when it is missing."""
-    path = _xdg("XDG_CACHE_HOME", ".cache")
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    return _made(_xdg("XDG_CACHE_HOME", ".cache"))
 
 
 def new_run_folder() -> Path:
     """A dated, empty folder for one run's artefacts."""
-    parent = _xdg("XDG_STATE_HOME", ".local/state") / "runs"
-    parent.mkdir(parents=True, exist_ok=True)
+    parent = _made(_xdg("XDG_STATE_HOME", ".local/state") / "runs")
     stem = time.strftime("%Y-%m-%dT%H-%M-%S")
     for number in range(1, 1000):
         path = parent / (stem if number == 1 else f"{stem}-{number}")
@@ -93,7 +111,7 @@ def changing(folder: Path) -> Iterator[None]:
         if at_once:
             yield
             return
-    print(f"waiting for another run that uses {folder} ...", flush=True)
+    print(f"waiting for another run that uses {folder} ...", file=sys.stderr, flush=True)
     with _held(folder, fcntl.LOCK_EX):
         yield
 

@@ -17,6 +17,7 @@ from vm.report.verdict import judge
 from vm.run.boot import Boots
 from vm.run.guest import drive
 from vm.run.plan import Options
+from vm.terminal import say
 
 
 def run(kernel: Kernel, backend: Backend, options: Options, words: tuple[str, ...]) -> Exit:
@@ -33,17 +34,19 @@ def run(kernel: Kernel, backend: Backend, options: Options, words: tuple[str, ..
     with ExitStack() as stack:
         boots.prepare(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-"))))
         image = boots.image(job)
-        print(f"booting {kernel} in {backend.name} ...", flush=True)
+        say(f"booting {kernel} in {backend.name} ...")
         machine = replace(options.machine, measured=True)
         guest = boots.start(image, machine, stack, log, _show)
         drive([guest], options.limits)
     records = guest.records
     verdict = judge(records, guest.ending, guest.log.lines())
+    if guest.ending.trouble:
+        raise Problem(guest.ending.trouble)
     if records.status is None:
         raise Problem(f"{verdict.lost or verdict.text} (console: {log})", verdict.status)
     if records.measured:
         results.write_text(records.measured)
-        print(f"\n{results}: all numbers; python3 -m bench --from it --plot FILE plots them")
+        say(f"\n{results}: all numbers; python3 -m bench --from it --plot FILE plots them")
     if verdict.splats:
         complaints = "\n  ".join(verdict.splats)
         raise Problem(f"the kernel complained ({log}):\n  {complaints}", Exit.FAILED)

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.utils import cgroups
 from vm import paths
 from vm.backend.base import Backend
 from vm.backend.choose import choose
@@ -87,9 +89,22 @@ def _scheduler(runs: list[Run], options: Options, screen: Screen) -> Scheduler[R
     return Scheduler(runs, options, screen, lambda run: conclude(run, screen, len(runs) == 1))
 
 
+def _warn_of_memory(runs: Sequence[Run], options: Options) -> None:
+    """Say so where the guests that run at the same time may take more memory than there is."""
+    each = sorted((run.backend.memory(options.machine) for run in runs), reverse=True)
+    needed = sum(each[: options.jobs]) * options.guests
+    free = cgroups.memory() >> 20
+    if needed > free:
+        complain(
+            f"the guests have {needed} MiB of memory together, and {free} MiB are left here\n"
+            "hint: fewer --guests or --jobs, or less --memory"
+        )
+
+
 def _one(kernels: _Kernels, options: Options, folder: Path) -> Exit:
     (name,) = kernels.request.runs
     run = kernels.run(name, options, folder)
+    _warn_of_memory([run], options)
     scheduler = _scheduler([run], options, Screen())
     scheduler.work()
     if run in scheduler.problems:
@@ -109,6 +124,7 @@ def _several(kernels: _Kernels, options: Options, folder: Path) -> Exit:
             runs[name] = kernels.run(name, options, folder / sub)
         except Problem as problem:
             columns[name] = _column(name, None, problem)
+    _warn_of_memory(list(runs.values()), options)
     screen = Screen()
     scheduler = _scheduler(list(runs.values()), options, screen)
     try:
@@ -141,9 +157,10 @@ def _dry_run(request: Request, options: Options) -> Exit:
     with ExitStack() as stack:
         for name, sub in zip(request.kernels, matrix.folder_names(request.kernels), strict=True):
             building = Building(Path("build.log"), request.debug, dry_run=True)
-            boots = Boots(
-                *choose(name, request.backend, building if request.build else None, stack), options
+            kernel, backend = choose(
+                name, request.backend, building if request.build else None, stack, trial=False
             )
+            boots = Boots(kernel, backend, options)
             folder = options.output or Path("OUTPUT")
             folder = folder / sub if several else folder
             if several:

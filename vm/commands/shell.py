@@ -28,7 +28,7 @@ from vm.report.verdict import judge
 from vm.run.boot import Boots
 from vm.run.guest import Guest, Limits, Stop, drive
 from vm.run.plan import Options
-from vm.terminal import Screen
+from vm.terminal import Screen, say
 
 #: Ctrl-], as telnet and `virsh console` have it.
 _ESCAPE = b"\x1d"
@@ -74,7 +74,7 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
         boots.prepare(folder)
         image = boots.image(job, shell_tools.archive(boots.runtime))
         if interactive:
-            print(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it", flush=True)
+            say(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it")
         machine = replace(options.machine, interactive=interactive)
         keyboard, keys = os.pipe()
         stack.callback(os.close, keyboard)
@@ -129,5 +129,7 @@ def _status(guest: Guest) -> int:
         return status if status >= 0 else 128 - status
     if guest.ending.killed_by and guest.ending.stop is Stop.EXITED:
         return Exit.INTERRUPTED
+    if guest.ending.trouble:
+        raise Problem(guest.ending.trouble)
     verdict = judge(guest.records, guest.ending, guest.log.lines())
     raise Problem(verdict.text, verdict.status)

@@ -77,7 +77,8 @@ BUILD = """--build:
   whenever you alternate with a make of your own: to avoid that, have it in your .config.
 
 bisection:
-  With --build the exit status is 0, 1 or 125, so that in a kernel tree
+  With --build the exit status is 0, 1, 125 (skip this commit) or 128 (no commit can be judged: a
+  mistake in the options, a full disk), so that in a kernel tree
 
     export PYTHONPATH=/path/to/this/checkout
     git bisect start BAD GOOD
@@ -104,5 +105,6 @@ EPILOG = """exit status:
   130  interrupted
 With several kernels the worst status wins, in the order 130, 2, 1, 124, 125, 3, 0, 4: a kernel
 without the flag does not spoil the result of one that has it.
-With --build, 124 becomes 1 (the kernel hangs), and 2, 3 and 4 become 125 (no verdict).
+With --build, 124 becomes 1 (the kernel hangs), 4 becomes 125 (no verdict), and 2 and 3 become 128,
+which ends git bisect run: they would be the same at each commit.
 """

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from vm.errors import Exit, Problem
 from vm.kernel import build, debian, installed, tree
 from vm.kernel.image import Kernel, Kind, identify
 from vm.kernel.scheme import Scheme, Source
+from vm.terminal import say
 
 #: Where packaged kernels come from, by what their names begin with; the default kernel is one of
 #: the first scheme's.
@@ -57,7 +59,7 @@ def find(text: str, wanted: Arch, building: Building | None) -> Source:
     :param wanted: what a kernel's source without a `.config` is, or would be, built for.
     :raises Problem: there is no such source.
     """
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if building is not None and not (text and path.is_dir()):
         raise Problem(
             f"--build: {text or 'no --kernel given'}: give a build tree (--kernel DIR)", Exit.USAGE
@@ -92,13 +94,13 @@ def _built(found: tree.Tree, building: Building | None) -> Kernel:
     if building is None:
         kernel = tree.kernel(found)
         if lacking := tree.lacking(found):
-            print(
+            say(
                 f"{found.objects}: built without {', '.join(lacking)}: cases may be skipped"
                 " (--build adds what they need)"
             )
         return kernel
     if building.dry_run:
         print(build.described(found))
-    else:
-        build.build(found, building.debug, building.log)
+        return tree.planned(found)
+    build.build(found, building.debug, building.log)
     return tree.kernel(found)

@@ -57,11 +57,12 @@ class Boots:
     def prepare(self, folder: Path) -> None:
         """Take *folder* for the images, and for the kernel in the form that boots fastest."""
         self._folder = folder
-        self._kernel = self._backend.prepared(self._kernel, folder)
+        if self._kernel.path.exists():  # else --build is to make it
+            self._kernel = self._backend.prepared(self._kernel, folder)
 
-    def job(self, only: Sequence[str] = ()) -> Job:
-        """Return what pytest is to do in a guest; of the cases *only* these, if any."""
-        return plan.job(self.runtime, self._options, self._nonce, only)
+    def job(self, only: Sequence[str] = (), failed: int = 0) -> Job:
+        """Return what pytest is to do in a guest, see plan.job()."""
+        return plan.job(self.runtime, self._options, self._nonce, only, failed)
 
     def image(self, job: Job, *more: Path) -> Path:
         """Write an initramfs for *job*, with the archives *more*."""

@@ -111,7 +111,11 @@ class Run:
         begun = {*records.results, records.running}
         left = [name for name in records.collected if name not in begun]
         died = guest.ending.stop is Stop.EXITED and records.status is None
-        if not (died and left and self._left) or self.options.stops_at_a_failure:
+        if guest.ending.trouble:  # another would fare no better
+            complain(guest.ending.trouble)
+            return []
+        failed, most = self.progress.bad + 1, self.options.most_failures
+        if not (died and left and self._left) or 0 < most <= failed:
             return []
         self._left -= 1
         if self._show is not None:
@@ -121,7 +125,7 @@ class Run:
                 f" guest {len(self.slots) + 1} goes on with {_cases(len(left))}"
             )
         try:
-            image = self._boots.image(self._boots.job(left))
+            image = self._boots.image(self._boots.job(left, failed))
             slot.successor = self._guest(image, slot.machine.share)
         except Problem as problem:
             complain(str(problem))

@@ -26,7 +26,7 @@ FLOORS = {
     ),
     "tests.utils": (
         *("watch", "report", "isolation probes search", "mounts", "model tasks", "uapi"),
-        "expect pytest_internals",
+        "cgroups expect pytest_internals",
     ),
 }
 #: Top-level folder -> those of the others that it may import.

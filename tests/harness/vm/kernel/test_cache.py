@@ -221,6 +221,7 @@ def test_who_must_wait_for_a_kernel_says_so(store: Path) -> None:
             [sys.executable, "-c", WAIT, str(home)],
             cwd=paths.ROOT,
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         assert process.stdout is not None

@@ -48,7 +48,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KBUILD_OUTPUT", "ARCH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(qemu, "find", lambda: Qemu(Path("/no/such/qemu")))
-    monkeypatch.setattr(kvm, "accelerated", lambda program, kernel: program)
+    monkeypatch.setattr(kvm, "accelerated", lambda program, kernel, trial: program)
 
 
 @pytest.mark.parametrize("arch", ["um", "x86"])
