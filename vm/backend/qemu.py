@@ -158,7 +158,8 @@ def _fetch() -> Qemu:
 
 
 def find() -> Qemu:
-    """A QEMU: $QEMU, the one on PATH, or the distribution's in the cache. Problem when none."""
+    """Return a QEMU: $QEMU, the one on PATH, or the distribution's in the cache. Problem when
+    none."""
     wish = os.environ.get("QEMU", "")
     program = shutil.which(wish or _PROGRAM)
     if program is not None:
