@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vm.errors import Problem
+from vm.errors import Exit, Problem
 
 #: The project's own folder name below the XDG directories.
 NAME = "open-tree-namespace-tests"
 ROOT = Path(__file__).resolve().parent.parent
+#: Folders of kernels that this process holds.
+_held_here: list[Path] = []
 _HINT = "set XDG_CACHE_HOME and XDG_STATE_HOME (or HOME) to folders that this user can write to"
 
 
@@ -86,12 +88,25 @@ def using(folder: Path) -> Iterator[None]:
     with _held(folder, fcntl.LOCK_SH):
         if folder.is_relative_to(cache()):
             os.utime(folder)
-        yield
+        _held_here.append(folder)
+        try:
+            yield
+        finally:
+            _held_here.remove(folder)
 
 
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
-    """Hold the folder of a kernel alone, once nobody uses it any more."""
+    """Hold the folder of a kernel alone, once nobody uses it any more.
+
+    :raises Problem: this process does, and would wait for itself.
+    """
+    if folder in _held_here:
+        raise Problem(
+            f"{folder}: a kernel of this run is there already, and another is to be built in it\n"
+            "hint: name a build tree once",
+            Exit.USAGE,
+        )
     with idle(folder) as at_once:
         if at_once:
             yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vm.arch import UM, X86_64, Arch
@@ -16,9 +17,10 @@ from vm.backend import kvm, qemu, virtme_ng
 from vm.backend.base import Backend
 from vm.backend.uml import Uml
 from vm.errors import Exit, Problem
-from vm.kernel import debian, source
+from vm.kernel import source
 from vm.kernel.image import Kernel
-from vm.kernel.source import Building, Source
+from vm.kernel.scheme import Source
+from vm.kernel.source import Building
 from vm.terminal import say
 
 
@@ -52,10 +54,11 @@ BACKENDS = {
 
 
 def choose(
-    text: str, backend: str, building: Building | None, trial: bool = True
+    text: str, backend: str, building: Building | None, stack: ExitStack, trial: bool = True
 ) -> tuple[Kernel, Backend]:
     """Return the kernel that *text* names (empty: the default), and what to boot it in.
 
+    :param stack: holds the kernel's folder.
     :param trial: whether the kernel may be booted to see whether KVM works.
     :raises Problem: there is no such kernel, *backend* does not fit it, or this machine lacks it.
     """
@@ -67,7 +70,7 @@ def choose(
     else:
         found = _default(backend)
     made = BACKENDS[_fitting(found, backend)].find()
-    kernel = found.obtain()
+    kernel = found.obtain(stack)
     return kernel, made(kernel, trial)
 
 
@@ -80,7 +83,7 @@ def _default(backend: str) -> Source:
             say(f"User-Mode Linux instead of QEMU: {problem}")
             backend = "uml"
     arch = X86_64 if backend == "auto" else BACKENDS[backend].arch
-    return source.package(debian.Spec(flavour=arch.flavour))
+    return source.newest(arch)
 
 
 def _fitting(found: Source, backend: str) -> str:

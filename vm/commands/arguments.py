@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.grammar import EMPTY, Parser, count, mebibytes, path, seconds
 from vm.backend.choose import BACKENDS
 from vm.commands import system_options, texts
-from vm.kernel.debian import is_spec
+from vm.kernel.source import scheme_of
 
 
 def _days(text: str) -> float:
@@ -124,7 +124,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         verb = verbs.choices[arguments.verb]
         given = " ".join(unknown)
         hint = f"{verb.prog} --help lists the options"
-        if arguments.verb == "run" and (Path(unknown[0]).exists() or is_spec(unknown[0])):
+        if arguments.verb == "run" and (Path(unknown[0]).exists() or scheme_of(unknown[0])):
             hint = f"kernels are given with --kernel: {verb.prog} --kernel {given}"
         elif arguments.verb in _BEHIND:
             hint = f"what is for {_BEHIND[arguments.verb]} goes behind --: {verb.prog} -- {given}"

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from vm.commands.arguments import parse
 from vm.commands.check import check
 from vm.commands.run import Request, launch
 from vm.errors import Exit, Interrupted, Problem, for_bisect
-from vm.kernel import cache, debian
+from vm.kernel import cache, source
 from vm.process import signals_raise
 from vm.run import plan, system
 from vm.run.guest import Limits
@@ -54,7 +55,7 @@ def _kernels(arguments: argparse.Namespace) -> Exit:
         return Exit.OK
     for line in cache.listing():
         print(line)
-    for spec in debian.obtainable(arguments.suite) if arguments.suite else []:
+    for spec in source.obtainable(arguments.suite) if arguments.suite else []:
         print(spec)
     return Exit.OK
 
@@ -128,13 +129,14 @@ def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
             Exit.USAGE,
         )
     script = shell.asked_for()
-    kernel, backend = choose(arguments.kernel or "", arguments.backend, None)
-    options = Options(
-        user=arguments.user,
-        machine=_machine(arguments),
-        limits=_limits(arguments),
-    )
-    return shell.run(kernel, backend, options, script)
+    with ExitStack() as stack:
+        kernel, backend = choose(arguments.kernel or "", arguments.backend, None, stack)
+        return shell.run(kernel, backend, _options(arguments), script)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    """What all verbs that boot a kernel are asked."""
+    return Options(user=arguments.user, machine=_machine(arguments), limits=_limits(arguments))
 
 
 def _machine(arguments: argparse.Namespace) -> Machine:
@@ -151,19 +153,10 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 
 
 def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
-    output = _output(arguments.output)
-    kernel, backend = choose(arguments.kernel or "", arguments.backend, None)
-    return bench.run(
-        kernel,
-        backend,
-        bench.BenchOptions(
-            words,
-            arguments.user,
-            output,
-            _machine(arguments),
-            _limits(arguments),
-        ),
-    )
+    options = replace(_options(arguments), output=_output(arguments.output))
+    with ExitStack() as stack:
+        kernel, backend = choose(arguments.kernel or "", arguments.backend, None, stack)
+        return bench.run(kernel, backend, options, words)
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import shutil
 import sys
+import tempfile
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from vm.backend.base import Backend
 from vm.errors import Exit, Problem
-from vm.initramfs import python, rootfs, shell_tools
+from vm.initramfs import shell_tools
 from vm.kernel.image import Kernel
 from vm.report.verdict import judge
-from vm.run import plan
-from vm.run.boot import Prepared
+from vm.run.boot import Boots
 from vm.run.guest import Guest, Limits, Stop, drive
 from vm.run.plan import Options
-from vm.run.run import collect_modules
 from vm.terminal import Screen, say
 
 #: Ctrl-], as telnet and `virsh console` have it.
@@ -59,9 +58,9 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
     Raises Problem when the guest does not come up.
     """
     interactive = not script
-    found, nonce = python.find(), secrets.token_hex(8)
+    boots = Boots(kernel, backend, options)
     shell = shell_tools.shell()
-    job = plan.job(found, options, nonce)
+    job = boots.job()
     job = replace(
         job,
         program="shell",
@@ -71,9 +70,9 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
         environment={**job.environment, "PS1": f"[{kernel.release or 'guest'}] \\w \\$ "},
     )
     with ExitStack() as stack:
-        prepared = Prepared(kernel, backend, stack)
-        image, console = prepared.folder / "initramfs.cpio", prepared.folder / "console.log"
-        rootfs.write(image, found, job, collect_modules(kernel), shell_tools.archive(found))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-")))
+        boots.prepare(folder)
+        image = boots.image(job, shell_tools.archive(boots.runtime))
         if interactive:
             say(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it")
         machine = replace(options.machine, interactive=interactive)
@@ -81,7 +80,8 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
         stack.callback(os.close, keyboard)
         stack.callback(os.close, keys)
         screen = Screen()
-        guest = prepared.start(image, machine, nonce, console, screen.text, keyboard)
+        console = folder / "console.log"
+        guest = boots.start(image, machine, stack, console, screen.text, keyboard)
         limits = Limits(options.limits.boot, math.inf)
         if interactive:
             guest.listener = _echo

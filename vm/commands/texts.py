@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The pages of help: what stands above and below the options."""
 
+from vm.kernel.source import SCHEMES
+
+_PACKAGE = " or ".join(scheme.form for scheme in SCHEMES.values())
+
 TOP = """Test open_tree(OPEN_TREE_NAMESPACE) on a real kernel: boot it in a virtual machine, run the
 test cases there, print a verdict. Nothing is installed on this machine, and root is not needed.
 
@@ -48,18 +52,18 @@ installed into a private environment. All of it takes some minutes.
   python3 -m vm check -- -e py312 -- -k vm  arguments after a second -- go to pytest
 """
 
-KERNELS = """List the kernels in the cache, as --kernel takes them; with SUITE also what that Debian
-suite offers; with --prune remove the unused ones instead.
+KERNELS = f"""List the kernels in the cache, as --kernel takes them; with SUITE also what that
+Debian suite offers; with --prune remove the unused ones instead.
 
   python3 -m vm kernels                     the cache
   python3 -m vm kernels trixie-backports    and what can be fetched from there
   python3 -m vm run --kernel debian:trixie-backports/amd64=7.0
-                                            debian[:SUITE][/FLAVOUR][=VERSION], any part left out
+                                            {_PACKAGE}, any part left out
 """
 
 KERNEL = (
     "a bzImage, a vmlinux, a User-Mode Linux binary, a build tree, a package as"
-    " debian[:SUITE][/FLAVOUR][=VERSION], or `host` for the running kernel's image (default: the"
+    f" {_PACKAGE}, or `host` for the running kernel's image (default: the"
     " newest packaged kernel that has the flag)"
 )
 

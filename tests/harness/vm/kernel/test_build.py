@@ -15,22 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.harness.helpers.archives import read
-from tests.harness.helpers.building import Workshop, make_workshop
+from tests.harness.helpers.building import Workshop
 from tests.harness.helpers.images import CONFIGS, bzimage
 from tests.harness.helpers.launcher import complaints
 from vm import paths
 from vm.errors import Exit
 from vm.kernel import kconfig
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def workshop(tmp_path: Path, cache: Path) -> Workshop:
-    return make_workshop(tmp_path, cache)
 
 
 def test_a_tree_is_built_in_place_and_run(workshop: Workshop) -> None:
@@ -95,6 +85,14 @@ def test_the_debugging_options_last_for_one_run(workshop: Workshop) -> None:
     assert kconfig.read(config)["KASAN"] == "y"
     workshop.run()
     assert "KASAN" not in kconfig.read(config)
+
+
+def test_a_tree_is_built_once_for_all_its_runs(workshop: Workshop) -> None:
+    """The first run holds it: a second make would wait for that run's end."""
+    workshop.configure()
+    done = workshop.run("pass", "--repeat", "2")
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+    assert [call[-1] for call in workshop.calls] == ["olddefconfig", "bzImage"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.harness.helpers.images import bzimage, elf
-from tests.harness.helpers.launcher import Launcher, complaints, make_launcher
+from tests.harness.helpers.launcher import Launcher, complaints
 from tests.harness.helpers.story import table
 from tests.utils.report.case import Case
 from vm import paths
@@ -25,17 +25,6 @@ from vm.report.conclude import Result
 from vm.report.matrix import Column
 from vm.report.summary import Summary
 from vm.report.verdict import Verdict
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for the module."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def launcher(tmp_path: Path, cache: Path) -> Launcher:
-    return make_launcher(tmp_path, cache)
 
 
 def command(launcher: Launcher, kernels: Sequence[str], *words: str) -> list[str]:

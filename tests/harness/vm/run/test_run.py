@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.helpers.launcher import Launcher, complaints, make_launcher
+from tests.harness.helpers.launcher import Launcher, complaints
 from tests.harness.helpers.story import table
 from tests.utils.report import header
 from vm import paths
@@ -23,17 +23,6 @@ from vm.arch import QEMU_KVM
 from vm.backend import qemu
 from vm.distro import apt
 from vm.errors import Exit, Problem
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for the module: the base image takes a second to build."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def launcher(tmp_path: Path, cache: Path) -> Launcher:
-    return make_launcher(tmp_path, cache)
 
 
 @pytest.mark.parametrize(
