@@ -98,6 +98,7 @@ class Qemu:
                 *("-monitor", "none", "-serial", "stdio", "-serial", f"file:{boot.report}"),
                 *_disk(machine),
                 *("-append", command_line(machine, self.accelerator)),
+                *machine.qemu_args,
             ),
             # Where it keeps what the guest writes to a disk.
             (*self.environment, *((("TMPDIR", str(boot.scratch)),) if machine.disk else ())),

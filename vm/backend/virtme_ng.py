@@ -63,7 +63,7 @@ class Vng:
         """
         machine = boot.machine
         options = [*self.qemu.options, "-no-reboot", "-initrd", str(boot.image)]
-        options += ["-serial", f"file:{boot.report}"]
+        options += ["-serial", f"file:{boot.report}", *machine.qemu_args]
         # vng puts its arguments together for a shell and quotes only some of them.
         words = (
             *(

@@ -91,8 +91,9 @@ def find(folder: Path, arch: str, debug: bool = False) -> Tree:
         return Tree(folder, _source_of(folder), _arch(folder / ".config"))
     if not _is_source(folder):
         raise Problem(
-            f"{folder}: no build tree: it has neither a .config nor the kernel's source; give an"
-            " image, a source tree, or the folder that make O= was given"
+            f"{folder}: not a build tree: it has neither a .config nor the kernel's source\n"
+            "hint: give an image, a source tree, or the folder that make O= was given",
+            Exit.USAGE,
         )
     if output := os.environ.get("KBUILD_OUTPUT"):
         objects = (folder / output).resolve()
@@ -123,8 +124,8 @@ def kernel(tree: Tree) -> Kernel:
     else:
         what = tree.source if tree.ours else tree.objects
         raise Problem(
-            f"{what}: not built yet, no {ARCHITECTURES[tree.arch].images[0]}: run make, or give"
-            " --build",
+            f"{what}: not built yet, no {ARCHITECTURES[tree.arch].images[0]}\n"
+            "hint: run make, or give --build",
             Exit.NOT_BOOTED,
         )
     release = tree.objects / "include/config/kernel.release"

@@ -216,19 +216,88 @@ def test_a_kernel_that_cannot_run_where_it_is_asked_to_is_not_built(workshop: Wo
     assert not (workshop.launcher.folder / "calls").exists()
 
 
-@pytest.mark.parametrize("kernel", ["vmlinuz", "debian:sid", "host", ""])
+@pytest.mark.parametrize("kernel", ["vmlinuz", "debian:sid", "host", "", "."])
 def test_what_is_no_tree_cannot_be_built(workshop: Workshop, kernel: str) -> None:
     named = ["--kernel", kernel] if kernel else []
     command = [sys.executable, "-m", "vm", "run", "--build", *named]
     done = workshop.launcher.run("pass", command=command)
     assert done.returncode == Exit.NO_BISECTION
-    assert done.stderr.startswith("vm: --build: ")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("vm: ")
+    assert ": not a build tree" in first
+    assert second.startswith("hint: ")
+
+
+def test_the_tree_one_stands_in_needs_no_name(workshop: Workshop) -> None:
+    workshop.configure()
+    environment = {**workshop.launcher.environment, "PYTHONPATH": str(paths.ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "vm", "run", "--build", "--guests", "1"],
+        cwd=workshop.source,
+        env={**environment, "PLAY": "pass", "MAKE_PLAYS": "build"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+    assert f"building bzImage in {workshop.source} " in done.stderr
+
+
+def test_fragments_of_the_users_are_built_with_and_what_does_not_stick_is_named(
+    workshop: Workshop,
+) -> None:
+    workshop.configure(f"{CONFIGS['x86']}CONFIG_TMPFS=y\n")
+    one, two = (workshop.launcher.folder / name for name in ("one", "two"))
+    one.write_text("# why\n\nCONFIG_MINE=y\nCONFIG_FUSE_FS=m\nCONFIG_NUMBER=10\n")
+    two.write_text('CONFIG_NUMBER=20\nCONFIG_TEXT="a b"\n# CONFIG_TMPFS is not set\n')
+    done = workshop.run("pass", "--kconfig", str(one), "--kconfig", str(two))
+    assert done.returncode == Exit.OK, done.stderr
+    used = kconfig.read(workshop.source / ".config.open_tree_ns")
+    wanted = {"MINE": "y", "NUMBER": "20", "TEXT": '"a b"', "TMPFS": "n"}
+    assert {name: used.get(name) for name in wanted} == wanted
+    first, second = complaints(done.stderr).splitlines()
+    assert first == f"vm: --kconfig {one}: did not stick: CONFIG_FUSE_FS (wanted m, is n)"
+    assert second.startswith("hint: ")
+    # For one run, and nothing is said of options that the user has changed.
+    assert "dropped" not in done.stderr
+    workshop.run()
+    assert "MINE" not in kconfig.read(workshop.source / ".config.open_tree_ns")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "No such file"),
+        ("", "no option in it"),
+        ("# nothing\n", "no option in it"),
+        ("CONFIG_A=y\nA=y\n", ":2: not an option: A=y"),
+        ("CONFIG_A y\n", ":1: not an option"),
+        ("CONFIG_A=yes\n", ":1: not an option"),
+        ("CONFIG_A=y # why\n", ":1: not an option"),
+        ("\xff", "not a text"),
+    ],
+)
+def test_what_is_no_fragment_is_a_usage_error(
+    workshop: Workshop, text: str | None, words: str
+) -> None:
+    workshop.configure()
+    fragment = workshop.launcher.folder / "fragment"
+    if text is not None:
+        fragment.write_bytes(text.encode("latin-1"))
+    done = workshop.run("pass", "--kconfig", str(fragment))
+    assert done.returncode == Exit.NO_BISECTION
+    assert done.stderr.startswith(f"vm: --kconfig {fragment}")
+    assert words in done.stderr.splitlines()[0]
+    assert not (workshop.launcher.folder / "calls").exists()
 
 
 def test_debugging_options_without_a_build_are_a_usage_error(workshop: Workshop) -> None:
     done = workshop.launcher.run("pass", "--debug-kernel")
     assert done.returncode == Exit.USAGE
-    assert "--debug-kernel needs --build" in done.stderr
+    assert "--debug-kernel needs --build\nhint: " in done.stderr
+    done = workshop.launcher.run("pass", "--kconfig", "x")
+    assert done.returncode == Exit.USAGE
+    assert "--kconfig needs --build\nhint: " in done.stderr
 
 
 def test_an_interrupted_build_is_tidied_up_by_make(workshop: Workshop) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -209,6 +210,22 @@ def test_a_dry_run_prints_the_command_and_starts_nothing(launcher: Launcher) -> 
     assert not (launcher.folder / "started-qemu").exists()
     assert (launcher.folder / "out/initramfs.cpio").exists()
     assert list(launcher.temporary.iterdir()) == []
+
+
+def test_words_for_qemu_come_last(launcher: Launcher) -> None:
+    words = (
+        "--qemu-args",
+        "-s",
+        "--qemu-args",
+        "-device 'virtio-rng-pci,id=a b'",
+        "--append",
+        "-x",
+    )
+    done = launcher.run("refuses", "--dry-run", *words)
+    assert done.returncode == 0, done.stderr
+    found = shlex.split(done.stdout.partition("</dev/null")[0])
+    assert found[-3:] == ["-s", "-device", "virtio-rng-pci,id=a b"]
+    assert found[-4].endswith(" -x")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
