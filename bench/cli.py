@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from bench import machine
-from bench.crew import CrewError, MethodFailed
 from bench.grammar import Parser, count, path, seconds, whole
 from bench.measure import measure
 from bench.methods import METHODS
@@ -22,6 +21,7 @@ from bench.plan import MODES, Plan
 from bench.plot import NoPlot, plot, require
 from bench.report import report
 from bench.results import Results, load
+from bench.workers import MethodFailed, WorkersFailed
 
 _DESCRIPTION = """How many containers a second, with OPEN_TREE_NAMESPACE and with what it replaces.
 
@@ -72,7 +72,7 @@ def _word(known: Sequence[str], text: str) -> str:
 
 
 def parser() -> Parser:
-    """The command line's grammar. What is not given is None."""
+    """Return the command line's grammar. What is not given is None."""
     top = Parser(prog="python3 -m bench", description=_DESCRIPTION, epilog=_EPILOG)
     axes = top.add_argument_group("what is measured (each axis alone, the others at their base)")
     axes.add_argument(
@@ -238,7 +238,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except MethodFailed as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    except (CrewError, NoPlot, _Problem) as error:
+    except (WorkersFailed, NoPlot, _Problem) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 3
     except OSError as error:

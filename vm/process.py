@@ -76,7 +76,7 @@ def started(
     stdin: int = subprocess.DEVNULL,
     ending: signal.Signals = signal.SIGKILL,
 ) -> Iterator[Program]:
-    """A running program with its output in pipes and, by default, nothing on its input.
+    """Start a program, its output in pipes and, by default, nothing on its input.
 
     It and all that it starts are killed when the block is left, and sent *ending* when the launcher
     is killed. *processor* is the number of the only one it may run on.

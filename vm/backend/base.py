@@ -45,7 +45,7 @@ class Machine:
     measured: bool = False
 
     def command_line(self, console: str, *words: str) -> str:
-        """The kernel's command line."""
+        """Return the kernel's command line."""
         given = (*_COMMON, f"vm.share={self.share}", *words, *self.append)
         return " ".join([console, *given] if console else given)
 

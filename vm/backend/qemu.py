@@ -160,7 +160,10 @@ def _fetch() -> Qemu:
 
 
 def find() -> Qemu:
-    """A QEMU: $QEMU, an installed one, or the distribution's in the cache. Problem when none."""
+    """Return a QEMU: $QEMU, an installed one, or the distribution's in the cache.
+
+    :raises Problem: there is none to be had.
+    """
     wish = os.environ.get("QEMU", "")
     for name in (wish,) if wish else (_PROGRAM, QEMU_KVM):
         if program := shutil.which(name):

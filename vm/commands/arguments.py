@@ -39,10 +39,11 @@ def _kernel(text: str) -> str:
     return text
 
 
-def _guest_options(
-    verb: argparse.ArgumentParser, users: tuple[str, ...] = ("root", "nobody")
-) -> argparse._ArgumentGroup:
-    """Add the options of every verb that boots a kernel; return their group."""
+def _guest_options(verb: argparse.ArgumentParser, whole: bool = False) -> argparse._ArgumentGroup:
+    """Add the options of every verb that boots a kernel; return their group.
+
+    :param whole: it may also boot a complete system, which has defaults of its own.
+    """
     group = verb.add_argument_group("guests")
     group.add_argument(
         "--backend",
@@ -53,23 +54,23 @@ def _guest_options(
     )
     group.add_argument(
         "--user",
-        choices=users,
+        choices=("root", "nobody", *(("user",) if whole else ())),
         default="root",
         help="run the cases as this user (default: root)"
-        + ("; `user` is an ordinary account, with --system" if "user" in users else ""),
+        + "; `user` is an ordinary account, with --system" * whole,
     )
     group.add_argument(
         "--memory",
         type=mebibytes,
         metavar="MIB",
-        help="memory of each guest in MiB, or as 512M, 1G (default: 1024; 512 for User-Mode Linux;"
-        " 2048 with --system)",
+        help="memory of each guest in MiB, or as 512M, 1G (default: 1024; 512 for User-Mode Linux"
+        f"{'; 2048 with --system' * whole})",
     )
     group.add_argument(
         "--cpus",
         type=count,
         metavar="N",
-        help="processors of each guest (default: 1; 2 with --system)",
+        help=f"processors of each guest (default: 1{'; 2 with --system' * whole})",
     )
     group.add_argument(
         "--append",
@@ -92,19 +93,19 @@ def _guest_options(
         type=seconds,
         metavar="SECONDS",
         help="give up on a guest that has not booted after SECONDS (or 90s, 2m, 1h); exit status"
-        " 125 (default: 120; 900 with --system)",
+        f" 125 (default: 120{'; 900 with --system' * whole})",
     )
     return group
 
 
-def _run_limit(group: argparse._ArgumentGroup) -> None:
+def _run_limit(group: argparse._ArgumentGroup, whole: bool) -> None:
     """Add the option of those that come to an end by themselves."""
     group.add_argument(
         "--run-limit",
         type=seconds,
         metavar="SECONDS",
         help="give up on a guest that runs for more than SECONDS after it has booted; exit status"
-        " 124 (default: 900; 7200 with --system)",
+        f" 124 (default: 900{'; 7200 with --system' * whole})",
     )
 
 
@@ -183,7 +184,7 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
         help="folder for console.log and bench.json (default: a dated one in $XDG_STATE_HOME; its"
         " path is printed)",
     )
-    _run_limit(_guest_options(verb))
+    _run_limit(_guest_options(verb), whole=False)
     verb = _verb(
         verbs,
         "shell",
@@ -293,7 +294,7 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
     group.add_argument(
         "-v", "--verbose", action="store_true", help="print how long each phase took"
     )
-    group = _guest_options(verb, ("root", "nobody", "user"))
+    group = _guest_options(verb, whole=True)
     group.add_argument(
         "--guests",
         type=count,
@@ -302,5 +303,5 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
         " pytest.log (default: one per processor, at most 4; with several kernels, processors /"
         " kernels)",
     )
-    _run_limit(group)
+    _run_limit(group, whole=True)
     system_options.add(verb)

@@ -78,7 +78,7 @@ class _Kernels:
         self._found: dict[str, tuple[Kernel, Backend]] = {}
 
     def run(self, name: str, options: Options, folder: Path) -> Run:
-        """The run of this name. Raises Problem when there can be none."""
+        """Return the run of this name. Raises Problem when there can be none."""
         begin = time.monotonic()
         text, building = self.request.runs[name], None
         if self.request.build:

@@ -38,8 +38,8 @@ _TYPED_AHEAD = 4096
 
 
 def asked_for() -> str:
-    """The script on standard input, empty for a prompt on the terminal. Raises Problem when there
-    is neither."""
+    """Return the script on standard input, empty for a prompt on the terminal. Raises Problem
+    when there is neither."""
     if sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
         return ""
     text = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()

@@ -49,12 +49,12 @@ class Package:
 
 
 def megabytes(size: float) -> str:
-    """A size for people."""
+    """Return a size for people."""
     return f"{size / 1e6:.1f} MB"
 
 
 def distribution() -> tuple[str, str]:
-    """(id, code name) of this machine's distribution, empty where it does not say."""
+    """Return (id, code name) of this machine's distribution, empty where it does not say."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -79,7 +79,8 @@ def _run(
 
 @functools.cache
 def own_sites() -> list[tuple[str, str, str]]:
-    """(site, release, component) of the distribution's own package sources on this machine."""
+    """Return (site, release, component) of the distribution's own package sources on this
+    machine."""
     _, codename = distribution()
     if not codename or shutil.which("apt-get") is None:
         return []
@@ -185,17 +186,18 @@ class Apt:
         return str(known[key])
 
     def codename(self) -> str:
-        """The name that the sources' release file gives to itself, empty when it gives none."""
+        """Return the name that the sources' release file gives to itself, empty when it gives
+        none."""
         form = "$(CODENAME)"
         text = self._ask("apt-get", "indextargets", "--format", form, check=False)
         return next((line for line in text.split() if not line.startswith("$")), "")
 
     def names(self, prefix: str) -> list[str]:
-        """Names of the packages that begin with *prefix*."""
+        """Return names of the packages that begin with *prefix*."""
         return self._ask("apt-cache", "pkgnames", prefix).split()
 
     def package(self, name: str) -> Package:
-        """The newest version of a package. Raises Problem when there is none."""
+        """Return the newest version of a package. Raises Problem when there is none."""
         text = self._ask("apt-cache", "show", "--no-all-versions", name)
         fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
         if "Version" not in fields:
@@ -203,7 +205,8 @@ class Apt:
         return Package(name, fields["Version"], int(fields.get("Size", 0)))
 
     def missing(self, name: str) -> list[Package]:
-        """*name* and the packages it needs that this machine lacks, recommendations left out."""
+        """Return *name* and the packages it needs that this machine lacks, recommendations left
+        out."""
         done = _run(["apt-get", *self._options, *_INSTALL, name])
         found = []
         for line in done.stdout.splitlines():

@@ -50,7 +50,7 @@ class Runtime:
 
 
 def requirements(extra: str = "") -> list[str]:
-    """The project's requirements, or those of the optional group *extra*."""
+    """Return the project's requirements, or those of the optional group *extra*."""
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
     found = project["optional-dependencies"][extra] if extra else project["dependencies"]
     return [str(requirement) for requirement in found]
@@ -65,7 +65,7 @@ def _normal(name: str) -> str:
 
 
 def satisfied(wanted: Iterable[str], path: Sequence[str]) -> bool:
-    """Whether the distributions on *path* meet *wanted* (names with an optional `>=`)."""
+    """Return whether the distributions on *path* meet *wanted* (names with an optional `>=`)."""
     present = {_normal(d.metadata["Name"] or ""): d.version for d in _all(path)}
     for requirement in wanted:
         match = _REQUIREMENT.match(requirement)
@@ -108,7 +108,7 @@ def _first_line_of_error(text: str) -> str:
 
 
 def environment(wanted: Sequence[str]) -> Path:
-    """A private virtual environment with *wanted* installed: from the cache, or made now.
+    """Return a private virtual environment with *wanted* installed: from the cache, or made now.
 
     Raises Problem when it cannot be made: no venv module, no package index.
     """
@@ -181,7 +181,8 @@ def _quickest(own: Interpreter, path: Sequence[str]) -> Interpreter:
 
 
 def find(extra: str = "") -> Runtime:
-    """The runtime for guests, made when need be; with the optional group *extra* of packages."""
+    """Return the runtime for guests, made when need be; with the optional group *extra* of
+    packages."""
     wanted = requirements() + (requirements(extra) if extra else [])
     if not sys.executable or not Path(sys.executable).is_file():
         raise Problem("cannot tell which Python is running: start this with a full path to it")

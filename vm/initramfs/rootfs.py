@@ -174,7 +174,7 @@ def _write_base(runtime: Runtime, draft: Path) -> None:
 
 
 def base(runtime: Runtime) -> Path:
-    """The cached base archive for *runtime*, built when it is missing."""
+    """Return the cached base archive for *runtime*, built when it is missing."""
     with paths.locked("base"):
         path = paths.cache() / "base" / f"{_key(runtime)}.cpio"
         paths.entry(path, lambda draft: _write_base(runtime, draft))
@@ -182,7 +182,7 @@ def base(runtime: Runtime) -> Path:
 
 
 def project_files(root: Path = paths.ROOT) -> dict[str, Path]:
-    """What of the checkout goes into a guest: path in the guest -> path here."""
+    """Return what of the checkout goes into a guest: path in the guest -> path here."""
     tree = Tree()
     for name in _PROJECT_FILES:
         if (root / name).is_file():
@@ -241,7 +241,7 @@ def _write_project(files: dict[str, Path], runtime: Runtime, draft: Path) -> Non
 
 
 def project(runtime: Runtime) -> Path:
-    """The cached archive of the checkout as it is now; older ones are cleared away."""
+    """Return the cached archive of the checkout as it is now; older ones are cleared away."""
     files = project_files()
     with paths.locked("project"):
         path = paths.cache() / "project" / f"{_project_key(files, runtime)}.cpio"

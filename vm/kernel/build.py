@@ -85,7 +85,7 @@ def command(tree: Tree, target: str, config: str) -> list[str]:
 
 
 def described(tree: Tree) -> str:
-    """The command that builds, for people."""
+    """Return the command that builds, for people."""
     return shlex.join(command(tree, ARCHITECTURES[tree.arch].target, _config(tree).name))
 
 

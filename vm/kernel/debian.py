@@ -53,7 +53,7 @@ class Spec:
 
 
 def parse(text: str) -> Spec:
-    """The specification in *text*. Raises Problem when it is none."""
+    """Return the specification in *text*. Raises Problem when it is none."""
     match = _SPEC.fullmatch(text)
     if match is None:
         raise Problem(
@@ -65,19 +65,19 @@ def parse(text: str) -> Spec:
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """Sorts kernel versions: 7.2.12 after 7.2.9, 7.3~rc7 before 7.3."""
+    """Return what sorts kernel versions: 7.2.12 after 7.2.9, 7.3~rc7 before 7.3."""
     numbers, _, candidate = re.sub(r"[~-]?rc", "~", version).partition("~")
     parts = [int(number) for number in numbers.split(".")]
     return (*(parts + [0] * 3)[:3], int(candidate) if candidate else 1 << 30)
 
 
 def matches(version: str, wanted: str) -> bool:
-    """Whether *version* is *wanted* or, number by number, begins with it."""
+    """Return whether *version* is *wanted* or, number by number, begins with it."""
     return not wanted or version == wanted or version.startswith((f"{wanted}.", f"{wanted}~"))
 
 
 def choose(names: Iterable[str], spec: Spec) -> tuple[str, str] | None:
-    """(package, kernel version) of the newest package in *names* that *spec* allows."""
+    """Return (package, kernel version) of the newest package in *names* that *spec* allows."""
     found = []
     for name in names:
         match = _PACKAGE.fullmatch(name)
@@ -241,7 +241,7 @@ def _find_in(suite: str, spec: Spec) -> Kernel | None:
 
 
 def get(spec: Spec) -> Kernel:
-    """The kernel that *spec* means, with its modules, from the cache or the mirror.
+    """Return the kernel that *spec* means, with its modules, from the cache or the mirror.
 
     Raises Problem when no suite has it, or no mirror can be reached. Modules that are not to be
     had are no Problem.
@@ -302,7 +302,8 @@ def _listed() -> Iterator[Cached]:
 
 
 def obtainable(suite: str) -> list[str]:
-    """Specifications of the packaged kernels of *suite* that have the feature, newest first."""
+    """Return specifications of the packaged kernels of *suite* that have the feature, newest
+    first."""
     state, suite = _state(suite)
     found = set()
     for match in filter(None, map(_PACKAGE.fullmatch, _names(state))):

@@ -92,7 +92,7 @@ def _elf(path: Path, data: mmap.mmap) -> tuple[Kind, str]:
 
 
 def identify(path: Path, origin: str = "") -> Kernel:
-    """The kernel in the file *path*. Raises Problem, with the reason, when there is none."""
+    """Return the kernel in the file *path*. Raises Problem, with the reason, when there is none."""
     origin = origin or str(path)
     if path.is_dir():
         raise Problem(f"{path}: is a directory, not a kernel image")

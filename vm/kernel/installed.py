@@ -15,7 +15,8 @@ NAME = "host"
 
 
 def kernel(root: Path = Path("/")) -> Kernel:
-    """The running kernel's image. Raises Problem when there is none, or it cannot be read."""
+    """Return the running kernel's image. Raises Problem when there is none, or it cannot be
+    read."""
     release = os.uname().release
     modules = root / "lib/modules" / release
     places = (root / f"boot/vmlinuz-{release}", modules / "vmlinuz")
@@ -33,8 +34,8 @@ def kernel(root: Path = Path("/")) -> Kernel:
 
 
 def with_modules(kernel: Kernel) -> Kernel:
-    """*kernel* with the modules that were installed along with it, if they are where they belong:
-    beside /lib/modules/RELEASE/vmlinuz, or in that folder for /boot/vmlinuz-RELEASE."""
+    """Return *kernel* with the modules that were installed along with it, if they are where they
+    belong: beside /lib/modules/RELEASE/vmlinuz, or in that folder for /boot/vmlinuz-RELEASE."""
     here = kernel.path.parent
     beside = [here.parent / top / kernel.release for top in ("lib/modules", "usr/lib/modules")]
     folders = [folder for folder in (here, *beside) if (folder / "kernel").is_dir()]

@@ -22,7 +22,7 @@ _LINE = re.compile(r"^(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)$", re.M)
 
 
 def guest(arch: str) -> Path:
-    """The fragment with what a guest of the architecture *arch* cannot do without."""
+    """Return the fragment with what a guest of the architecture *arch* cannot do without."""
     return _CONFIGS / f"{arch}.config"
 
 
@@ -32,7 +32,7 @@ def options(text: str) -> dict[str, str]:
 
 
 def read(path: Path) -> dict[str, str]:
-    """The options in the file *path*."""
+    """Return the options in the file *path*."""
     return options(path.read_text(errors="replace"))
 
 
@@ -59,7 +59,7 @@ def require_fragment(path: Path) -> None:
 
 
 def over(base: str, fragments: Iterable[str]) -> str:
-    """*base* with the *fragments* laid over it, a later one over an earlier."""
+    """Return *base* with the *fragments* laid over it, a later one over an earlier."""
     have = options(base)
     wanted: dict[str, str] = {}
     for fragment in fragments:
@@ -83,7 +83,7 @@ def _needless(have: Mapping[str, str], name: str) -> bool:
 
 
 def missing(have: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """The options of *wanted* that *have* has not; a module will do where "y" is wanted."""
+    """Return the options of *wanted* that *have* has not; a module will do where "y" is wanted."""
     return [
         name
         for name, value in wanted.items()

@@ -75,8 +75,8 @@ def _strip(data: bytes) -> bytes:
 
 
 def collect(folder: Path, needed: tuple[str, ...] = NEEDED) -> dict[str, bytes]:
-    """Name -> contents of the *needed* modules in *folder* and what they depend on, in the order
-    to load them. One that is not there is built in, or the kernel does without it.
+    """Return name -> contents of the *needed* modules in *folder* and what they depend on, in the
+    order to load them. One that is not there is built in, or the kernel does without it.
 
     Raises Problem when one cannot be read.
     """

@@ -45,7 +45,7 @@ def newest(arch: Arch) -> Source:
 
 
 def obtainable(place: str) -> list[str]:
-    """What *place* has: one of the first scheme's, or SCHEME:PLACE."""
+    """Return what *place* has: one of the first scheme's, or SCHEME:PLACE."""
     name, colon, rest = place.partition(":")
     scheme = SCHEMES.get(name) if colon else next(iter(SCHEMES.values()))
     if scheme is None:

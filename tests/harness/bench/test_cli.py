@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bench import cli
-from bench.crew import CrewError, MethodFailed
 from bench.measure import Progress
 from bench.plan import Plan
 from bench.results import Results
+from bench.workers import MethodFailed, WorkersFailed
 from tests.harness.helpers.bench_results import results
 
 
@@ -154,7 +154,7 @@ def test_more_mounts_than_allowed(
     ("error", "status", "text"),
     [
         (MethodFailed("(c) setns: Operation not permitted"), 1, "(c) setns"),
-        (CrewError("unshare: Operation not permitted"), 3, "unshare"),
+        (WorkersFailed("unshare: Operation not permitted"), 3, "unshare"),
         (OSError(28, "No space left on device", "/x"), 3, "/x: No space left"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],

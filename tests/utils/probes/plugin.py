@@ -107,12 +107,12 @@ _PID = pytest.StashKey[int]()
 
 
 def needs_of(item: pytest.Item) -> list[str]:
-    """The names of all that *item* needs."""
+    """Return the names of all that *item* needs."""
     return [name for mark in item.iter_markers("needs") for name in mark.args]
 
 
 def room_of(item: pytest.Item) -> dict[str, int]:
-    """What *item* must have room for: the most that one of its markers says of each kind."""
+    """Return what *item* must have room for: the most that one of its markers says of each kind."""
     wanted: dict[str, int] = {}
     for mark in item.iter_markers("room"):
         for kind, count in mark.kwargs.items():

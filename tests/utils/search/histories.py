@@ -216,7 +216,7 @@ def _holds(tree: Node) -> list[str]:
 
 
 def deviation(history: History, scratch: Path) -> str:
-    """What the kernel makes of *history* otherwise than predicted; empty when nothing.
+    """Return what the kernel makes of *history* otherwise than predicted; empty when nothing.
 
     For a child that ends afterwards, in a mount namespace of its own.
     """

@@ -182,7 +182,7 @@ class _Call:
     locked: Collection[int]
 
     def predicted(self) -> list[str]:
-        """The errno by name, or the lines of the copy's tree."""
+        """Return the errno by name, or the lines of the copy's tree."""
         arguments = (self.table, self.mnt_id, self.directory)
         refusal = predict_refusal(
             *arguments, recursive=self.recursive, foreign=self.foreign, locked=self.locked
@@ -192,7 +192,8 @@ class _Call:
         return predict(*arguments, recursive=self.recursive, foreign=self.foreign).lines()
 
     def made(self) -> tuple[int, list[str]]:
-        """The new namespace, or -1; and what came of the call, as :meth:`predicted` says it."""
+        """Return the new namespace, or -1; and what came of the call, as :meth:`predicted` says
+        it."""
         try:
             fd = open_tree(self.dirfd, self.path, self.flags)
         except OSError as error:
@@ -245,7 +246,7 @@ def _peel() -> None:
 
 
 def deviation(program: Program, scratch: Path) -> str:
-    """What the kernel makes of *program* otherwise than predicted; empty when nothing.
+    """Return what the kernel makes of *program* otherwise than predicted; empty when nothing.
 
     For a child that ends afterwards: mounts, credentials and namespaces are not put back.
     """

@@ -60,7 +60,7 @@ def fork() -> int:
 
 
 def ended(pidfd: int, seconds: float) -> bool:
-    """Whether the process of *pidfd* ends within *seconds*."""
+    """Return whether the process of *pidfd* ends within *seconds*."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(seconds * 1000))
@@ -165,13 +165,13 @@ class Holder:
     pid: int
 
     def proc(self, name: str) -> str:
-        """The path of the child's ``/proc/PID/name``."""
+        """Return the path of the child's ``/proc/PID/name``."""
         return f"/proc/{self.pid}/{name}"
 
 
 @contextmanager
 def holding(function: Callable[[], object]) -> Iterator[Holder]:
-    """A child that runs *function* and then sits still until the block ends.
+    """Have a child that runs *function* and then sits still until the block ends.
 
     What the function raises is raised here (see :func:`in_child`), before the block is entered.
     When the block has ended, the child is dead and reaped.
@@ -219,7 +219,7 @@ class Task(Generic[T]):
     _ended: bool = False
 
     def finished(self, seconds: float) -> bool:
-        """Whether the child is done, waiting for it at most so long."""
+        """Return whether the child is done, waiting for it at most so long."""
         return bool(select.select([self._results], [], [], seconds)[0])
 
     def result(self) -> T:

@@ -65,3 +65,11 @@ def test_a_page_fits_a_terminal_of_a_hundred_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     assert max(map(len, page(capsys, *verb.split()).splitlines())) <= 100
+
+
+@pytest.mark.parametrize("verb", ["bench", "shell"])
+def test_a_page_explains_no_option_by_one_that_the_verb_lacks(
+    capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert "--system" not in page(capsys, verb)
+    assert "1024; 512 for User-Mode Linux)" in " ".join(page(capsys, verb).split())
