@@ -168,6 +168,7 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 
 
 def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
+    bench.require(words)
     options = replace(_options(arguments), output=_output(arguments.output))
     with ExitStack() as stack:
         kernel, backend = choose(
