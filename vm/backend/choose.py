@@ -94,7 +94,7 @@ def _default(backend: str) -> Source:
         try:
             qemu.find()
         except Problem as problem:
-            say(f"User-Mode Linux instead of QEMU: {problem}")
+            say(f"User-Mode Linux instead of QEMU: {problem.what}")
             backend = "uml"
     arch = X86_64 if backend == "auto" else BACKENDS[backend].arch
     return source.newest(arch)
@@ -110,7 +110,8 @@ def _fitting(found: Source, backend: str) -> str:
         return fitting[0]
     if backend not in fitting:
         raise Problem(
-            f"{found.text} kernel: it runs with --backend {' or '.join(fitting)}, not {backend}",
+            f"{found.text} kernel: not for --backend {backend}\n"
+            f"hint: it runs with --backend {' or '.join(fitting)}",
             Exit.USAGE,
         )
     return backend

@@ -176,5 +176,4 @@ def find() -> Qemu:
     try:
         return _fetch()
     except Problem as problem:
-        why = str(problem).partition("\n")[0]
-        raise Problem(f"{none}: {why}\nhint: install {_PACKAGE}, or {_WISH}") from None
+        raise Problem(f"{none}: {problem.what}\nhint: install {_PACKAGE}, or {_WISH}") from None

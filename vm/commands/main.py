@@ -91,7 +91,9 @@ def _output(folder: Path | None) -> Path | None:
 def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
     kernels = tuple(arguments.kernel or ["." if arguments.build else ""])
     if len(set(kernels)) < len(kernels):
-        raise Problem("--kernel: the same kernel twice", Exit.USAGE)
+        raise Problem(
+            "--kernel: the same kernel twice\nhint: --repeat 2 runs its cases twice", Exit.USAGE
+        )
     found = system_options.chosen(arguments)
     machine, limits = _machine(arguments), _limits(arguments)
     if found is not None:

@@ -44,8 +44,8 @@ _TERM_WAIT = 10.0
 #: Bytes of memory that a compiler may take.
 _COMPILER = 512 << 20
 _TOOLS = (
-    "make is missing; a kernel is built with make, a C compiler, flex, bison, bc and the headers of"
-    " libelf (Debian: apt install build-essential flex bison bc libelf-dev)"
+    "make is missing\nhint: a kernel is built with make, a C compiler, flex, bison, bc and the"
+    " headers of libelf (Debian: apt install build-essential flex bison bc libelf-dev)"
 )
 
 
@@ -238,7 +238,10 @@ def build(tree: Tree, debug: bool, log: Path, fragments: Sequence[Path] = ()) ->
     :raises Problem: it cannot be built.
     """
     if tree.source is None:
-        raise Problem(f"{tree.objects}: cannot be built, the kernel's source is not to be found")
+        raise Problem(
+            f"{tree.objects}: cannot be built, the kernel's source is not to be found\n"
+            "hint: give the folder of the source: --kernel DIR"
+        )
     if shutil.which("make") is None:
         raise Problem(_TOOLS)
     target, begin = ARCHITECTURES[tree.arch].target, time.monotonic()

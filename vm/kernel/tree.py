@@ -71,7 +71,10 @@ def _arch(config: Path) -> str:
     for arch in ARCHITECTURES.values():
         if options.get(arch.option) == "y":
             return arch.name
-    raise Problem(f"{config}: a kernel for neither x86 nor User-Mode Linux")
+    raise Problem(
+        f"{config}: a kernel for neither x86 nor User-Mode Linux\n"
+        "hint: configure it with ARCH=x86 or ARCH=um"
+    )
 
 
 def cached(source: Path, arch: str, debug: bool = False) -> Path:

@@ -50,7 +50,7 @@ def test_a_version_that_was_not_tried_is_warned_of_and_used(
     ("lines", "qemu_lines", "words"),
     [
         (["echo broken >&2; exit 1"], ["exit 0"], "vng does not run here: broken"),
-        (["echo virtme-ng 1.42"], ["exit 1"], "has no virtio-9p, .* or use --backend qemu"),
+        (["echo virtme-ng 1.42"], ["exit 1"], "has no virtio-9p, .*\nhint: .* use --backend"),
         (None, ["exit 0"], "VNG=.*: no such program"),
     ],
 )
