@@ -20,6 +20,7 @@ from vm.report import matrix
 from vm.report.conclude import Result, conclude
 from vm.run.boot import Boots
 from vm.run.plan import Options
+from vm.run.pytest_words import Words
 from vm.run.run import Run
 from vm.run.scheduler import Scheduler
 from vm.terminal import Screen, complain
@@ -120,6 +121,11 @@ def _one(kernels: _Kernels, options: Options, folder: Path) -> Exit:
     result = scheduler.results[run]
     if result.error is not None:
         raise result.error
+    listed = Words.of(options.pytest).has("co", "collect-only")
+    if result.verdict.status is Exit.NOTHING and not result.verdict.cases and not listed:
+        # Whatever the kernel: under --build this ends a bisection.
+        complain("no case was chosen\nhint: look at the words after --; -- --co lists the cases")
+        return Exit.USAGE if kernels.request.build else Exit.NOTHING
     return result.verdict.status
 
 

@@ -33,20 +33,30 @@ from vm.process import started
 from vm.terminal import complain, say
 
 _OWN = ".config.open_tree_ns"
+_NEEDED = (
+    "a kernel is built with make, a C compiler, flex, bison, bc and the headers of libelf and"
+    " OpenSSL (Debian: apt install build-essential flex bison bc libelf-dev libssl-dev)"
+)
 _ERROR = re.compile(
     r"\berror: |undefined reference|multiple definition|: not found$|No such file or directory"
     r"|^\*\*\* \S|^make.*\*\*\* |^\S*Kconfig\S*:\d+:"
 )
+#: Words for what this machine lacks, at each commit alike, and what to do.
+_HOSTS = {
+    r"No space left on device|Disk quota exceeded": "make room on the disk",
+    r"Killed signal terminated program|Cannot allocate memory|virtual memory exhausted": (
+        "the compiler wants more memory than there is: give the machine, or the container, more"
+    ),
+    r"^/bin/\w*sh: .*: (?:command )?not found$|fatal error: (?:libelf|gelf|openssl/\w+)\.h:": (
+        f"install what is missing; {_NEEDED}"
+    ),
+}
 #: Lines that are shown from the first error on.
 _ERROR_LINES = 5
 #: Seconds for make to take away what it has half made.
 _TERM_WAIT = 10.0
 #: Bytes of memory that a compiler may take.
 _COMPILER = 512 << 20
-_TOOLS = (
-    "make is missing\nhint: a kernel is built with make, a C compiler, flex, bison, bc and the"
-    " headers of libelf (Debian: apt install build-essential flex bison bc libelf-dev)"
-)
 
 
 def _compilers() -> Path | None:
@@ -152,9 +162,12 @@ class _Make:
         at = next((n for n, line in enumerate(lines) if _ERROR.search(line)), len(lines) - 1)
         for line in lines[at : at + _ERROR_LINES]:
             say(f"  {line}")
-        raise Problem(
-            f"{self._tree.source}: make {target} failed; its output: {path}", Exit.NOT_BOOTED
-        )
+        what = f"{self._tree.source}: make {target} failed; its output: {path}"
+        text = "\n".join(lines)
+        for words, hint in _HOSTS.items():
+            if re.search(words, text, re.M):
+                raise Problem(f"{what}\nhint: {hint}", Exit.HOST)
+        raise Problem(what, Exit.NOT_BOOTED)
 
 
 def _fragments(tree: Tree, debug: bool) -> list[Path]:
@@ -243,7 +256,7 @@ def build(tree: Tree, debug: bool, log: Path, fragments: Sequence[Path] = ()) ->
             "hint: give the folder of the source: --kernel DIR"
         )
     if shutil.which("make") is None:
-        raise Problem(_TOOLS)
+        raise Problem(f"make is missing\nhint: {_NEEDED}")
     target, begin = ARCHITECTURES[tree.arch].target, time.monotonic()
     tree.objects.mkdir(parents=True, exist_ok=True)
     with paths.changing(tree.objects), log.open("wb") as file:

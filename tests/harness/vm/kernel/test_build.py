@@ -170,6 +170,8 @@ def test_a_failed_build_shows_the_first_error_and_is_skipped(workshop: Workshop)
         ("refuses", (), Exit.NOT_BOOTED),
         ("pass", ("--waive", "/no/such"), Exit.NO_BISECTION),
         ("pass", ("--no-such-option",), Exit.NO_BISECTION),
+        ("lacks the flag", (), Exit.NOT_BOOTED),
+        ("chooses nothing", (), Exit.NO_BISECTION),
         ("pass", ("--backend", "uml"), Exit.NO_BISECTION),
     ],
 )
@@ -180,6 +182,30 @@ def test_git_bisect_is_told_good_bad_skip_or_to_stop(
     done = workshop.run(play, *words)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "hint"),
+    [
+        ("fs/x.c:1: error: nonsense", Exit.NOT_BOOTED, ""),
+        ("fs/x.c:1:10: fatal error: linux/gone.h: No such file or directory", Exit.NOT_BOOTED, ""),
+        ("ld: final link failed: No space left on device", Exit.NO_BISECTION, "make room"),
+        ("gcc: fatal error: Killed signal terminated program cc1", Exit.NO_BISECTION, "memory"),
+        ("/bin/sh: 1: flex: not found", Exit.NO_BISECTION, "install what is missing"),
+        ("/bin/sh: line 1: bison: command not found", Exit.NO_BISECTION, "install what"),
+        ("elf.h:9: fatal error: libelf.h: No such file or directory", Exit.NO_BISECTION, "install"),
+    ],
+)
+def test_what_makes_a_build_fail_at_each_commit_ends_a_bisection(
+    workshop: Workshop, said: str, status: Exit, hint: str
+) -> None:
+    workshop.configure()
+    done = workshop.run(make=f"says {said}")
+    assert done.returncode == status, done.stderr
+    assert f"  {said}\n" in done.stderr
+    last = complaints(done.stderr).splitlines()[-1]
+    assert last.startswith("hint: ") == bool(hint)
+    assert hint in last
 
 
 def test_a_crash_comes_with_the_command_that_decodes_it(workshop: Workshop) -> None:

@@ -282,6 +282,19 @@ def test_a_wrong_command_line_is_a_usage_error(launcher: Launcher, words: tuple[
     assert done.stderr.splitlines()[-1].startswith("hint: ")
 
 
+def test_a_choice_of_no_case_is_told_apart_from_a_kernel_without_the_flag(
+    launcher: Launcher,
+) -> None:
+    done = launcher.run("chooses nothing")
+    assert done.returncode == Exit.NOTHING
+    assert complaints(done.stderr).startswith("vm: no case was chosen\nhint: ")
+    done = launcher.run("chooses nothing", "--", "--co")  # that was only to be listed
+    assert complaints(done.stderr) == ""
+    done = launcher.run("lacks the flag")
+    assert done.returncode == Exit.NOTHING
+    assert complaints(done.stderr) == ""
+
+
 def test_a_missing_qemu_that_was_asked_for_is_named(launcher: Launcher) -> None:
     launcher.environment["QEMU"] = "/no/such/qemu"
     done = launcher.run("pass")
