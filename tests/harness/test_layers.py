@@ -25,7 +25,7 @@ FLOORS = {
     ),
     "tests.utils": (
         *("watch", "report", "isolation probes search", "mounts", "model tasks", "uapi"),
-        "expect pytest_internals",
+        *("diagnosis", "expect pytest_internals", "deviation"),
     ),
 }
 #: Top-level folder -> those of the others that it may import.
