@@ -37,7 +37,7 @@ def launcher(tmp_path: Path, cache: Path) -> Launcher:
     [
         ("pass", (), Exit.OK, "3 passed in"),
         ("fail", (), Exit.FAILED, "1 failed, 1 passed in"),
-        ("panic", (), Exit.FAILED, "crash in t.py::two: 1 passed before (all guests: 1 error, 2"),
+        ("panic", (), Exit.FAILED, "1 error, 2 passed; Kernel panic - not syncing: crash in"),
         ("hang", ("--run-limit", "0.5"), Exit.RUN_LIMIT, "run limit hit in t.py::two"),
         ("silent hang", ("--boot-limit", "2"), Exit.NOT_BOOTED, "boot limit"),
         ("early panic", (), Exit.NOT_BOOTED, "No working init found"),
@@ -123,6 +123,8 @@ def test_every_field_of_the_summary_is_documented_and_there(launcher: Launcher) 
     for name, value in summary.items():
         if name == "environment":
             found |= {f"environment.{key}": one for key, one in value.items()}
+        elif name == "digest":
+            found |= {f"digest.{key}": one for key, one in value.items()}
         elif name == "cases":
             assert len({tuple(case) for case in value}) == 1
             found |= {f"cases[].{key}": one for key, one in value[0].items()}
