@@ -5,27 +5,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT, RunCases, SuiteRun
+
 # Helpers of these tests are modules by other names than pytest's: their asserts hold under -O too.
-pytest.register_assert_rewrite("tests.harness.real_guest", "tests.harness.story")
-
-ROOT = Path(__file__).parents[2]
-HEADER = """
-import os, signal, sys, time, warnings
-import pytest
-pytestmark = pytest.mark.isolated
-"""
-PLUGIN = ("-p", "tests.utils.isolation.plugin")
-#: With the markers of the kernel cases.
-CASE_PLUGINS = (*PLUGIN, "-p", "tests.utils.probes.plugin", "-p", "tests.utils.report.markers")
-
+pytest.register_assert_rewrite(
+    *(f"tests.harness.helpers.{name}" for name in ("real_guest", "running", "story", "tap_reader"))
+)
 
 # Workers of a run inside a test get the path that xdist has kept since this process began: without
 # the checkout when that was started as `pytest`.
@@ -34,36 +26,6 @@ with suppress(ImportError):
 
     if str(ROOT) not in _sys_path:
         _sys_path.insert(0, str(ROOT))
-
-
-@dataclass(frozen=True, slots=True)
-class SuiteRun:
-    """What a run of isolated cases gave."""
-
-    ret: int
-    #: All reports of items in their order, subtests included.
-    reports: list[pytest.TestReport]
-    warnings: list[str]
-    text: str
-
-    def outcomes(self) -> list[tuple[str, str | None, str]]:
-        """Per report: the case, the phase, the outcome."""
-        return [
-            (report.nodeid.partition("::")[2], report.when, report.outcome)
-            for report in self.reports
-        ]
-
-    def report(self, case: str, when: str = "call") -> pytest.TestReport:
-        """The only report of *case* for phase *when*."""
-        (found,) = (
-            report
-            for report in self.reports
-            if report.nodeid.endswith(f"::{case}") and report.when == when
-        )
-        return found
-
-
-RunCases = Callable[..., SuiteRun]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 """What this project uses of pytest and does not find in pytest's public interface.
 
 A new release of pytest that changes one of these breaks this module alone, and the test of the same
-name in tests/harness/test_pytest_internals.py.
+name in tests/harness/utils/test_pytest_internals.py.
 """
 
 from __future__ import annotations

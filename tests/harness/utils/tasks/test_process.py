@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A fork without what Python does about it: what it leaves out, and when it must not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
+
+#: What is asked of kernel and machine before a case, and what a case itself may do.
+WORKER = f"""{HEADER}
+from tests.utils.tasks.process import holding, in_child, started
+from tests.utils.probes.plugin import NEEDS
+
+@pytest.mark.parametrize("number", range(2))
+class Test:
+    def test_needs(self, number):
+        for ask in NEEDS.values():
+            ask()
+    def test_children(self, number):
+        import threading
+        stop = threading.Event()
+        thread = threading.Thread(target=stop.wait)
+        thread.start()
+        with holding(os.getpid), started(os.getpid) as task:
+            assert in_child(os.getppid) == os.getpid() != task.result()
+        stop.set()
+        thread.join()
+""".replace("pytestmark", "unmarked")
+HOOK = """
+import os, resource, sys, threading, warnings
+from tests.utils.tasks.process import fork
+
+hooks = []
+os.register_at_fork(after_in_child=lambda: hooks.append(1))
+
+def forked():
+    pid = fork()
+    if pid == 0:
+        threading.Thread(target=lambda: None).start()  # its locks are free
+        os._exit(10 + len(hooks))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) - 10
+"""
+
+
+def run(program: str) -> str:
+    """What a Python of its own, with one thread, prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOOK + program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.returncode, done.stderr
+    assert not done.stderr
+    return done.stdout.strip()
+
+
+def test_what_is_registered_is_left_out() -> None:
+    assert run("print(forked(), forked())") == "0 0"
+
+
+def test_with_another_thread_it_is_pythons_own_without_the_warning() -> None:
+    program = """
+warnings.simplefilter("always")  # Python 3.12 and newer have one for this
+stop = threading.Event()
+thread = threading.Thread(target=stop.wait)
+thread.start()
+print(forked())
+stop.set()
+thread.join()
+print(forked())
+"""
+    assert run(program).split() == ["1", "0"]
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_a_worker_that_asks_in_children_gives_no_warning(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makepyfile(WORKER)
+    plugins = (
+        *PLUGIN,
+        "-p",
+        "tests.utils.probes.plugin",
+        "-p",
+        "tests.utils.report.markers",
+        "-p",
+        "no:cacheprovider",
+    )
+    done = pytester.runpytest_subprocess(*plugins, "-n", "2", "-W", action)
+    assert done.parseoutcomes() == {"passed": 4}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become one who is limited")
+def test_an_error_has_its_errno() -> None:
+    program = """
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+os.setresuid(65534, 65534, 65534)
+try:
+    fork()
+except OSError as error:
+    print(error.errno, error.strerror)
+"""
+    assert run(program) == f"{errno.EAGAIN} {os.strerror(errno.EAGAIN)}"

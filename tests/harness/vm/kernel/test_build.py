@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""--build, with a make and a QEMU that are scripts: what make is asked for, what becomes of the
+configuration, and how a build and a run after it can end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness.helpers.archives import read
+from tests.harness.helpers.building import Workshop, make_workshop
+from tests.harness.helpers.images import CONFIGS, bzimage
+from vm import paths
+from vm.errors import Exit
+from vm.kernel import kconfig
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, cache: Path) -> Workshop:
+    return make_workshop(tmp_path, cache)
+
+
+def test_a_tree_is_built_in_place_and_run(workshop: Workshop) -> None:
+    workshop.configure()
+    done = workshop.run()
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+    assert "3 passed" in done.stdout.splitlines()[-1]
+    assert [call[-1] for call in workshop.calls] == ["olddefconfig", "bzImage"]
+    for call in workshop.calls:
+        assert call[:3] == ["-C", str(workshop.source), "ARCH=x86"]
+    log = (workshop.launcher.folder / "out/build.log").read_text()
+    assert log.count("$ make -C") == 2
+
+
+def test_the_developers_configuration_is_left_alone(workshop: Workshop) -> None:
+    text = f"{CONFIGS['x86']}CONFIG_MINE=y\n# CONFIG_OVERLAY_FS is not set\nCONFIG_TMPFS=y\n"
+    workshop.configure(text)
+    done = workshop.run()
+    assert (workshop.source / ".config").read_text() == text
+    used = kconfig.read(workshop.source / ".config.open_tree_ns")
+    assert (used["MINE"], used["OVERLAY_FS"]) == ("y", "y")
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("options changed"))
+    assert " OVERLAY_FS," in line
+    assert " TMPFS," not in line
+    assert "FUSE_FS" not in line
+    assert "kconfig dropped these options: FUSE_FS (" in done.stdout
+    left = {path.name for path in workshop.source.iterdir() if path.name.startswith(".config")}
+    assert left == {".config", ".config.open_tree_ns"}
+
+
+def test_make_sees_that_the_options_are_others_again(workshop: Workshop) -> None:
+    """It compares the times of the configuration and of what it last built with."""
+    workshop.configure()
+    theirs, ours = workshop.source / ".config", workshop.source / ".config.open_tree_ns"
+    built = workshop.source / "include/config/auto.conf"
+    os.utime(theirs, (1, 1))
+    workshop.run()
+    assert ours.stat().st_mtime_ns <= built.stat().st_mtime_ns <= theirs.stat().st_mtime_ns
+    # The developer builds. Nothing of ours changes, and yet it is what is to be built with next.
+    os.utime(ours, (1, 1))
+    shutil.copyfile(theirs, built)
+    workshop.run()
+    assert ours.stat().st_mtime > 1
+    # And again, with nothing in between: no time changes, and make has nothing to do.
+    os.utime(ours, (1, 1))
+    workshop.run()
+    assert ours.stat().st_mtime == 1
+
+
+def test_a_configuration_that_comes_out_the_same_is_kept(workshop: Workshop) -> None:
+    workshop.configure()
+    workshop.run()
+    before = (workshop.source / ".config.open_tree_ns").stat().st_ino
+    workshop.run()
+    assert (workshop.source / ".config.open_tree_ns").stat().st_ino == before
+
+
+def test_the_debugging_options_last_for_one_run(workshop: Workshop) -> None:
+    workshop.configure()
+    config = workshop.source / ".config.open_tree_ns"
+    workshop.run("pass", "--debug-kernel")
+    assert kconfig.read(config)["KASAN"] == "y"
+    workshop.run()
+    assert "KASAN" not in kconfig.read(config)
+
+
+@pytest.mark.parametrize(
+    ("words", "arch", "target"),
+    [((), "x86", "bzImage"), (("--backend", "uml"), "um", "linux")],
+    ids=["qemu", "uml"],
+)
+def test_a_clean_source_is_built_in_the_cache_and_stays_clean(
+    workshop: Workshop, cache: Path, words: tuple[str, ...], arch: str, target: str
+) -> None:
+    before = sorted(workshop.source.rglob("*"))
+    workshop.run("pass", *words)
+    assert sorted(workshop.source.rglob("*")) == before
+    targets = ["x86_64_defconfig", "olddefconfig", target]
+    assert [call[-1] for call in workshop.calls] == targets
+    (output,) = {
+        word.removeprefix("O=") for call in workshop.calls for word in call if "O=" in word
+    }
+    assert Path(output).is_relative_to(cache)
+    assert all(f"ARCH={arch}" in call for call in workshop.calls)
+    assert kconfig.read(Path(output) / ".config")["BY_DEFAULT"] == "y"
+    shutil.rmtree(output)
+
+
+def test_a_tree_built_in_place_is_not_built_elsewhere(workshop: Workshop) -> None:
+    workshop.configure()
+    workshop.launcher.environment["KBUILD_OUTPUT"] = "/elsewhere"
+    assert workshop.run().returncode == Exit.OK
+    assert {environment["KBUILD_OUTPUT"] for environment in workshop.environments} == {""}
+
+
+def test_an_output_folder_is_built_from_its_source(workshop: Workshop) -> None:
+    output = workshop.launcher.folder / "objects"
+    output.mkdir()
+    (output / "source").symlink_to(workshop.source)
+    (output / ".config").write_text(CONFIGS["x86"])
+    workshop.launcher.environment["KBUILD_OUTPUT"] = "/elsewhere"
+    done = Workshop(workshop.launcher, output).run()
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+    for call in workshop.calls:
+        assert call[:3] == ["-C", str(workshop.source), f"O={output}"]
+
+
+def test_the_compiler_is_ccache_where_there_is_one(workshop: Workshop) -> None:
+    workshop.configure()
+    for name in ("ccache", "gcc"):
+        path = workshop.launcher.folder / "bin" / name
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    workshop.run()
+    # By its place in PATH, not by CC=: that would compile everything anew.
+    assert set(workshop.compilers) == {str(workshop.launcher.folder / "bin/ccache")}
+    assert not any("CC=" in word for call in workshop.calls for word in call)
+
+
+def test_a_failed_build_shows_the_first_error_and_is_skipped(workshop: Workshop) -> None:
+    workshop.configure()
+    done = workshop.run(make="broken source")
+    assert done.returncode == Exit.NOT_BOOTED
+    lines = done.stderr.splitlines()
+    assert lines[0] == "  fs/namespace.c:7:1: error: expected ';' before 'return'"
+    log = workshop.launcher.folder / "out/build.log"
+    assert lines[-1] == f"vm: {workshop.source}: make bzImage failed; its output: {log}"
+    assert "fs/namei.o" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("play", "words", "status"),
+    [
+        ("pass", (), Exit.OK),
+        ("fail", (), Exit.FAILED),
+        ("panic", (), Exit.FAILED),
+        ("hang", ("--run-limit", "0.5"), Exit.FAILED),
+        ("early panic", (), Exit.NOT_BOOTED),
+        ("refuses", (), Exit.NOT_BOOTED),
+        ("pass", ("--waive", "/no/such"), Exit.NOT_BOOTED),
+        ("pass", ("--no-such-option",), Exit.NOT_BOOTED),
+        ("pass", ("--backend", "uml"), Exit.NOT_BOOTED),
+    ],
+)
+def test_git_bisect_is_told_good_bad_or_skip(
+    workshop: Workshop, play: str, words: tuple[str, ...], status: Exit
+) -> None:
+    workshop.configure()
+    done = workshop.run(play, *words)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_crash_comes_with_the_command_that_decodes_it(workshop: Workshop) -> None:
+    workshop.configure()
+    done = workshop.run("panic")
+    tree, log = workshop.source, workshop.launcher.folder / "out/console.log"
+    command = f"{tree}/scripts/decode_stacktrace.sh {tree}/vmlinux auto < {log}"
+    assert f"as lines of the source: {command}\n" in done.stdout
+
+
+MODULE = b"\0depends=\0"
+
+
+def test_a_guest_is_given_the_modules_that_the_cases_need(workshop: Workshop) -> None:
+    workshop.configure()
+    (workshop.source / "modules.order").write_text("fs/overlay.o\nfs/other.o\n")
+    (workshop.source / "fs").mkdir()
+    for name in ("overlay", "other"):
+        (workshop.source / f"fs/{name}.ko").write_bytes(MODULE)
+    workshop.run()
+    workshop.run("pass", "--dry-run")
+    data = (workshop.launcher.folder / "out/initramfs.cpio").read_bytes()
+    members = {name: contents for name, _, contents in read(data)}
+    found = [name for name in members if name.endswith(".ko")]
+    assert found == ["vm/modules/overlay.ko"]
+    assert members[found[0]] == MODULE
+    assert json.loads(members["vm/job.json"])["modules"] == ["/vm/modules/overlay.ko"]
+
+
+def test_a_kernel_that_cannot_run_where_it_is_asked_to_is_not_built(workshop: Workshop) -> None:
+    workshop.configure()
+    done = workshop.run("pass", "--backend", "uml")
+    assert "configured as an x86 kernel: it runs with --backend qemu" in done.stderr
+    assert not (workshop.launcher.folder / "calls").exists()
+
+
+@pytest.mark.parametrize("kernel", ["vmlinuz", "debian:sid", "host", ""])
+def test_what_is_no_tree_cannot_be_built(workshop: Workshop, kernel: str) -> None:
+    named = ["--kernel", kernel] if kernel else []
+    command = [sys.executable, "-m", "vm", "run", "--build", *named]
+    done = workshop.launcher.run("pass", command=command)
+    assert done.returncode == Exit.NOT_BOOTED
+    assert done.stderr.startswith("vm: --build: ")
+
+
+def test_debugging_options_without_a_build_are_a_usage_error(workshop: Workshop) -> None:
+    done = workshop.launcher.run("pass", "--debug-kernel")
+    assert done.returncode == Exit.USAGE
+    assert "--debug-kernel needs --build" in done.stderr
+
+
+def test_an_interrupted_build_is_tidied_up_by_make(workshop: Workshop) -> None:
+    workshop.configure()
+    launcher = workshop.launcher
+    os.mkfifo(launcher.folder / "started")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vm", "run", "--build", "--kernel", str(workshop.source)],
+        cwd=paths.ROOT,
+        env={**launcher.environment, "PLAY": "pass", "MAKE_PLAYS": "hang"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    make = int((launcher.folder / "started").read_text())
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    # Above 127: git bisect run ends, instead of building the next commit.
+    assert (process.returncode, errors) == (Exit.INTERRUPTED, "vm: interrupted (SIGINT)\n")
+    assert not (workshop.source / "half.o").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(make, 0)
+
+
+def test_a_dry_run_prints_makes_command_and_builds_nothing(workshop: Workshop) -> None:
+    workshop.configure()
+    (workshop.source / "arch/x86/boot").mkdir(parents=True)
+    (workshop.source / "arch/x86/boot/bzImage").write_bytes(bzimage())
+    done = workshop.run("refuses", "--dry-run")
+    assert done.returncode == Exit.OK, done.stderr
+    assert f"make -C {workshop.source} ARCH=x86 KCONFIG_CONFIG=.config.open_tree_ns" in done.stdout
+    assert not (workshop.launcher.folder / "calls").exists()
+
+
+def test_a_tree_that_was_built_without_what_the_cases_need_says_so(workshop: Workshop) -> None:
+    workshop.configure()
+    workshop.run()
+    launcher = workshop.launcher
+    command = [sys.executable, "-m", "vm", "run", "--kernel", str(workshop.source)]
+    done = launcher.run("pass", command=[*command, "--guests", "1"])
+    assert done.returncode == Exit.OK
+    assert "built without FUSE_FS: cases may be skipped" in done.stdout

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels: what a file is, which package a specification means, and the patched loader."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.harness.helpers.images import BANNER, bzimage, elf
+from vm import paths
+from vm.distro import apt
+from vm.errors import Exit, Problem
+from vm.kernel import debian, uml_libc
+from vm.kernel.debian import Spec
+from vm.kernel.image import Kind, identify
+
+
+def test_a_bzimage_is_known_with_its_release(tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(bzimage())
+    kernel = identify(tmp_path / "vmlinuz")
+    assert (kernel.kind, kernel.release) == (Kind.BZIMAGE, "7.9.1-test")
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [(0xFFFFFFFF81000000, Kind.VMLINUX), (0x60000000, Kind.UML)],
+    ids=["vmlinux", "uml"],
+)
+def test_the_load_address_tells_vmlinux_from_user_mode_linux(
+    tmp_path: Path, address: int, kind: Kind
+) -> None:
+    (tmp_path / "linux").write_bytes(elf(address, banner=BANNER))
+    kernel = identify(tmp_path / "linux")
+    assert (kernel.kind, kernel.release) == (kind, "7.9.1-test")
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        (b"", "empty file"),
+        (b"#!/bin/sh\n" * 100, "not a kernel image"),
+        (bzimage()[:-1], "truncated bzImage"),
+        (elf(0x400000), "not a Linux kernel"),
+        (elf(0x60000000, banner=BANNER)[:-20], "truncated ELF"),
+        (elf(0x60000000, banner=BANNER)[:100], "truncated ELF"),
+        (elf(0x60000000, banner=BANNER, machine=183), "not for x86-64"),
+        (b"\x7fELF", "not for x86-64"),
+    ],
+)
+def test_a_bad_kernel_is_named_with_the_reason(tmp_path: Path, contents: bytes, words: str) -> None:
+    path = tmp_path / "kernel"
+    path.write_bytes(contents)
+    with pytest.raises(Problem, match=words) as caught:
+        identify(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.status is Exit.HOST
+
+
+def test_a_folder_and_nothing_are_no_kernels(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match="is a directory"):
+        identify(tmp_path)
+    with pytest.raises(Problem, match="No such file"):
+        identify(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("debian", Spec()),
+        ("debian:trixie-backports", Spec("trixie-backports")),
+        ("debian:trixie-backports=7.0.13", Spec("trixie-backports", version="7.0.13")),
+        ("debian:experimental=7.3~rc7", Spec("experimental", version="7.3~rc7")),
+        ("debian:sid/user-mode-linux", Spec("sid", "user-mode-linux")),
+        ("debian/rt-amd64=7.1", Spec("", "rt-amd64", "7.1")),
+    ],
+)
+def test_a_specification_is_understood(text: str, spec: Spec) -> None:
+    assert debian.is_spec(text)
+    assert debian.parse(text) == spec
+
+
+@pytest.mark.parametrize("text", ["debian:", "debian:Sid", "debian:sid=new", "debian:sid/a/b"])
+def test_a_bad_specification_is_a_usage_error(text: str) -> None:
+    with pytest.raises(Problem, match="write debian") as caught:
+        debian.parse(text)
+    assert caught.value.status is Exit.USAGE
+
+
+@pytest.mark.parametrize("text", ["./debian", "/boot/vmlinuz", "debian-kernel", "linux"])
+def test_a_path_is_no_specification(text: str) -> None:
+    assert not debian.is_spec(text)
+
+
+def test_versions_sort_by_number() -> None:
+    versions = ["6.19.14", "7.2.9", "7.2.12", "7.3~rc7", "7.3", "7.3.1", "7.10"]
+    backwards = versions[::-1]
+    assert sorted(backwards, key=debian.version_key) == versions
+
+
+@pytest.mark.parametrize(
+    ("wanted", "yes", "no"),
+    [("7.0", ["7.0", "7.0.13"], ["7.01", "7.10", "17.0"]), ("7.2.1", ["7.2.1"], ["7.2.12"])],
+)
+def test_a_version_stands_for_those_that_begin_with_it(
+    wanted: str, yes: list[str], no: list[str]
+) -> None:
+    assert all(debian.matches(version, wanted) for version in yes)
+    assert not any(debian.matches(version, wanted) for version in no)
+
+
+NAMES = [
+    "linux-binary-7.2.12+deb13-cloud-amd64",
+    "linux-binary-7.2.9+deb13-cloud-amd64",
+    "linux-binary-unsigned-7.2.12+deb13-cloud-amd64",
+    "linux-binary-7.0.13+deb13-cloud-amd64",
+    "linux-binary-7.3.4+deb13-rt-amd64",
+    "linux-binary-7.3.4+deb13-cloud-amd64-dbg",
+    "linux-binary-6.19.14+deb13-cloud-amd64",
+]
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (Spec(), "linux-binary-7.2.12+deb13-cloud-amd64"),
+        (Spec(version="7.0"), "linux-binary-7.0.13+deb13-cloud-amd64"),
+        (Spec(flavour="rt-amd64"), "linux-binary-7.3.4+deb13-rt-amd64"),
+    ],
+)
+def test_the_newest_package_that_fits_is_chosen(spec: Spec, name: str) -> None:
+    found = debian.choose(NAMES, spec)
+    assert found is not None
+    assert found[0] == name
+
+
+def test_no_package_fits_another_version() -> None:
+    assert debian.choose(NAMES, Spec(version="7.9")) is None
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with three kernels, and a mirror that does not answer."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kernels = tmp_path / paths.NAME / "kernels"
+    for name in ("7.0.13", "7.2.9", "7.2.12", "6.19.1"):
+        image = kernels / f"stable/linux-binary-{name}+deb13-cloud-amd64/boot/vmlinuz-{name}"
+        image.parent.mkdir(parents=True)
+        image.write_bytes(bzimage())
+    (kernels / "sid/user-mode-linux").mkdir(parents=True)
+    (kernels / "sid/user-mode-linux/linux.uml").write_bytes(elf(0x60000000, banner=BANNER))
+
+    def unreachable(suite: str, spec: Spec) -> None:
+        raise apt.Unreachable("E: Could not connect")
+
+    monkeypatch.setattr(debian, "_find_in", unreachable)
+    return kernels
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("debian", "vmlinuz-7.2.12"),
+        ("debian:stable=7.0", "vmlinuz-7.0.13"),
+        ("debian:stable=7.2.9", "vmlinuz-7.2.9"),
+        ("debian:stable=6.19", "vmlinuz-6.19.1"),
+        ("debian/user-mode-linux", "linux.uml"),
+    ],
+)
+def test_without_a_mirror_the_cache_serves(offline: Path, text: str, name: str) -> None:
+    assert debian.get(debian.parse(text)).path.name == name
+
+
+def test_without_a_mirror_and_a_kernel_one_line_says_so(offline: Path) -> None:
+    with pytest.raises(
+        Problem,
+        match=r"^cannot fetch a cloud-amd64 kernel 7\.9.*: E: Could not .*\nhint: .*--kernel PATH",
+    ):
+        debian.get(debian.parse("debian:stable=7.9"))
+
+
+class Archive:
+    """Plays the suite "stable", with these packages."""
+
+    def __init__(self, *packages: str) -> None:
+        self._packages = packages
+        self.asked = 0
+
+    def state(self, suite: str) -> tuple[Archive, str]:
+        self.asked += 1
+        return self, suite
+
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self._packages if name.startswith(prefix)]
+
+    def package(self, name: str) -> apt.Package:
+        return apt.Package(name, "1", 7)
+
+    def unpack(self, wanted: Sequence[apt.Package], folder: Path, what: str) -> None:
+        (folder / "usr/lib/modules/7/kernel").mkdir(parents=True)
+
+
+EXACT = debian.parse("debian:stable=7.2.12")
+MODULES = "linux-modules-7.2.12+deb13-cloud-amd64"
+
+
+def test_modules_come_from_a_package_of_their_own_and_once(
+    offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(MODULES)
+    monkeypatch.setattr(debian, "_state", archive.state)
+    folder = offline / f"stable/{MODULES}/usr/lib/modules/7"
+    for _ in range(2):
+        kernel = debian.get(EXACT)
+        assert (kernel.modules, kernel.home) == (folder, kernel.path.parents[1])
+    assert archive.asked == 1
+
+
+def test_modules_that_the_archive_has_no_more_are_not_asked_for_again(
+    offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = Archive(f"{MODULES}-dbg")
+    monkeypatch.setattr(debian, "_state", archive.state)
+    assert [debian.get(EXACT).modules for _ in range(2)] == [None, None]
+    assert archive.asked == 1
+    assert capsys.readouterr().err == f"vm: no modules for this kernel: stable has no {MODULES}\n"
+
+
+def test_a_kernel_whose_modules_cannot_be_fetched_is_there_all_the_same(
+    offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(suite: str) -> None:
+        raise apt.Unreachable("E: Could not connect")
+
+    monkeypatch.setattr(debian, "_state", unreachable)
+    assert debian.get(EXACT).modules is None
+    assert capsys.readouterr().err == "vm: no modules for this kernel: E: Could not connect\n"
+    assert not (offline / f"stable/{MODULES}").exists()
+
+
+def test_older_packages_carry_their_modules(offline: Path) -> None:
+    home = offline / "stable/linux-image-6.12.1+deb13-cloud-amd64"
+    (home / "usr/lib/modules/6/kernel").mkdir(parents=True)
+    (home / "boot").mkdir()
+    (home / "boot/vmlinuz-6.12.1").write_bytes(bzimage())
+    kernel = debian.get(debian.parse("debian:stable=6.12.1"))
+    assert kernel.modules == home / "usr/lib/modules/6"
+
+
+def test_what_a_suite_has_is_listed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [*NAMES, "linux-image-amd64", debian.UML, f"{debian.UML}-doc"]
+    monkeypatch.setattr(debian, "_state", Archive(*names).state)
+    assert debian.obtainable("stable") == [
+        "debian:stable/user-mode-linux",
+        "debian:stable/rt-amd64=7.3.4",
+        "debian:stable=7.2.12",
+        "debian:stable=7.2.9",
+        "debian:stable=7.0.13",
+    ]
+
+
+def test_the_loader_is_replaced_in_place() -> None:
+    before = elf(0x60000000, banner=BANNER, interpreter=b"/lib64/ld-linux-x86-64.so.2\0")
+    after = uml_libc.with_interpreter(before, b"./ld.so")
+    assert len(after) == len(before)
+    assert b"./ld.so\0\0" in after
+    assert b"ld-linux" not in after
+    assert struct.unpack_from("<QQ", after, 64 + 56 + 32) == (8, 8)
+
+
+@pytest.mark.parametrize("interpreter", [b"", b"/l\0"], ids=["static", "too short"])
+def test_a_program_without_room_for_a_loader_is_refused(interpreter: bytes) -> None:
+    with pytest.raises(Problem, match="no room"):
+        uml_libc.with_interpreter(elf(0x60000000, interpreter=interpreter), b"./ld.so")
+
+
+def test_the_newest_symbol_version_tells_the_glibc_needed() -> None:
+    assert uml_libc.needed_glibc(b"\0GLIBC_2.9\0GLIBC_2.38\0GLIBC_2.2.5\0x") == (2, 38)
+    assert uml_libc.needed_glibc(b"nothing") == (0, 0)
+
+
+def test_a_package_index_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Reading a large one takes a second, and it is the same until it is fetched again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked: list[str] = []
+
+    def run(command: list[str], *_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command[-1])
+        return subprocess.CompletedProcess(command, 0, f"linux-{len(asked)}\n", "")
+
+    monkeypatch.setattr(apt, "_run", run)
+    state = apt.Apt("suite", [("http://mirror", "suite", "main")])
+    state.update()
+    first = state.names("linux")
+    assert state.names("linux") == first
+    assert apt.Apt("suite", [("http://mirror", "suite", "main")]).names("linux") == first
+    assert state.names("other") != first
+    assert asked == ["update", "linux", "other"]
+    state.update(force=True)
+    assert state.names("linux") != first

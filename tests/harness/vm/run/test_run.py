@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The launcher as a program, with a QEMU that is a script: exit statuses, limits, what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.harness.helpers.launcher import Launcher, make_launcher
+from tests.harness.helpers.story import table
+from tests.utils.report import header
+from vm import paths
+from vm.errors import Exit
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for the module: the base image takes a second to build."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, cache: Path) -> Launcher:
+    return make_launcher(tmp_path, cache)
+
+
+@pytest.mark.parametrize(
+    ("play", "words", "status", "text"),
+    [
+        ("pass", (), Exit.OK, "3 passed in"),
+        ("fail", (), Exit.FAILED, "1 failed, 1 passed in"),
+        ("panic", (), Exit.FAILED, "1 error, 2 passed; Kernel panic - not syncing: crash in"),
+        ("hang", ("--run-limit", "0.5"), Exit.RUN_LIMIT, "run limit hit in t.py::two"),
+        ("silent hang", ("--boot-limit", "2"), Exit.NOT_BOOTED, "boot limit"),
+        ("early panic", (), Exit.NOT_BOOTED, "No working init found"),
+        ("pass", ("--backend", "uml"), Exit.USAGE, "runs with --backend qemu"),
+    ],
+)
+def test_every_end_has_its_exit_status(
+    launcher: Launcher, play: str, words: tuple[str, ...], status: Exit, text: str
+) -> None:
+    done = launcher.run(play, *words)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert text in (done.stdout + done.stderr).splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert list(launcher.temporary.iterdir()) == []
+
+
+def test_pytests_output_is_shown_and_its_arguments_passed_on(launcher: Launcher) -> None:
+    done = launcher.run("pass", "--require", "--", "-k", "x")
+    (line,) = re.findall("^arguments: .*$", done.stdout, re.M)
+    assert line.endswith("-k x --require tests/open_tree_ns")
+
+
+def test_a_path_among_the_arguments_takes_the_place_of_the_cases(launcher: Launcher) -> None:
+    done = launcher.run("pass", "--", "tests/harness/vm/run/test_run.py::test_x")
+    (line,) = re.findall("^arguments: .*$", done.stdout, re.M)
+    assert "open_tree_ns" not in line
+
+
+def test_waivers_travel_into_the_guest(launcher: Launcher) -> None:
+    waivers = launcher.folder / "waive.toml"
+    waivers.write_text('[[waive]]\ncase = "t.py::two"\nreason = "known"\n')
+    done = launcher.run("pass", "--waive", str(waivers))
+    assert done.returncode == Exit.OK
+    assert " --waive=/run/waivers.toml " in done.stdout
+    assert f"/run/waivers.toml holds: {waivers.read_text()}" in done.stdout
+
+
+@pytest.mark.parametrize("text", ["[[waive]]", None], ids=["bad", "missing"])
+def test_waivers_that_cannot_be_read_are_a_usage_error(
+    launcher: Launcher, text: str | None
+) -> None:
+    waivers = launcher.folder / "waive.toml"
+    if text is not None:
+        waivers.write_text(text)
+    done = launcher.run("pass", "--waive", str(waivers))
+    assert done.returncode == Exit.USAGE
+    assert done.stderr.startswith(f"vm: --waive {waivers}: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_artefacts_lie_in_the_folder_asked_for(launcher: Launcher) -> None:
+    launcher.run("pass")
+    out = launcher.folder / "out"
+    names = ["console.log", "junit.xml", "pytest.log", "results.ktap", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["status"], summary["verdict"]) == (0, "3 passed")
+    assert summary["environment"]["release"] == "7.9.1"
+    assert "Linux version" in (out / "console.log").read_text()
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "number": (int, float, type(None)),
+    "list": (list,),
+    "object": (dict,),
+}
+
+
+def test_every_field_of_the_summary_is_documented_and_there(launcher: Launcher) -> None:
+    launcher.run("pass")
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    # What the script does not play. Process 1 changes where it imports from: not here.
+    ask = "vm.guest.init.environment({}, 'root')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json, vm.guest.init; print(json.dumps({ask}))"],
+        cwd=paths.ROOT,
+        capture_output=True,
+        check=True,
+    )
+    summary["environment"] = {**json.loads(done.stdout), **asdict(header.facts())}
+    found: dict[str, object] = {}
+    for name, value in summary.items():
+        if name == "environment":
+            found |= {f"environment.{key}": one for key, one in value.items()}
+        elif name == "digest":
+            found |= {f"digest.{key}": one for key, one in value.items()}
+        elif name == "cases":
+            assert len({tuple(case) for case in value}) == 1
+            found |= {f"cases[].{key}": one for key, one in value[0].items()}
+        else:
+            found[name] = value
+    documented = {row["field"].strip("`"): row["type"] for row in table("field")}
+    assert set(documented) == set(found)
+    for name, kind in documented.items():
+        assert isinstance(found[name], KINDS[kind]), name
+
+
+def test_a_crash_is_shown_with_the_top_of_its_stack(launcher: Launcher) -> None:
+    done = launcher.run("panic")
+    frames = ["copy_tree+0x1/0x2", "caller+0x3/0x4"]
+    assert f"the kernel was in {frames[0]}\n     called from {frames[1]}\n" in done.stdout
+    assert "decode_stacktrace" not in done.stdout  # an image on its own has no source
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    assert summary["top_frames"] == frames
+
+
+def test_without_a_folder_a_dated_one_is_made_and_named(launcher: Launcher) -> None:
+    done = launcher.run("pass", command=launcher.command())
+    folder = Path(done.stdout.strip().rpartition("artefacts: ")[2])
+    assert folder.is_relative_to(launcher.folder / "state")
+    assert (folder / "summary.json").exists()
+
+
+def test_guests_share_the_cases_and_give_one_report(launcher: Launcher) -> None:
+    done = launcher.run("share", "--guests", "2")
+    assert done.returncode == Exit.FAILED
+    assert "1 failed, 2 passed" in done.stdout.splitlines()[-1]
+    assert done.stdout.count("arguments: ") == 1  # pytest's head is shown once
+    out = launcher.folder / "out"
+    cases = json.loads((out / "summary.json").read_text())["cases"]
+    assert [case["id"] for case in cases] == ["t.py::one", "t.py::two", "t.py::three"]
+    for stem in ("console", "pytest"):
+        assert {path.name for path in out.glob(f"{stem}*")} == {f"{stem}.log", f"{stem}-2.log"}
+
+
+def test_one_case_is_lost_with_a_guest_and_another_goes_on(launcher: Launcher) -> None:
+    done = launcher.run("panic")
+    assert "guest 1 died in t.py::two; guest 2 goes on with 1 case\n" in done.stdout
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    assert [case["outcome"] for case in summary["cases"]] == ["passed", "error", "passed"]
+    assert summary["incomplete"] == ""
+
+
+def test_cases_that_nobody_could_go_on_with_are_not_forgotten(launcher: Launcher) -> None:
+    done = launcher.run("panics")
+    assert done.returncode == Exit.FAILED
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    assert [case["outcome"] for case in summary["cases"]] == ["passed", "error", "error"]
+    assert "did not run" in summary["cases"][2]["reason"]
+    assert summary["incomplete"] != ""
+
+
+def test_a_dry_run_prints_the_command_and_starts_nothing(launcher: Launcher) -> None:
+    done = launcher.run("refuses", "--dry-run")
+    assert done.returncode == 0
+    assert "qemu-system-x86_64 -machine q35" in done.stdout
+    assert (launcher.folder / "out/initramfs.cpio").exists()
+    assert list(launcher.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_process_and_no_file(launcher: Launcher, number: signal.Signals) -> None:
+    os.mkfifo(launcher.folder / "started")
+    process = subprocess.Popen(
+        launcher.command(),
+        cwd=paths.ROOT,
+        env={**launcher.environment, "PLAY": "silent hang"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    guest = int((launcher.folder / "started").read_text())  # waits for the script's writing
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == Exit.INTERRUPTED
+    assert errors == f"vm: interrupted ({number.name})\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(guest, 0)
+    assert list(launcher.temporary.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line(launcher: Launcher) -> None:
+    out = launcher.folder / "out"
+    out.mkdir()
+    (out / "console.log").symlink_to("/dev/full")
+    done = launcher.run("pass")
+    assert done.returncode == Exit.HOST
+    assert done.stderr.startswith("vm: No space left on device")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(launcher.temporary.iterdir()) == []
+
+
+def test_closed_standard_streams_do_no_harm(launcher: Launcher) -> None:
+    words = launcher.command("--output", str(launcher.folder / "out"))
+    done = launcher.run("pass", command=["sh", "-c", 'exec "$@" <&-', "sh", *words])
+    assert done.returncode == Exit.OK, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--no-such-option"),
+        ("nonsense",),
+        ("run", "--boot-limit", "-1"),
+        ("run", "--cpus", "x"),
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error(launcher: Launcher, words: tuple[str, ...]) -> None:
+    done = launcher.run("pass", command=[sys.executable, "-m", "vm", *words])
+    assert done.returncode == Exit.USAGE
+    assert "usage:" in done.stderr
+
+
+def test_a_missing_qemu_that_was_asked_for_is_named(launcher: Launcher) -> None:
+    launcher.environment["QEMU"] = "/no/such/qemu"
+    done = launcher.run("pass")
+    assert done.returncode == Exit.HOST
+    assert done.stderr == "vm: QEMU=/no/such/qemu: no such program\n"
