@@ -43,7 +43,14 @@ class Deviation:
 
     @property
     def cause(self) -> str:
-        """The line without what differs between failures of one cause."""
+        """The line without what differs between failures of one cause.
+
+        A call that is refused when it should not be, or for another reason than it should, is one
+        whatever its arguments.
+        """
+        if self.came.startswith("got E"):
+            flag = " NAMESPACE" if "OPEN_TREE_NAMESPACE" in self.call else ""
+            return f"{self.call.partition('(')[0]}{flag}: {self.came}"
         text = self.line
         for pattern, replacement in _PARTICULARS:
             text = pattern.sub(replacement, text)

@@ -30,6 +30,7 @@ _REFUSALS = {
     ("open_tree", "EPERM"): "U1",
     ("open_tree", "ENOSPC"): "T3",
     ("setns", "EPERM"): "U4",
+    ("ns_get_userns", "EPERM"): "U2",
 }
 #: Arguments that can be looked at once more: no calls.
 _PLAIN = (

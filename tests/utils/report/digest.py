@@ -25,8 +25,10 @@ from tests.utils.report.case import Case
 
 #: A row of the table in RULES.md: id, sentence, cases.
 _ROW = re.compile(r"^\| (?P<id>[A-Z]+\d+) \| (?P<rule>.+?) \|")
-#: Outcomes of a case that has put its question to the kernel, and had an answer.
+#: Outcomes of a case that has put its question to the kernel, and of one that shows a rule kept or
+#: broken: a failure that is waived, or known everywhere, is neither.
 _ANSWERED = frozenset(["passed", "failed", "error", "timeout", "xfailed", "xpassed"])
+_DECIDED = _ANSWERED - {"xfailed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,8 @@ def digest(
     """
     ran = [case for case in cases if case.outcome in _ANSWERED and not case.unreached]
     failures = [_failure(case, release) for case in ran if case.bad]
-    counts = Counter(rule for case in ran for rule in rules_of(case.markers))
+    decided = (case for case in ran if case.outcome in _DECIDED)
+    counts = Counter(rule for case in decided for rule in rules_of(case.markers))
     failed = Counter(rule for one in failures for rule in one.rules)
     lacking = _lacking(failures)
     explained = [one for one in failures if any(fix in lacking for fix in one.may_lack)]
@@ -314,7 +317,8 @@ def _rule_of(group: Sequence[_Failure], shares: Mapping[str, float]) -> str:
     """Return the rule that failures of the same deviation are about, empty for none."""
     counts = Counter(rule for one in group for rule in one.rules)
     common = [rule for rule, count in counts.items() if count == len(group)]
-    found = group[0].deviation.rule
+    hints = Counter(one.deviation.rule for one in group if one.deviation.rule)
+    found = max(hints, key=lambda rule: hints[rule], default="")
     if found and (found in common or not common):
         return found
     among = common or list(counts)
@@ -327,13 +331,15 @@ def _cause(rule: str, group: Sequence[_Failure]) -> Cause:
     lines = Counter(one.deviation.cause for one in group)
     first = next(one for one in group if one.deviation.cause == lines.most_common(1)[0][0])
     common = [other for other, count in counts.items() if count == len(group) and other != known]
+    fixes = [(*one.due, *one.may_lack) for one in group]
     return Cause(
         (*([known] if known else []), *common),
         tuple(other for other, _ in counts.most_common() if other not in (known, *common)),
         tuple(one.case.id for one in group),
         first.deviation.line,
         len(lines) - 1,
-        tuple(dict.fromkeys(fix for one in group for fix in (*one.due, *one.may_lack))),
+        # Where others fail so, too, it is not for want of a fix.
+        tuple(dict.fromkeys(fix for marks in fixes for fix in marks)) if all(fixes) else (),
     )
 
 

@@ -72,10 +72,10 @@ def _lines(digest: Digest, width: int, *, verbose: bool, sentences: bool) -> Ite
 
 def headline(digest: Digest) -> str:
     """Return the digest in one line, which is all of it where nothing is wrong."""
-    parts = [f"{len(digest.kept)} rules kept"]
+    parts = [f"{len(digest.kept)} {'rule' if len(digest.kept) == 1 else 'rules'} kept"]
     if digest.broken:
         parts.append(f"{len(digest.broken)} broken")
-    parts.append(f"{len(digest.has)} known fixes there")
+    parts.append(f"{len(digest.has)} known {'fix' if len(digest.has) == 1 else 'fixes'} there")
     if digest.lacks:
         parts.append(f"{len(digest.lacks)} lacking")
     if digest.unknown:
@@ -115,7 +115,8 @@ def _cause(cause: Cause, rules: dict[str, Rule], width: int, verbose: bool) -> I
         yield _cut(f"      in passing: {', '.join(_shares(cause.passing, rules))}", width, verbose)
     for fix in cause.fixes[: None if verbose else 1]:
         yield f"      as without {fix}"
-    yield f"      {cause.cases[0]}"
+    if verbose:
+        yield from (f"      {case}" for case in cause.cases)
 
 
 def _causes(cause: Cause) -> str:

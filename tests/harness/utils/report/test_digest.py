@@ -78,7 +78,7 @@ def test_fixes_are_there_lacking_or_unknown() -> None:
     said = text(found)
     assert f'  0febe278ec45 ("{COVERED.subject}") (7.2.11)\n      K6, 1 case: open_tree(' in said
     assert "K6 (1 of 1 cases): Only a directory with nothing" in said
-    assert "1 known fixes there, 1 lacking, 1 unknown" in said.splitlines()[0]
+    assert "1 known fix there, 1 lacking, 1 unknown" in said.splitlines()[0]
     assert str(LOCKS) not in said
     assert str(LOCKS) in text(found, verbose=True)
 
@@ -211,7 +211,7 @@ def test_a_run_where_all_is_well_is_one_line() -> None:
         case("a", "K1", fixes=(LOCKS,)), case("b", "K6", outcome="xfailed", finding=["A gap"])
     )
     assert digest_text.lines(found) == [
-        "2 rules kept, 1 known fixes there; open finding K6 (docs/findings.md)"
+        "1 rule kept, 1 known fix there; open finding K6 (docs/findings.md)"
     ]
     assert digest_text.lines(digest([], RULES)) == []
 

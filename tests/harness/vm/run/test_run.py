@@ -145,6 +145,24 @@ def test_a_crash_is_shown_with_the_top_of_its_stack(launcher: Launcher) -> None:
     assert summary["top_frames"] == frames
 
 
+def test_cases_are_chosen_by_rule_and_fix(launcher: Launcher) -> None:
+    done = launcher.run("pass", "--rule", "K6", "--fixed-by", "0febe278")
+    (line,) = re.findall("^arguments: .*$", done.stdout, re.M)
+    assert line.endswith("--rule=K6 --fixed-by=0febe278 tests/open_tree_ns")
+    done = launcher.run("pass", "--rule", "K99")
+    assert done.returncode == Exit.USAGE
+    assert done.stderr.startswith("vm: --rule K99: no such rule\nhint: ")
+
+
+def test_the_digest_stands_before_the_last_line(launcher: Launcher) -> None:
+    done = launcher.run("fail")
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    headline = summary["digest"]["headline"]
+    assert headline.startswith("0 rules kept, 1 broken, 0 known fixes there, ")
+    assert f"\nFAILED t.py::two\n{headline}\nno missing fix explains 1 failure:\n" in done.stdout
+    assert "1 failed, 1 passed in" in done.stdout.splitlines()[-1]
+
+
 def test_without_a_folder_a_dated_one_is_made_and_named(launcher: Launcher) -> None:
     done = launcher.run("pass", command=launcher.command())
     folder = Path(done.stdout.strip().rpartition("artefacts: ")[2])
