@@ -188,7 +188,7 @@ def explain(found: object, expected: object) -> list[str] | None:
 
 def _holds_outcome(value: object) -> bool:
     if isinstance(value, dict):
-        return any(map(_holds_outcome, value.values()))
+        return any(map(_holds_outcome, (*value, *value.values())))
     if isinstance(value, list | tuple):
         return any(map(_holds_outcome, value))
     return isinstance(value, Outcome)
@@ -227,7 +227,13 @@ def differences(found: object, expected: object, where: str = "") -> Iterator[Di
     if found == expected:
         return
     if isinstance(found, dict) and isinstance(expected, dict):
-        for key in expected.keys() - found.keys():
+        missing = expected.keys() - found.keys()
+        # Of calls that are counted by how they ended: those that ended otherwise.
+        others = [key for key in found if isinstance(key, Outcome) and key not in expected]
+        if missing and others:
+            yield from (Difference(where, end, " or ".join(map(str, missing))) for end in others)
+            return
+        for key in missing:
             yield Difference(f"{where}{key}: ", NOTHING, expected[key])
         for key, value in found.items():
             if key in expected:

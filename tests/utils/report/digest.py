@@ -7,8 +7,8 @@ where the kernel's release is older than the fix; of a release that should have 
 is as unexplained as any other, and names the fix.
 
 Failures have one cause when the same call deviated in the same way, or when the rule that is broken
-is the same. The rule is the one that all of them check; where they check different ones, the one
-that a helper has found broken, else the one most of whose own cases fail.
+is the same. That is the rule which a helper has found broken, where cases of its own fail, too;
+else one that all of them check, or the one most of whose own cases fail.
 """
 
 from __future__ import annotations
@@ -319,7 +319,8 @@ def _rule_of(group: Sequence[_Failure], shares: Mapping[str, float]) -> str:
     common = [rule for rule, count in counts.items() if count == len(group)]
     hints = Counter(one.deviation.rule for one in group if one.deviation.rule)
     found = max(hints, key=lambda rule: hints[rule], default="")
-    if found and (found in common or not common):
+    # Cases of that rule fail, too: it is not what these alone are about.
+    if found and (found in common or not common or found in shares):
         return found
     among = common or list(counts)
     return max(among, key=lambda rule: (counts[rule], shares.get(rule, 0)), default="")
@@ -328,8 +329,9 @@ def _rule_of(group: Sequence[_Failure], shares: Mapping[str, float]) -> str:
 def _cause(rule: str, group: Sequence[_Failure]) -> Cause:
     counts = Counter(one for failure in group for one in failure.rules)
     known = rule if rule in counts or any(one.deviation.rule == rule for one in group) else ""
-    lines = Counter(one.deviation.cause for one in group)
-    first = next(one for one in group if one.deviation.cause == lines.most_common(1)[0][0])
+    own = [one for one in group if rule in one.rules] or group
+    lines = Counter(one.deviation.cause for one in own)
+    first = next(one for one in own if one.deviation.cause == lines.most_common(1)[0][0])
     common = [other for other, count in counts.items() if count == len(group) and other != known]
     fixes = [(*one.due, *one.may_lack) for one in group]
     return Cause(
@@ -337,7 +339,7 @@ def _cause(rule: str, group: Sequence[_Failure]) -> Cause:
         tuple(other for other, _ in counts.most_common() if other not in (known, *common)),
         tuple(one.case.id for one in group),
         first.deviation.line,
-        len(lines) - 1,
+        len({one.deviation.cause for one in group}) - 1,
         # Where others fail so, too, it is not for want of a fix.
         tuple(dict.fromkeys(fix for marks in fixes for fix in marks)) if all(fixes) else (),
     )

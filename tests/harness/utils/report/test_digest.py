@@ -155,6 +155,13 @@ def test_one_cause_is_told_once_by_the_rule_of_the_helper() -> None:
     assert "C1 (3 of 3), K1 (1 of 2)" in "\n".join(said)
 
 
+def test_what_a_helper_finds_counts_where_cases_of_that_rule_fail() -> None:
+    elsewhere = (case("a", "K1", bad=COUNTED), case("b", "K1"))
+    assert made(*elsewhere).unexplained[0].rules == ("K1",)
+    (cause,) = made(*elsewhere, case("c", "R4", bad=COUNTED)).unexplained
+    assert (cause.rules, cause.passing) == (("R4",), ("K1",))
+
+
 def test_paths_and_numbers_make_no_other_cause() -> None:
     other = Deviation("open_tree('/b/c', OPEN_TREE_NAMESPACE)", "", "EINVAL", "succeeded")
     unlike = Deviation("open_tree('/a', OPEN_TREE_NAMESPACE)", "", "EPERM", "succeeded")
