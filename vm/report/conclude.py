@@ -25,8 +25,8 @@ from vm.run.run import GuestSlot, Run
 from vm.run.stream import Records
 from vm.terminal import Screen
 
-#: Lines of the console that are shown at most.
-_TAIL = 20
+#: Lines of the console that are shown at most, and of a crash whose stack is told after them.
+_TAIL, _CRASH = 20, 5
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,14 @@ def _print_guest(
             if case.story and case.bad:
                 screen.line(f"\n{f' {case.id} '.center(80, '_')}\n{case.story}")
     path = slot.guest.log.path
+    most = _CRASH if verdict.splats and not verbose else _TAIL
     if verdict.splats and not died:
         screen.line(f"\nthe kernel complained ({path}):")
-        _quote(screen, verdict.splats)
+        _quote(screen, verdict.splats[:most])
     elif died and slot.guest.ending.stop is not Stop.INTERRUPTED and log:
         first = log.index(verdict.splats[0]) if verdict.splats else max(0, len(log) - _TAIL)
         screen.line(f"\nconsole ({path}):")
-        _quote(screen, log[first:])
+        _quote(screen, log[first : first + most])
 
 
 def _quote(screen: Screen, lines: Sequence[str]) -> None:

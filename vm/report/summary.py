@@ -69,8 +69,8 @@ class Summary:
         for case in cases:
             document.add(case)
         names = ("kernel", "backend", "verdict")
-        properties = self.environment | {name: getattr(self, name) for name in names}
-        properties |= digest_text.properties(self.digest)
+        properties = digest_text.properties(self.digest) | self.environment
+        properties |= {name: getattr(self, name) for name in names}
         with (folder / "junit.xml").open("w", encoding="utf-8") as file:
             document.write(
                 file,

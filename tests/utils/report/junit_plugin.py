@@ -70,7 +70,7 @@ class Writer(CaseReporter):
             # Else a run of which the rest is missing would look like a good one.
             self.ended(Case("session", "error", lost, text=self.lost_text))
         found = digest_of(self._config)
-        known = {**self._facts, **(digest_text.properties(found) if found is not None else {})}
+        known = {**(digest_text.properties(found) if found is not None else {}), **self._facts}
         with self._file:
             self._document.write(
                 self._file, name=self._name, properties=known, stamp=self._stamp, lost=lost
