@@ -18,7 +18,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.utils.deviation import Deviation
 from tests.utils.report.case import Case
@@ -183,6 +183,18 @@ def concerns(
     )
 
 
+class _Share(NamedTuple):
+    """How many of a rule's own cases failed, of how many that ran."""
+
+    failed: int
+    ran: int
+
+    @property
+    def part(self) -> float:
+        """All of them are 1."""
+        return self.failed / self.ran
+
+
 @dataclass(slots=True)
 class _Failure:
     """A case that failed."""
@@ -217,7 +229,7 @@ def digest(
     rest = [one for one in failures if one not in explained]
     newer = [one for one in rest if "newer" in one.case.markers]
     rest = [one for one in rest if one not in newer]
-    shares = {rule: failed[rule] / counts[rule] for rule in failed}
+    shares = {rule: _Share(failed[rule], counts[rule]) for rule in failed}
     happened = {rule: one.deviation.line for one in reversed(failures) for rule in one.rules}
     marked = (fix for case in ran for fix in fixes_of(case.markers))
     others = [fix for fix in dict.fromkeys([*known, *marked]) if fix not in lacking]
@@ -294,10 +306,10 @@ def _lack(fix: Fix, failures: Sequence[_Failure]) -> Cause:
 # --- causes --------------------------------------------------------------------------------------
 
 
-def _causes(failures: Sequence[_Failure], shares: Mapping[str, float]) -> list[Cause]:
+def _causes(failures: Sequence[_Failure], shares: Mapping[str, _Share]) -> list[Cause]:
     """Return the causes of *failures*: those first that break all of a rule and fail most cases.
 
-    :param shares: rule -> the part of its own cases that failed.
+    :param shares: those of the rules that are broken.
     """
     alike: defaultdict[str, list[_Failure]] = defaultdict(list)
     for one in failures:
@@ -309,11 +321,11 @@ def _causes(failures: Sequence[_Failure], shares: Mapping[str, float]) -> list[C
     return [cause for _, cause in sorted(found, key=lambda pair: -pair[0])]
 
 
-def _weight(rule: str, group: Sequence[_Failure], shares: Mapping[str, float]) -> float:
-    return len(group) * shares.get(rule, 1.0)
+def _weight(rule: str, group: Sequence[_Failure], shares: Mapping[str, _Share]) -> float:
+    return len(group) * (shares[rule].part if rule in shares else 1.0)
 
 
-def _rule_of(group: Sequence[_Failure], shares: Mapping[str, float]) -> str:
+def _rule_of(group: Sequence[_Failure], shares: Mapping[str, _Share]) -> str:
     """Return the rule that failures of the same deviation are about, empty for none."""
     counts = Counter(rule for one in group for rule in one.rules)
     common = [rule for rule, count in counts.items() if count == len(group)]
@@ -323,13 +335,23 @@ def _rule_of(group: Sequence[_Failure], shares: Mapping[str, float]) -> str:
     if found and (found in common or not common or found in shares):
         return found
     among = common or list(counts)
-    return max(among, key=lambda rule: (counts[rule], shares.get(rule, 0)), default="")
+    return max(among, key=lambda rule: _evidence(rule, counts, shares, bool(common)), default="")
+
+
+def _evidence(
+    rule: str, counts: Mapping[str, int], shares: Mapping[str, _Share], common: bool
+) -> tuple[float, ...]:
+    """Return how much speaks for a rule: of those that all cases check, the part of its own that
+    failed; else the cases that check it, here and elsewhere."""
+    share = shares[rule]
+    return (share.part,) if common else (counts[rule], share.failed, share.part)
 
 
 def _cause(rule: str, group: Sequence[_Failure]) -> Cause:
     counts = Counter(one for failure in group for one in failure.rules)
     known = rule if rule in counts or any(one.deviation.rule == rule for one in group) else ""
-    own = [one for one in group if rule in one.rules] or group
+    said = [one for one in group if one.deviation.rule == rule]
+    own = said or [one for one in group if rule in one.rules] or group
     lines = Counter(one.deviation.cause for one in own)
     first = next(one for one in own if one.deviation.cause == lines.most_common(1)[0][0])
     common = [other for other, count in counts.items() if count == len(group) and other != known]

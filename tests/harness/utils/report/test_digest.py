@@ -162,6 +162,17 @@ def test_what_a_helper_finds_counts_where_cases_of_that_rule_fail() -> None:
     assert (cause.rules, cause.passing) == (("R4",), ("K1",))
 
 
+def test_of_different_rules_the_one_that_fails_elsewhere_counts() -> None:
+    """The same deviation in a case of each of three rules; one of these fails otherwise, too."""
+    other = Deviation("mount('/a')", "", "EINVAL", "succeeded")
+    found = made(
+        *(case(rule, rule, bad=REFUSED) for rule in ("C1", "K1", "K6")),
+        case("more", "K1", "R4", bad=other),
+        case("good", "K1"),
+    )
+    assert [cause.rules[0] for cause in found.unexplained] == ["K1", "R4"]
+
+
 def test_paths_and_numbers_make_no_other_cause() -> None:
     other = Deviation("open_tree('/b/c', OPEN_TREE_NAMESPACE)", "", "EINVAL", "succeeded")
     unlike = Deviation("open_tree('/a', OPEN_TREE_NAMESPACE)", "", "EPERM", "succeeded")
