@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tests.utils.report.digest import Cause, Digest, Fix, Rule
+from tests.utils.report.causes import Cause
+from tests.utils.report.digest import Digest, Rule
+from tests.utils.report.known import Fix
 
 #: Lines of one screen; a digest that takes more is shortened where that loses least.
 SCREEN = 40

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.utils.report.digest import concerns
-from tests.utils.report.known import known
+from tests.utils.report.known import concerns, known
 from tests.utils.report.outcomes import markers_of
 
 

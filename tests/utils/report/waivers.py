@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tests.utils.report.digest import concerns
+from tests.utils.report.known import concerns
 
 _Version = tuple[int, ...]
 _COMPARE: dict[str, Callable[[_Version, _Version], bool]] = {

@@ -11,8 +11,8 @@ from tests.harness.helpers.suite import ROOT
 from tests.utils.deviation import Deviation
 from tests.utils.report import digest_text
 from tests.utils.report.case import Case
-from tests.utils.report.digest import Digest, Fix, digest
-from tests.utils.report.known import known
+from tests.utils.report.digest import Digest, digest
+from tests.utils.report.known import Fix, known
 
 RULES = {
     "K1": "No mount can be unmounted.",
