@@ -15,6 +15,7 @@ from typing import NoReturn, TypeVar
 
 from bench import machine
 from bench.crew import CrewError, MethodFailed
+from bench.grammar import Parser, count, path, seconds, whole
 from bench.measure import measure
 from bench.methods import METHODS
 from bench.plan import MODES, Plan
@@ -59,27 +60,6 @@ _QUICK = Plan(
 )
 
 
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"below 0: {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"below 1: {text}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"not a number of seconds above 0: {text}")
-    return value
-
-
 def _list(one: Callable[[str], T], text: str) -> tuple[T, ...]:
     """Values between commas, each once."""
     return tuple(dict.fromkeys(one(word) for word in text.split(",")))
@@ -91,38 +71,33 @@ def _word(known: Sequence[str], text: str) -> str:
     return text
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line's grammar. What is not given is None."""
-    top = argparse.ArgumentParser(
-        prog="python3 -m bench",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    top = Parser(prog="python3 -m bench", description=_DESCRIPTION, epilog=_EPILOG)
     axes = top.add_argument_group("what is measured (each axis alone, the others at their base)")
     axes.add_argument(
         "--tables",
-        type=partial(_list, _count),
+        type=partial(_list, count),
         metavar="N,...",
         help="mounts in the caller's table (default: 1,30,100,1000,10000; base: 30)",
     )
     axes.add_argument(
         "--creators",
-        type=partial(_list, _count),
+        type=partial(_list, count),
         metavar="N,...",
         help="processes that make containers at the same time (default: 1, 2, 4 ... processors,"
         " twice as many; base: 1)",
     )
     axes.add_argument(
         "--depths",
-        type=partial(_list, _whole),
+        type=partial(_list, whole),
         metavar="N,...",
         help="mounts below the containers' root, each on the one before (default: 0,10,100;"
         " base: 0)",
     )
     axes.add_argument(
         "--besides",
-        type=partial(_list, _whole),
+        type=partial(_list, whole),
         metavar="N,...",
         help="mounts on the same mount as the root, and not below it (default: 0,100,1000; base:"
         " 0)",
@@ -149,30 +124,30 @@ def parser() -> argparse.ArgumentParser:
     length = top.add_argument_group("for how long")
     length.add_argument(
         "--seconds",
-        type=_seconds,
+        type=seconds,
         metavar="S",
         help="for each method at each point, over all rounds; a method that takes longer is"
         " given three turns anyway (default: 0.5)",
     )
     length.add_argument(
         "--rounds",
-        type=_count,
+        type=count,
         metavar="N",
         help="turns of each method at each point (default: 10)",
     )
     length.add_argument("--quick", action="store_true", help="smaller defaults for all of these")
     output = top.add_argument_group("where the results go, besides the terminal")
-    output.add_argument("--json", type=Path, metavar="FILE", help="all numbers")
+    output.add_argument("--json", type=path, metavar="FILE", help="all numbers")
     output.add_argument(
         "--plot",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="throughput by size of the table, as .svg or .png (takes matplotlib)",
     )
     output.add_argument(
         "--from",
         dest="source",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="measure nothing, show the results of an earlier --json",
     )
@@ -246,7 +221,10 @@ def _interrupt(number: int, _frame: object) -> NoReturn:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line *words*; the exit status."""
-    arguments = parser().parse_args(words)
+    grammar = parser()
+    arguments, unknown = grammar.parse_known_args(words)
+    if unknown:
+        grammar.unknown(unknown, f"{grammar.prog} --help lists the options")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
             signal.signal(number, _interrupt)

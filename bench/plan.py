@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.ground import Layout
 from bench.methods import NOTHING
 from bench.work import Job
+from tests.utils import cgroups
 
 #: What a run is about: the calls alone, with fork and exit around them, and what the calls do to
 #: somebody else.
@@ -51,7 +51,7 @@ class Point:
 
 def default_creators() -> tuple[int, ...]:
     """1, 2, 4 ... up to the processors the caller may use, and twice as many."""
-    processors = len(os.sched_getaffinity(0))
+    processors = cgroups.processors()
     powers = (1 << power for power in range(processors.bit_length()))
     return tuple(sorted({*powers, processors, 2 * processors}))
 

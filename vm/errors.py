@@ -24,23 +24,29 @@ class Exit(IntEnum):
     RUN_LIMIT = 124
     #: The kernel could not be built or booted.
     NOT_BOOTED = 125
+    #: With --build: no commit can be judged, this one or another.
+    NO_BISECTION = 128
     INTERRUPTED = 130
 
 
 def for_bisect(status: int) -> Exit:
-    """*status* as it is to be when the kernel was built for this run.
+    """Return *status* as it is to be when the kernel was built for this run.
 
     `git bisect run` takes every status from 1 to 127 but 125 for "this commit is bad", and would
-    blame a commit for a full disk, a mistyped option or a kernel without the feature: what is no
-    verdict on the kernel is "skip". A guest that hangs until the run limit is one: a case that
-    merely takes long is ended by pytest's own, much shorter, limit. An interruption stays above
-    127, which ends the bisection: whoever interrupts does not ask for the next commit.
+    blame a commit for a full disk, a mistyped option or a kernel without the feature. What says
+    nothing of this commit is 125, "skip". What would be the same at each commit is 128, with which
+    git ends the bisection: else it would skip all of them, and say so at the end. A guest that
+    hangs until the run limit is a bad commit: a case that merely takes long is ended by pytest's
+    own, much shorter, limit. An interruption stays above 127, too: whoever interrupts does not ask
+    for the next commit.
     """
     match status:
         case Exit.OK | Exit.INTERRUPTED:
             return Exit(status)
         case Exit.FAILED | Exit.RUN_LIMIT:
             return Exit.FAILED
+        case Exit.USAGE | Exit.HOST:
+            return Exit.NO_BISECTION
         case _:
             return Exit.NOT_BOOTED
 

@@ -11,35 +11,57 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vm.errors import Exit, Problem
+
 #: The project's own folder name below the XDG directories.
 NAME = "open-tree-namespace-tests"
 ROOT = Path(__file__).resolve().parent.parent
+#: Folders of kernels that this process holds.
+_held_here: list[Path] = []
+_HINT = "set XDG_CACHE_HOME and XDG_STATE_HOME (or HOME) to folders that this user can write to"
 
 
 def _xdg(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
     # The specification has relative paths ignored.
-    base = Path(value) if value.startswith("/") else Path.home() / default
-    return base / NAME
+    if value.startswith("/"):
+        return Path(value) / NAME
+    home = os.path.expanduser("~")
+    if not home.startswith("/"):
+        raise Problem(
+            f"this user, {os.getuid()}, has no home folder, neither in HOME nor in /etc/passwd\n"
+            f"hint: {_HINT}"
+        )
+    return Path(home) / default / NAME
+
+
+def _made(path: Path) -> Path:
+    """Return the folder *path*, made if need be.
+
+    :raises Problem: it cannot be.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Problem(f"{path}: {error.strerror}\nhint: {_HINT}") from None
+    return path
 
 
 def cache() -> Path:
     """The cache folder, made when it is missing."""
-    path = _xdg("XDG_CACHE_HOME", ".cache")
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    return _made(_xdg("XDG_CACHE_HOME", ".cache"))
 
 
 def new_run_folder() -> Path:
     """A dated, empty folder for one run's artefacts."""
-    parent = _xdg("XDG_STATE_HOME", ".local/state") / "runs"
-    parent.mkdir(parents=True, exist_ok=True)
+    parent = _made(_xdg("XDG_STATE_HOME", ".local/state") / "runs")
     stem = time.strftime("%Y-%m-%dT%H-%M-%S")
     for number in range(1, 1000):
         path = parent / (stem if number == 1 else f"{stem}-{number}")
@@ -66,17 +88,30 @@ def using(folder: Path) -> Iterator[None]:
     with _held(folder, fcntl.LOCK_SH):
         if folder.is_relative_to(cache()):
             os.utime(folder)
-        yield
+        _held_here.append(folder)
+        try:
+            yield
+        finally:
+            _held_here.remove(folder)
 
 
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
-    """Hold the folder of a kernel alone, once nobody uses it any more."""
+    """Hold the folder of a kernel alone, once nobody uses it any more.
+
+    :raises Problem: this process does, and would wait for itself.
+    """
+    if folder in _held_here:
+        raise Problem(
+            f"{folder}: a kernel of this run is there already, and another is to be built in it\n"
+            "hint: name a build tree once",
+            Exit.USAGE,
+        )
     with idle(folder) as at_once:
         if at_once:
             yield
             return
-    print(f"waiting for another run that uses {folder} ...", flush=True)
+    print(f"waiting for another run that uses {folder} ...", file=sys.stderr, flush=True)
     with _held(folder, fcntl.LOCK_EX):
         yield
 

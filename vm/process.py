@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -57,7 +58,11 @@ class Program:
             try:
                 process.wait(_KILL_WAIT)
             except subprocess.TimeoutExpired:
-                print(f"vm: process {process.pid} cannot be killed; it is left behind", flush=True)
+                print(
+                    f"vm: process {process.pid} cannot be killed; it is left behind",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 @contextmanager

@@ -65,6 +65,14 @@ class Screen:
         """Print a line."""
         self.text(f"{text}\n")
 
+    def note(self, text: str) -> None:
+        """Print a line on what is going on, to standard error."""
+        if self.live:
+            self._write(_CLEAR)
+        say(text)
+        if self.live:
+            self._write(self._status)
+
     @property
     def due(self) -> bool:
         """Whether it is time to tell again how far it has come."""
@@ -117,9 +125,14 @@ def silence(fd: int) -> None:
         os.dup2(nowhere.fileno(), fd)
 
 
-def complain(text: str) -> None:
-    """Print a line to standard error, if it still leads anywhere."""
+def say(text: str) -> None:
+    """Print a line on what is going on to standard error: standard output is for results."""
     try:
-        print(f"vm: {text}", file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
     except OSError:
         silence(2)
+
+
+def complain(text: str) -> None:
+    """Print a line on what is wrong to standard error, if it still leads anywhere."""
+    say(f"vm: {text}")

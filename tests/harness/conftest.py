@@ -29,12 +29,17 @@ with suppress(ImportError):
 
 
 @pytest.fixture
-def run_cases(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> RunCases:
-    """Run the given source as a module of isolated cases, in this process."""
-    # For what is started as a process of its own.
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Run pytest with this project's modules at hand, and with no options of the environment's."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
+    return pytester
+
+
+@pytest.fixture
+def run_cases(pytester: pytest.Pytester) -> RunCases:
+    """Run the given source as a module of isolated cases, in this process."""
 
     def run(source: str, *arguments: str, header: str = HEADER) -> SuiteRun:
         pytester.makepyfile(header + source)

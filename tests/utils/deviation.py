@@ -31,7 +31,8 @@ class Deviation:
     expected: str = ""
     #: What came instead, as a phrase: "succeeded", "got EPERM", "found 3".
     came: str = ""
-    #: The rule that says so, where a helper checks it for cases of any rule.
+    #: The rule that says so, where a helper checks it for cases of any rule; of several that may be
+    #: broken where it happens, all, with spaces between.
     rule: str = ""
 
     @property

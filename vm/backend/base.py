@@ -14,6 +14,8 @@ from typing import Protocol
 
 from vm.kernel.image import Kernel
 
+#: MiB of a guest by default, and at most: a backend may do with less.
+MEMORY = 1024
 #: What every guest is told: messages of warning level and above on the console (WARN_ON writes
 #: at that level) and with their time, a crash ends the guest at once, and an oops is a crash.
 _COMMON = ("rdinit=/init", "loglevel=5", "printk.time=1", "oops=panic", "panic=-1")
@@ -47,6 +49,17 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Sign:
+    """A trouble of the host's, told from what is said when a guest dies of it."""
+
+    #: Regular expression for a line of the console, or of the program's own last words.
+    words: str
+    problem: str
+    #: What to do.
+    hint: str
+
+
+@dataclass(frozen=True)
 class Command:
     """A program to start."""
 
@@ -56,6 +69,10 @@ class Command:
     folder: Path | None = None
     #: The only processor it is to run on, None for any.
     processor: int | None = None
+    #: What would show that the host let it down.
+    signs: tuple[Sign, ...] = ()
+    #: Whether the program is the kernel itself, whose crash is then no fault of the host's.
+    is_kernel: bool = False
 
     def __str__(self) -> str:
         """Return it for a shell, with nothing on its input."""
@@ -84,6 +101,9 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """The name in reports, with what matters of its settings: "qemu/tcg"."""
+
+    def memory(self, machine: Machine) -> int:
+        """Return the size of the guest's memory, in MiB."""
 
     def report(self, fd: int) -> str:
         """Return this backend's name for the launcher's descriptor *fd*, which takes the report."""

@@ -8,8 +8,8 @@ kernel fetched or built.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vm.arch import UM, X86_64, Arch
@@ -17,9 +17,11 @@ from vm.backend import kvm, qemu, virtme_ng
 from vm.backend.base import Backend
 from vm.backend.uml import Uml
 from vm.errors import Exit, Problem
-from vm.kernel import debian, source
+from vm.kernel import source
 from vm.kernel.image import Kernel
-from vm.kernel.source import Building, Source
+from vm.kernel.scheme import Source
+from vm.kernel.source import Building
+from vm.terminal import say
 
 
 @dataclass(frozen=True)
@@ -28,32 +30,36 @@ class Choice:
 
     #: What it boots.
     arch: Arch
-    #: Find what it runs in; the backend is made once there is a kernel to try it with. Raises
-    #: Problem when this machine lacks it.
-    find: Callable[[], Callable[[Kernel], Backend]]
+    #: Find what it runs in; the backend is made once there is a kernel to try it with, if that may
+    #: be tried. Raises Problem when this machine lacks it.
+    find: Callable[[], Callable[[Kernel, bool], Backend]]
 
 
-def _qemu() -> Callable[[Kernel], Backend]:
+def _qemu() -> Callable[[Kernel, bool], Backend]:
     program = qemu.find()
-    return lambda kernel: kvm.accelerated(program, kernel)
+    return lambda kernel, trial: kvm.accelerated(program, kernel, trial)
 
 
-def _virtme_ng() -> Callable[[Kernel], Backend]:
+def _virtme_ng() -> Callable[[Kernel, bool], Backend]:
     program = qemu.find()
-    return lambda kernel: virtme_ng.find(kvm.accelerated(program, kernel))
+    return lambda kernel, trial: virtme_ng.find(kvm.accelerated(program, kernel, trial))
 
 
 #: By the names for --backend; where several fit a kernel, the first is the default.
 BACKENDS = {
     "qemu": Choice(X86_64, _qemu),
-    "uml": Choice(UM, lambda: lambda _: Uml()),
+    "uml": Choice(UM, lambda: lambda *_: Uml()),
     "virtme-ng": Choice(X86_64, _virtme_ng),
 }
 
 
-def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, Backend]:
+def choose(
+    text: str, backend: str, building: Building | None, stack: ExitStack, trial: bool = True
+) -> tuple[Kernel, Backend]:
     """Return the kernel that *text* names (empty: the default), and what to boot it in.
 
+    :param stack: holds the kernel's folder.
+    :param trial: whether the kernel may be booted to see whether KVM works.
     :raises Problem: there is no such kernel, *backend* does not fit it, or this machine lacks it.
     """
     if text or building is not None:
@@ -64,8 +70,8 @@ def choose(text: str, backend: str, building: Building | None) -> tuple[Kernel, 
     else:
         found = _default(backend)
     made = BACKENDS[_fitting(found, backend)].find()
-    kernel = found.obtain()
-    return kernel, made(kernel)
+    kernel = found.obtain(stack)
+    return kernel, made(kernel, trial)
 
 
 def _default(backend: str) -> Source:
@@ -74,10 +80,10 @@ def _default(backend: str) -> Source:
         try:
             qemu.find()
         except Problem as problem:
-            print(f"User-Mode Linux instead of QEMU: {problem}", file=sys.stderr)
+            say(f"User-Mode Linux instead of QEMU: {problem}")
             backend = "uml"
     arch = X86_64 if backend == "auto" else BACKENDS[backend].arch
-    return source.package(debian.Spec(flavour=arch.flavour))
+    return source.newest(arch)
 
 
 def _fitting(found: Source, backend: str) -> str:

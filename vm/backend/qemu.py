@@ -13,7 +13,7 @@ from vm import paths
 from vm.arch import QEMU as _PROGRAM
 from vm.arch import QEMU_CONSOLE, QEMU_MACHINE
 from vm.arch import QEMU_PACKAGE as _PACKAGE
-from vm.backend.base import Boot, Command, Machine
+from vm.backend.base import MEMORY, Boot, Command, Machine, Sign
 from vm.distro import apt
 from vm.errors import Problem
 from vm.kernel.decompress import unpacked
@@ -33,21 +33,27 @@ _SPARING = (
     *("highres=off", "nohz=off"),
     *("cgroup_disable=memory", "damon_stat.enabled=0", "init_on_alloc=0"),
 )
+#: In QEMU's words.
+SIGNS = (
+    Sign(
+        "Cannot allocate memory|cannot set up guest memory",
+        "there is not enough memory here for the guest's",
+        "less --memory, or fewer --guests",
+    ),
+    Sign(
+        "invalid accelerator tcg|[Aa]ccelerator .*tcg.* (?:not|in)|No accelerator selected",
+        "this QEMU can neither emulate a processor nor use KVM",
+        "install a QEMU with TCG, and name it by the variable QEMU if need be",
+    ),
+)
 #: How QEMU's guest ends; the second word is for the guest's init.
 _END = ("reboot=t", "vm.end=restart")
-#: MiB by default. The image takes 50 twice while it is unpacked.
-_MEMORY = 1024
 
 
 def command_line(machine: Machine, accelerator: str) -> str:
     """Return the command line of a kernel in QEMU."""
     sparing = _SPARING if accelerator == "tcg" and not machine.measured else ()
     return machine.command_line(f"console={QEMU_CONSOLE}", *_FASTER, *sparing, *_END)
-
-
-def memory(machine: Machine) -> str:
-    """Return the size of the guest's memory as QEMU takes it."""
-    return f"{machine.memory or _MEMORY}M"
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,10 @@ class Qemu:
         """Its name in reports."""
         return f"qemu/{self.accelerator}"
 
+    def memory(self, machine: Machine) -> int:
+        """Return the size of the guest's memory, in MiB: the image takes 50 twice at its start."""
+        return machine.memory or MEMORY
+
     def report(self, fd: int) -> str:
         """Return a file that is inherited."""
         return f"/proc/self/fd/{fd}"
@@ -81,7 +91,7 @@ class Qemu:
                 *(str(self.program), *self.options),
                 *("-machine", QEMU_MACHINE, "-accel", self.accelerator),
                 *("-cpu", "host" if self.accelerator == "kvm" else _EMULATED_CPU),
-                *("-m", memory(machine), "-smp", str(machine.cpus)),
+                *("-m", f"{self.memory(machine)}M", "-smp", str(machine.cpus)),
                 *("-kernel", str(boot.kernel.path), "-initrd", str(boot.image)),
                 *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
                 *("-monitor", "none", "-serial", "stdio", "-serial", f"file:{boot.report}"),
@@ -90,6 +100,7 @@ class Qemu:
             ),
             # Where it keeps what the guest writes to a disk.
             (*self.environment, *((("TMPDIR", str(boot.scratch)),) if machine.disk else ())),
+            signs=SIGNS,
         )
 
     def printable(self, boot: Boot) -> str:

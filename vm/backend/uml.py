@@ -7,11 +7,40 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vm.backend.base import Boot, Command
+from vm.backend.base import Boot, Command, Machine, Sign
+from vm.errors import Problem
 from vm.kernel.image import Kernel
 
-#: MiB by default; it is mapped from /dev/shm.
+#: MiB by default.
 _MEMORY = 512
+#: Where the kernel looks for a place for its memory, a file that grows: the first variable that is
+#: set, then these folders.
+_VARIABLES, _FOLDERS = ("TMPDIR", "TMP", "TEMP"), ("/dev/shm", "/tmp")
+_MORE_ROOM = (
+    "less --memory, fewer --guests, or TMPDIR on a file system with more room, best a tmpfs (in a"
+    " container: docker run --shm-size)"
+)
+_SIGNS = (
+    # arch/um/kernel/trap.c: a page of the memory's file could not be had.
+    Sign(
+        r"Bus error - the host /dev/shm|Kernel mode signal 7\b",
+        "the host ran out of room for the memory of User-Mode Linux",
+        _MORE_ROOM,
+    ),
+    # arch/um/os-Linux/start_up.c, where seccomp has been tried before.
+    Sign(
+        r"check_ptrace|PTRACE_\w+ failed|ptrace: Operation not permitted",
+        "User-Mode Linux may neither trace its processes here nor filter their system calls",
+        "allow ptrace (docker run --cap-add SYS_PTRACE, sysctl kernel.yama.ptrace_scope below 3),"
+        " or take a kernel for QEMU",
+    ),
+    # arch/um/os-Linux/mem.c.
+    Sign(
+        "must be not mounted noexec",
+        "no program may be run from where User-Mode Linux has its memory",
+        "TMPDIR on a file system without noexec",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +51,10 @@ class Uml:
     def name(self) -> str:
         """Its name in reports."""
         return "uml"
+
+    def memory(self, machine: Machine) -> int:
+        """Return the size of the guest's memory, in MiB."""
+        return machine.memory or _MEMORY
 
     def report(self, fd: int) -> str:
         """Return the words for a descriptor that is inherited."""
@@ -34,27 +67,60 @@ class Uml:
     def command(self, boot: Boot) -> Command:
         """Return the command; the scratch folder takes the kernel's sockets and pid file."""
         kernel, machine, scratch = boot.kernel, boot.machine, boot.scratch
-        memory = machine.memory or _MEMORY
         disk = (f"ubd0={scratch / 'written'},{machine.disk}",) if machine.disk else ()
+        folder = _memory_folder(self.memory(machine), machine.slot)
         return Command(
             (
-                *(str(kernel.path), f"mem={memory}M", f"initrd={boot.image}"),
+                *(str(kernel.path), f"mem={self.memory(machine)}M", f"initrd={boot.image}"),
                 *("con=null", f"con0={'fd:0' if machine.interactive else 'null'},fd:1"),
                 *(f"ssl1=null,{boot.report}", *disk),
                 # With seccomp a system call of the guest costs half of what it does with ptrace.
                 *(f"uml_dir={scratch}", "seccomp=auto"),
                 *machine.command_line("", "vm.end=poweroff").split(),
             ),
-            (("HOME", str(scratch)), *kernel.loader_environment),
+            (("HOME", str(scratch)), ("TMPDIR", str(folder)), *kernel.loader_environment),
             kernel.folder,
             # The kernel and its user space are processes that take turns at every system call and
             # page fault: on one processor that is nearly twice as fast as across two.
             _processor(machine.slot),
+            _SIGNS,
+            is_kernel=True,
         )
 
     def printable(self, boot: Boot) -> str:
         """Return the command with the descriptor 3 for the report."""
         return f"{self.command(replace(boot, report='fd:3'))} </dev/null 3>{boot.report}"
+
+
+def _memory_folder(size: int, guests: int) -> Path:
+    """Return a folder with room for the memory of so many *guests*, files of *size* MiB.
+
+    The files grow as memory is used, and a guest dies where one cannot: in the middle of a case.
+
+    :raises Problem: none has room.
+    """
+    given = [text for name in _VARIABLES if (text := os.environ.get(name))]
+    free = {folder: _room(Path(folder)) for folder in (*given[:1], *_FOLDERS)}
+    found = next((folder for folder, room in free.items() if room >= size * guests), None)
+    if found is None:
+        there = ", ".join(f"{folder} has {room} MiB" for folder, room in free.items())
+        many = f"{guests} guests" if guests > 1 else "the guest"
+        raise Problem(
+            f"no room for the memory of {many}, {size * guests} MiB: {there} (0 where no program"
+            f" may be run)\nhint: {_MORE_ROOM}"
+        )
+    return Path(found)
+
+
+def _room(folder: Path) -> int:
+    """Return how many MiB a file in *folder* that programs are run from can take."""
+    try:
+        info = os.statvfs(folder)
+    except OSError:
+        return 0
+    if info.f_flag & os.ST_NOEXEC or not os.access(folder, os.W_OK | os.X_OK):
+        return 0
+    return info.f_bavail * info.f_frsize >> 20
 
 
 def _processor(number: int) -> int:

@@ -16,16 +16,16 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vm.backend.base import Boot, Command
-from vm.backend.qemu import Qemu, command_line, memory
+from vm.backend.base import Boot, Command, Machine
+from vm.backend.qemu import SIGNS, Qemu, command_line
 from vm.errors import Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
 from vm.process import output
+from vm.terminal import complain
 
 _PROGRAM = "vng"
 #: The versions this was tried with; others most likely do.
@@ -43,6 +43,10 @@ class Vng:
     def name(self) -> str:
         """Its name in reports."""
         return f"virtme-ng/{self.qemu.accelerator}"
+
+    def memory(self, machine: Machine) -> int:
+        """Return the size of the guest's memory, in MiB."""
+        return self.qemu.memory(machine)
 
     def report(self, fd: int) -> str:
         """Return a file that is opened through /proc: vng passes no descriptors on."""
@@ -71,13 +75,15 @@ class Vng:
             *("--qemu", shlex.quote(str(self.qemu.program))),
             *("--skip-modules", "--disable-microvm", "--disable-monitor", "--force-9p"),
             *(("--disable-kvm",) if self.qemu.accelerator == "tcg" else ()),
-            *("--memory", memory(machine), "--cpus", str(machine.cpus)),
+            *("--memory", f"{self.memory(machine)}M", "--cpus", str(machine.cpus)),
             *("--append", shlex.join(command_line(machine, self.qemu.accelerator).split())),
             f"--qemu-opts={shlex.join(options)}",
         )
         path = os.pathsep.join([str(self.program.parent), os.environ.get("PATH", os.defpath)])
         return Command(
-            (str(self.program), *words), (("PATH", path), *self.qemu.environment), None, None
+            (str(self.program), *words),
+            (("PATH", path), *self.qemu.environment),
+            signs=SIGNS,
         )
 
     def printable(self, boot: Boot) -> str:
@@ -118,10 +124,7 @@ def _warn_of_version(program: Path) -> None:
     version = (int(match[1]), int(match[2]))
     if not _TRIED[0] <= version <= _TRIED[1]:
         low, high = (".".join(map(str, numbers)) for numbers in _TRIED)
-        print(
-            f"vm: virtme-ng {match[0]} was not tried here, {low} to {high} were; going on with it",
-            file=sys.stderr,
-        )
+        complain(f"virtme-ng {match[0]} was not tried here, {low} to {high} were; going on with it")
 
 
 def _require_9p(qemu: Qemu) -> None:

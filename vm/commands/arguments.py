@@ -4,31 +4,31 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from bench.grammar import EMPTY, Parser, count, mebibytes, path, seconds
 from vm.backend.choose import BACKENDS
 from vm.commands import system_options, texts
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"not a number of seconds above 0: {text}")
-    return value
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"not a number above 0: {text}")
-    return value
+from vm.kernel.source import scheme_of
 
 
 def _days(text: str) -> float:
-    value = float(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"not a number of days: {text}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
     return value
+
+
+def _kernel(text: str) -> str:
+    # The default kernel in place of the one that was meant would be a verdict on the wrong one.
+    if not text.strip():
+        raise argparse.ArgumentTypeError(EMPTY)
+    return text
 
 
 def _guest_options(
@@ -52,14 +52,14 @@ def _guest_options(
     )
     group.add_argument(
         "--memory",
-        type=_whole,
+        type=mebibytes,
         metavar="MIB",
-        help="memory of each guest in MiB (default: 1024; 512 for User-Mode Linux; 2048 with"
-        " --system)",
+        help="memory of each guest in MiB, or as 512M, 1G (default: 1024; 512 for User-Mode Linux;"
+        " 2048 with --system)",
     )
     group.add_argument(
         "--cpus",
-        type=_whole,
+        type=count,
         metavar="N",
         help="processors of each guest (default: 1; 2 with --system)",
     )
@@ -73,10 +73,10 @@ def _guest_options(
     )
     group.add_argument(
         "--boot-limit",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
-        help="give up on a guest that has not booted after SECONDS; exit status 125 (default: 120;"
-        " 900 with --system)",
+        help="give up on a guest that has not booted after SECONDS (or 90s, 2m, 1h); exit status"
+        " 125 (default: 120; 900 with --system)",
     )
     return group
 
@@ -85,7 +85,7 @@ def _run_limit(group: argparse._ArgumentGroup) -> None:
     """Add the option of those that come to an end by themselves."""
     group.add_argument(
         "--run-limit",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="give up on a guest that runs for more than SECONDS after it has booted; exit status"
         " 124 (default: 900; 7200 with --system)",
@@ -93,33 +93,53 @@ def _run_limit(group: argparse._ArgumentGroup) -> None:
 
 
 def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    verbs: argparse._SubParsersAction[Parser],
     name: str,
     usage: str,
     about: str,
     description: str,
     epilog: str | None = None,
-) -> argparse.ArgumentParser:
+) -> Parser:
     return verbs.add_parser(
         name,
         usage=f"python3 -m vm {name} {usage}",
         help=about,
         description=description,
         epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
-    top = argparse.ArgumentParser(
+#: What stands behind `--`, by verb.
+_BEHIND = {"run": "pytest", "bench": "the benchmark", "check": "tox"}
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return what *words* ask for.
+
+    :raises SystemExit: they make no sense, which has been printed, or the help was asked for.
+    """
+    grammar, verbs = _grammar()
+    arguments, unknown = grammar.parse_known_args(words)
+    if unknown:
+        verb = verbs.choices[arguments.verb]
+        given = " ".join(unknown)
+        hint = f"{verb.prog} --help lists the options"
+        if arguments.verb == "run" and (Path(unknown[0]).exists() or scheme_of(unknown[0])):
+            hint = f"kernels are given with --kernel: {verb.prog} --kernel {given}"
+        elif arguments.verb in _BEHIND:
+            hint = f"what is for {_BEHIND[arguments.verb]} goes behind --: {verb.prog} -- {given}"
+        verb.unknown(unknown, hint)
+    return arguments
+
+
+def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
+    top = Parser(
         prog="python3 -m vm",
         usage="python3 -m vm [VERB] [options] [-- ARGS]",
         description=texts.TOP,
         epilog=texts.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = top.add_subparsers(dest="verb", metavar="VERB")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", prog="python3 -m vm")
     _run_verb(verbs)
     verb = _verb(
         verbs,
@@ -128,10 +148,10 @@ def parser() -> argparse.ArgumentParser:
         "run the benchmark on a kernel",
         texts.BENCH,
     )
-    verb.add_argument("--kernel", default="", metavar="K", help=texts.KERNEL)
+    verb.add_argument("--kernel", type=_kernel, metavar="K", help=texts.KERNEL)
     verb.add_argument(
         "--output",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="folder for console.log and bench.json (default: a dated one in $XDG_STATE_HOME; its"
         " path is printed)",
@@ -144,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
         "open a shell in a guest, with pytest and the cases",
         texts.SHELL,
     )
-    verb.add_argument("--kernel", default="", metavar="K", help=texts.KERNEL)
+    verb.add_argument("--kernel", type=_kernel, metavar="K", help=texts.KERNEL)
     _guest_options(verb)
     _verb(verbs, "check", "[-- TOX-ARGS]", "run the project's own tests", texts.CHECK)
     verb = _verb(
@@ -169,10 +189,10 @@ def parser() -> argparse.ArgumentParser:
         help="delete cached kernels and builds unused for DAYS days (default: 30; 0: all that are"
         " not in use)",
     )
-    return top
+    return top, verbs
 
 
-def _run_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb = _verb(
         verbs,
         "run",
@@ -185,6 +205,7 @@ def _run_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     group.add_argument(
         "--kernel",
         action="append",
+        type=_kernel,
         metavar="K",
         help=texts.KERNEL + "; may be given several times",
     )
@@ -199,14 +220,14 @@ def _run_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     group.add_argument(
         "--repeat",
-        type=_whole,
+        type=count,
         default=1,
         metavar="N",
         help="run each kernel's cases N times, each time in a guest of its own (default: 1)",
     )
     group.add_argument(
         "--jobs",
-        type=_whole,
+        type=count,
         metavar="N",
         help="with several kernels: test N of them at a time (default: processors / guests)",
     )
@@ -229,14 +250,14 @@ def _run_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         )
     group.add_argument(
         "--waive",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="known failures, which count as expected (pytest's option of that name)",
     )
     group = verb.add_argument_group("results")
     group.add_argument(
         "--output",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="folder for console.log, results.ktap, junit.xml and summary.json (default: a dated"
         " one in $XDG_STATE_HOME; its path is printed)",
@@ -248,7 +269,7 @@ def _run_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     group = _guest_options(verb, ("root", "nobody", "user"))
     group.add_argument(
         "--guests",
-        type=_whole,
+        type=count,
         metavar="N",
         help="share the cases among N guests of the kernel, whose own pytest output is in"
         " pytest.log (default: one per processor, at most 4; with several kernels, processors /"

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import argparse
 import errno
+import platform
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +21,11 @@ from vm.arch import require_host
 from vm.backend.base import Machine
 from vm.backend.choose import choose
 from vm.commands import bench, shell, system_options
-from vm.commands.arguments import parser
+from vm.commands.arguments import parse
 from vm.commands.check import check
 from vm.commands.run import Request, launch
 from vm.errors import Exit, Interrupted, Problem, for_bisect
-from vm.kernel import cache, debian
+from vm.kernel import cache, source
 from vm.process import signals_raise
 from vm.run import plan, system
 from vm.run.guest import Limits
@@ -35,17 +36,28 @@ from vm.terminal import complain, silence
 #: takes its time where it is emulated.
 _SYSTEM_MEMORY, _SYSTEM_CPUS = 2048, 2
 _SYSTEM_LIMITS = Limits(boot=900.0, run=7200.0)
+#: What a machine lacks or refuses, without the name of a file: the disk is full, no more processes.
+_OF_THE_HOST = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO),
+    *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+)
 
 
 def _kernels(arguments: argparse.Namespace) -> Exit:
     """Print what --kernel takes, one specification a line, or clear the cache of it."""
     if arguments.prune is not None:
+        if arguments.suite:
+            raise Problem(
+                f"kernels {arguments.suite} --prune: what it removes is of all suites\n"
+                "hint: give one of the two",
+                Exit.USAGE,
+            )
         for line in cache.prune(arguments.prune):
             print(line, flush=True)
         return Exit.OK
     for line in cache.listing():
         print(line)
-    for spec in debian.obtainable(arguments.suite) if arguments.suite else []:
+    for spec in source.obtainable(arguments.suite) if arguments.suite else []:
         print(spec)
     return Exit.OK
 
@@ -70,6 +82,23 @@ def _chosen(arguments: argparse.Namespace) -> list[str]:
     return chosen + [f"--fixed-by={commit}" for commit in arguments.fixed_by]
 
 
+def _output(folder: Path | None) -> Path | None:
+    """Return the absolute path of the folder for results, made if need be.
+
+    :raises Problem: it cannot be.
+    """
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = "not a folder" if isinstance(error, FileExistsError) else error.strerror
+        hint = "name a folder that is there, or that can be made"
+        status = Exit.HOST if error.errno in _OF_THE_HOST else Exit.USAGE
+        raise Problem(f"--output {folder}: {text}\nhint: {hint}", status) from None
+    return folder.resolve()
+
+
 def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
     kernels = tuple(arguments.kernel or [""])
     if len(set(kernels)) < len(kernels):
@@ -80,18 +109,18 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         disk = (system.disk if arguments.dry_run else system.obtain)(found.suite)
         machine = replace(machine, disk=disk, measured=True)
     guests = arguments.guests or (
-        1 if found is not None else plan.default_guests(pytest, len(kernels))
+        1 if found is not None else plan.default_guests(pytest, len(kernels), machine.memory)
     )
     options = Options(
         pytest=(*pytest, *(["--require"] if arguments.require else []), *_chosen(arguments)),
         user=arguments.user,
         waivers=_waivers(arguments.waive) if arguments.waive else "",
-        output=arguments.output and arguments.output.resolve(),
+        output=_output(arguments.output),
         machine=machine,
         limits=limits,
         system=found,
         guests=guests,
-        jobs=arguments.jobs or max(1, plan.processors() // (guests * machine.cpus)),
+        jobs=arguments.jobs or plan.default_jobs(guests, machine),
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )
@@ -111,14 +140,14 @@ def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
             Exit.USAGE,
         )
     script = shell.asked_for()
-    with redirect_stdout(sys.stderr):  # standard output is the script's
-        kernel, backend = choose(arguments.kernel, arguments.backend, None)
-    options = Options(
-        user=arguments.user,
-        machine=_machine(arguments),
-        limits=_limits(arguments),
-    )
-    return shell.run(kernel, backend, options, script)
+    with ExitStack() as stack:
+        kernel, backend = choose(arguments.kernel or "", arguments.backend, None, stack)
+        return shell.run(kernel, backend, _options(arguments), script)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    """What all verbs that boot a kernel are asked."""
+    return Options(user=arguments.user, machine=_machine(arguments), limits=_limits(arguments))
 
 
 def _machine(arguments: argparse.Namespace) -> Machine:
@@ -135,18 +164,10 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 
 
 def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
-    kernel, backend = choose(arguments.kernel, arguments.backend, None)
-    return bench.run(
-        kernel,
-        backend,
-        bench.BenchOptions(
-            words,
-            arguments.user,
-            arguments.output and arguments.output.resolve(),
-            _machine(arguments),
-            _limits(arguments),
-        ),
-    )
+    options = replace(_options(arguments), output=_output(arguments.output))
+    with ExitStack() as stack:
+        kernel, backend = choose(arguments.kernel or "", arguments.backend, None, stack)
+        return bench.run(kernel, backend, options, words)
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
@@ -164,12 +185,18 @@ def main(words: Sequence[str] | None = None) -> int:
     if not own or (own[0].startswith("-") and own[0] not in ("-h", "--help")):
         own.insert(0, "run")
     status = _status(own, pytest)
-    return int(for_bisect(status) if "--build" in own else status)
+    return int(for_bisect(status) if any(map(_means_build, own)) else status)
+
+
+def _means_build(word: str) -> bool:
+    """Whether *word* is --build, or was meant to be: `git bisect run` calls a commit bad for most
+    statuses of a mistake."""
+    return len(word) > len("--b") and "--build".startswith(word)
 
 
 def _status(own: Sequence[str], pytest: tuple[str, ...]) -> int:
     try:
-        arguments = parser().parse_args(own)
+        arguments = parse(own)
         if arguments.verb in ("run", "shell", "bench"):
             require_host()
         with signals_raise():
@@ -196,8 +223,10 @@ def _status(own: Sequence[str], pytest: tuple[str, ...]) -> int:
         silence(1)  # nobody reads
         return Exit.HOST
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if not error.filename and error.errno not in _OF_THE_HOST:
             return _internal_error()
+        if "-v" in own or "--verbose" in own:
+            traceback.print_exc()
         where = error.filename or f"one of {tempfile.gettempdir()}, the cache, the artefacts"
         complain(f"{error.strerror}: {where}")
         return Exit.HOST
@@ -209,5 +238,8 @@ def _internal_error() -> Exit:
     """A fault of the launcher's own: not 1, which Python would exit with and which blames the
     kernel."""
     traceback.print_exc()
-    print("vm: this is an error of the launcher; please report it with the lines above")
+    complain(
+        f"Python {platform.python_version()}, {platform.platform()}: this is an error of the"
+        " launcher\nhint: please report it with the lines above"
+    )
     return Exit.HOST

@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.utils import cgroups
 from vm import paths
-from vm.backend.base import Backend, Boot
+from vm.backend.base import Backend
 from vm.backend.choose import choose
 from vm.errors import Exit, Problem
-from vm.initramfs import python
 from vm.kernel.image import Kernel
 from vm.kernel.source import Building
 from vm.report import matrix
 from vm.report.conclude import Result, conclude
+from vm.run.boot import Boots
 from vm.run.plan import Options
-from vm.run.run import Run, drivers, write_image
+from vm.run.run import Run
 from vm.run.scheduler import Scheduler
 from vm.terminal import Screen, complain
 
@@ -53,30 +56,55 @@ def launch(request: Request, options: Options) -> Exit:
         return _dry_run(request, options)
     folder = options.output or paths.new_run_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    if len(request.runs) == 1:
-        return _one(request, options, folder)
-    return _several(request, options, folder)
+    with ExitStack() as stack:
+        kernels = _Kernels(request, stack)
+        if len(request.runs) == 1:
+            return _one(kernels, options, folder)
+        return _several(kernels, options, folder)
 
 
-def _prepare(request: Request, name: str, options: Options, folder: Path) -> Run:
-    """The run on the kernel *name*, built when asked. Raises Problem when there can be none."""
-    begin = time.monotonic()
-    building = None
-    if request.build:
-        folder.mkdir(parents=True, exist_ok=True)
-        building = Building(folder / "build.log", request.debug)
-    kernel, backend = choose(name, request.backend, building)
-    if building is not None:
-        begin = time.monotonic()  # how long that took has been said
-    return Run(kernel, backend, options, folder, begin)
+class _Kernels:
+    """The kernels of a request, each found, built and held once."""
+
+    def __init__(self, request: Request, stack: ExitStack) -> None:
+        self.request = request
+        self._stack = stack
+        self._found: dict[str, tuple[Kernel, Backend]] = {}
+
+    def run(self, name: str, options: Options, folder: Path) -> Run:
+        """The run of this name. Raises Problem when there can be none."""
+        begin = time.monotonic()
+        text, building = self.request.runs[name], None
+        if self.request.build:
+            folder.mkdir(parents=True, exist_ok=True)
+            building = Building(folder / "build.log", self.request.debug)
+        if text not in self._found:
+            self._found[text] = choose(text, self.request.backend, building, self._stack)
+        if building is not None:
+            begin = time.monotonic()  # how long that took has been said
+        return Run(*self._found[text], options, folder, begin)
 
 
 def _scheduler(runs: list[Run], options: Options, screen: Screen) -> Scheduler[Result]:
     return Scheduler(runs, options, screen, lambda run: conclude(run, screen, len(runs) == 1))
 
 
-def _one(request: Request, options: Options, folder: Path) -> Exit:
-    run = _prepare(request, request.kernels[0], options, folder)
+def _warn_of_memory(runs: Sequence[Run], options: Options) -> None:
+    """Say so where the guests that run at the same time may take more memory than there is."""
+    each = sorted((run.backend.memory(options.machine) for run in runs), reverse=True)
+    needed = sum(each[: options.jobs]) * options.guests
+    free = cgroups.memory() >> 20
+    if needed > free:
+        complain(
+            f"the guests have {needed} MiB of memory together, and {free} MiB are left here\n"
+            "hint: fewer --guests or --jobs, or less --memory"
+        )
+
+
+def _one(kernels: _Kernels, options: Options, folder: Path) -> Exit:
+    (name,) = kernels.request.runs
+    run = kernels.run(name, options, folder)
+    _warn_of_memory([run], options)
     scheduler = _scheduler([run], options, Screen())
     scheduler.work()
     if run in scheduler.problems:
@@ -87,15 +115,16 @@ def _one(request: Request, options: Options, folder: Path) -> Exit:
     return result.verdict.status
 
 
-def _several(request: Request, options: Options, folder: Path) -> Exit:
-    names = list(request.runs)
+def _several(kernels: _Kernels, options: Options, folder: Path) -> Exit:
+    names = list(kernels.request.runs)
     runs: dict[str, Run] = {}
     columns: dict[str, matrix.Column] = {name: matrix.Column(name) for name in names}
     for name, sub in zip(names, matrix.folder_names(names), strict=True):
         try:
-            runs[name] = _prepare(request, request.runs[name], options, folder / sub)
+            runs[name] = kernels.run(name, options, folder / sub)
         except Problem as problem:
             columns[name] = _column(name, None, problem)
+    _warn_of_memory(list(runs.values()), options)
     screen = Screen()
     scheduler = _scheduler(list(runs.values()), options, screen)
     try:
@@ -125,30 +154,23 @@ def _column(name: str, result: Result | None, problem: Problem | None) -> matrix
 def _dry_run(request: Request, options: Options) -> Exit:
     """Print the commands; with --output the images are made there, so that they work."""
     several = len(request.kernels) > 1
-    for name, sub in zip(request.kernels, matrix.folder_names(request.kernels), strict=True):
-        building = Building(Path("build.log"), request.debug, dry_run=True)
-        kernel, backend = choose(name, request.backend, building if request.build else None)
-        folder = options.output or Path("OUTPUT")
-        folder = folder / sub if several else folder
-        if several:
-            print(f"# {name}")
-        image = folder / "initramfs.cpio"
-        if options.output is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            found = python.find(options.requirements)
-            write_image(image, found, options, "dry-run", drivers(kernel, options))
-            kernel = backend.prepared(kernel, folder)
-        for number in range(1, options.guests + 1):
-            print(_command(kernel, backend, image, number, options))
+    with ExitStack() as stack:
+        for name, sub in zip(request.kernels, matrix.folder_names(request.kernels), strict=True):
+            building = Building(Path("build.log"), request.debug, dry_run=True)
+            kernel, backend = choose(
+                name, request.backend, building if request.build else None, stack, trial=False
+            )
+            boots = Boots(kernel, backend, options)
+            folder = options.output or Path("OUTPUT")
+            folder = folder / sub if several else folder
+            if several:
+                print(f"# {name}")
+            image = folder / "initramfs.cpio"
+            if options.output is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                boots.prepare(folder)
+                image = boots.image(boots.job())
+            for number in range(1, options.guests + 1):
+                share = f"{number}/{options.guests}"
+                print(boots.printable(image, replace(options.machine, share=share, slot=number)))
     return Exit.OK
-
-
-def _command(kernel: Kernel, backend: Backend, image: Path, number: int, options: Options) -> str:
-    """The command that boots guest *number*."""
-    share = f"{number}/{options.guests}"
-    machine = replace(options.machine, share=share, slot=number)
-    folder = image.parent
-    report, scratch = folder / f"report-{number}.jsonl", folder / f"guest-{number}"
-    if options.output is not None:
-        scratch.mkdir(exist_ok=True)
-    return backend.printable(Boot(kernel, image, str(report), machine, scratch))

@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import shutil
 import sys
+import tempfile
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from vm.backend.base import Backend
 from vm.errors import Exit, Problem
-from vm.initramfs import python, rootfs, shell_tools
+from vm.initramfs import shell_tools
 from vm.kernel.image import Kernel
 from vm.report.verdict import judge
-from vm.run import plan
-from vm.run.boot import Prepared
+from vm.run.boot import Boots
 from vm.run.guest import Guest, Limits, Stop, drive
 from vm.run.plan import Options
-from vm.run.run import collect_modules
-from vm.terminal import Screen
+from vm.terminal import Screen, say
 
 #: Ctrl-], as telnet and `virsh console` have it.
 _ESCAPE = b"\x1d"
@@ -59,9 +58,9 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
     Raises Problem when the guest does not come up.
     """
     interactive = not script
-    found, nonce = python.find(), secrets.token_hex(8)
+    boots = Boots(kernel, backend, options)
     shell = shell_tools.shell()
-    job = plan.job(found, options, nonce)
+    job = boots.job()
     job = replace(
         job,
         program="shell",
@@ -71,17 +70,18 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
         environment={**job.environment, "PS1": f"[{kernel.release or 'guest'}] \\w \\$ "},
     )
     with ExitStack() as stack:
-        prepared = Prepared(kernel, backend, stack)
-        image, console = prepared.folder / "initramfs.cpio", prepared.folder / "console.log"
-        rootfs.write(image, found, job, collect_modules(kernel), shell_tools.archive(found))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-")))
+        boots.prepare(folder)
+        image = boots.image(job, shell_tools.archive(boots.runtime))
         if interactive:
-            print(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it", flush=True)
+            say(f"booting {kernel.origin} in {backend.name}; exit or Ctrl-] ends it")
         machine = replace(options.machine, interactive=interactive)
         keyboard, keys = os.pipe()
         stack.callback(os.close, keyboard)
         stack.callback(os.close, keys)
         screen = Screen()
-        guest = prepared.start(image, machine, nonce, console, screen.text, keyboard)
+        console = folder / "console.log"
+        guest = boots.start(image, machine, stack, console, screen.text, keyboard)
         limits = Limits(options.limits.boot, math.inf)
         if interactive:
             guest.listener = _echo
@@ -129,5 +129,7 @@ def _status(guest: Guest) -> int:
         return status if status >= 0 else 128 - status
     if guest.ending.killed_by and guest.ending.stop is Stop.EXITED:
         return Exit.INTERRUPTED
+    if guest.ending.trouble:
+        raise Problem(guest.ending.trouble)
     verdict = judge(guest.records, guest.ending, guest.log.lines())
     raise Problem(verdict.text, verdict.status)

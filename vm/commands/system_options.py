@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
+from bench.grammar import path
 from vm import paths
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS
@@ -56,7 +58,7 @@ def add(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--checkout",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="with --system: the checkout whose cases run (default: the one this program is of)",
     )
@@ -81,7 +83,7 @@ def chosen(arguments: argparse.Namespace) -> System | None:
             "hint: leave --backend out, or --backend qemu",
             Exit.USAGE,
         )
-    checkout = (arguments.checkout or paths.ROOT).expanduser().resolve()
+    checkout = Path(os.path.expanduser(arguments.checkout or paths.ROOT)).resolve()
     if not (checkout / "tests/open_tree_ns").is_dir():
         raise Problem(
             f"--checkout {checkout}: no tests/open_tree_ns there\n"

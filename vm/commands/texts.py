@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The pages of help: what stands above and below the options."""
 
+from vm.kernel.source import SCHEMES
+
+_PACKAGE = " or ".join(scheme.form for scheme in SCHEMES.values())
+
 TOP = """Test open_tree(OPEN_TREE_NAMESPACE) on a real kernel: boot it in a virtual machine, run the
 test cases there, print a verdict. Nothing is installed on this machine, and root is not needed.
 
@@ -48,18 +52,18 @@ installed into a private environment. All of it takes some minutes.
   python3 -m vm check -- -e py312 -- -k vm  arguments after a second -- go to pytest
 """
 
-KERNELS = """List the kernels in the cache, as --kernel takes them; with SUITE also what that Debian
-suite offers; with --prune remove the unused ones instead.
+KERNELS = f"""List the kernels in the cache, as --kernel takes them; with SUITE also what that
+Debian suite offers; with --prune remove the unused ones instead.
 
   python3 -m vm kernels                     the cache
   python3 -m vm kernels trixie-backports    and what can be fetched from there
   python3 -m vm run --kernel debian:trixie-backports/amd64=7.0
-                                            debian[:SUITE][/FLAVOUR][=VERSION], any part left out
+                                            {_PACKAGE}, any part left out
 """
 
 KERNEL = (
     "a bzImage, a vmlinux, a User-Mode Linux binary, a build tree, a package as"
-    " debian[:SUITE][/FLAVOUR][=VERSION], or `host` for the running kernel's image (default: the"
+    f" {_PACKAGE}, or `host` for the running kernel's image (default: the"
     " newest packaged kernel that has the flag)"
 )
 
@@ -73,7 +77,8 @@ BUILD = """--build:
   whenever you alternate with a make of your own: to avoid that, have it in your .config.
 
 bisection:
-  With --build the exit status is 0, 1 or 125, so that in a kernel tree
+  With --build the exit status is 0, 1, 125 (skip this commit) or 128 (no commit can be judged: a
+  mistake in the options, a full disk), so that in a kernel tree
 
     export PYTHONPATH=/path/to/this/checkout
     git bisect start BAD GOOD
@@ -100,5 +105,6 @@ EPILOG = """exit status:
   130  interrupted
 With several kernels the worst status wins, in the order 130, 2, 1, 124, 125, 3, 0, 4: a kernel
 without the flag does not spoil the result of one that has it.
-With --build, 124 becomes 1 (the kernel hangs), and 2, 3 and 4 become 125 (no verdict).
+With --build, 124 becomes 1 (the kernel hangs), 4 becomes 125 (no verdict), and 2 and 3 become 128,
+which ends git bisect run: they would be the same at each commit.
 """

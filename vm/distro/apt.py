@@ -14,7 +14,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from vm import paths
 from vm.errors import Problem
 from vm.process import output
+from vm.terminal import complain, say
 
 #: Seconds for which a package index is taken as it is.
 _FRESH = 7 * 24 * 3600
@@ -165,7 +165,7 @@ class Apt:
         except Problem as problem:
             if age is None or force:
                 raise
-            print(f"vm: package index is {age / 86400:.0f} days old: {problem}", file=sys.stderr)
+            complain(f"package index is {age / 86400:.0f} days old: {problem}")
             return
         self._answers.unlink(missing_ok=True)
         self._updated.touch()
@@ -216,7 +216,7 @@ class Apt:
         """Download *packages* and unpack them below *folder*, saying so before."""
         size = megabytes(sum(package.size for package in packages))
         count = f"{len(packages)} packages" if len(packages) > 1 else packages[0].name
-        print(f"downloading {what} ({count}, {size}) into the cache ...", flush=True)
+        say(f"downloading {what} ({count}, {size}) into the cache ...")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".deb-", dir=folder.parent) as name:
             wanted = [f"{package.name}={package.version}" for package in packages]

@@ -24,6 +24,7 @@ from vm.errors import Problem
 from vm.initramfs import interpreter, libraries
 from vm.initramfs.interpreter import Interpreter
 from vm.process import output
+from vm.terminal import say
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?$")
 
@@ -119,7 +120,7 @@ def environment(wanted: Sequence[str]) -> Path:
     with paths.locked("venv"):
         if complete.exists():
             return path
-        print(f"making a virtual environment with {', '.join(wanted)} ...", flush=True)
+        say(f"making a virtual environment with {', '.join(wanted)} ...")
         # Not renamed into place: an environment carries its own path.
         _check(
             [str(executable), "-m", "venv", "--clear", str(path)],

@@ -23,12 +23,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from tests.utils import cgroups
 from vm import paths
 from vm.arch import ARCHITECTURES
 from vm.errors import Exit, Problem
 from vm.kernel import kconfig
 from vm.kernel.tree import Tree, built
 from vm.process import started
+from vm.terminal import say
 
 _OWN = ".config.open_tree_ns"
 _ERROR = re.compile(
@@ -39,6 +41,8 @@ _ERROR = re.compile(
 _ERROR_LINES = 5
 #: Seconds for make to take away what it has half made.
 _TERM_WAIT = 10.0
+#: Bytes of memory that a compiler may take.
+_COMPILER = 512 << 20
 _TOOLS = (
     "make is missing; a kernel is built with make, a C compiler, flex, bison, bc and the headers of"
     " libelf (Debian: apt install build-essential flex bison bc libelf-dev)"
@@ -73,7 +77,7 @@ def _config(tree: Tree) -> Path:
 def command(tree: Tree, target: str, config: str) -> list[str]:
     """make for *target*, with the configuration file *config* in the tree."""
     output = [] if tree.objects == tree.source else [f"O={tree.objects}"]
-    jobs = len(os.sched_getaffinity(0))
+    jobs = max(1, min(cgroups.processors(), cgroups.memory() // _COMPILER))
     return [
         *("make", "-C", str(tree.source), *output, f"ARCH={tree.arch}"),
         *(f"KCONFIG_CONFIG={config}", f"-j{jobs}", target),
@@ -131,7 +135,7 @@ class _Make:
 
     def _progress(self, line: str) -> None:
         """On a terminal one line that is written over; an empty *line* clears it."""
-        if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
             return
         now = time.monotonic()
         self._steps += 1
@@ -139,7 +143,7 @@ class _Make:
             self._shown = now
             width = shutil.get_terminal_size().columns - 1
             text = f"{self._steps}: {line.strip()}" if line else ""
-            print(f"\r\x1b[K{text[:width]}", end="", flush=True)
+            print(f"\r\x1b[K{text[:width]}", end="", file=sys.stderr, flush=True)
 
     def _fail(self, target: str, start: int) -> None:
         self._log.flush()
@@ -147,7 +151,7 @@ class _Make:
         lines = path.read_bytes()[start:].decode(errors="replace").splitlines()
         at = next((n for n, line in enumerate(lines) if _ERROR.search(line)), len(lines) - 1)
         for line in lines[at : at + _ERROR_LINES]:
-            print(f"  {line}", file=sys.stderr)
+            say(f"  {line}")
         raise Problem(
             f"{self._tree.source}: make {target} failed; its output: {path}", Exit.NOT_BOOTED
         )
@@ -186,12 +190,12 @@ def _say(
     lacking = kconfig.missing(after, wanted)
     changed = [name for name in kconfig.missing(before, wanted) if name not in lacking]
     if tree.configured and changed:
-        print(
+        say(
             f"options changed for this build: {', '.join(changed)}"
             f" ({tree.objects / '.config'} stays as it is)"
         )
     if lacking:
-        print(
+        say(
             f"kconfig dropped these options: {', '.join(lacking)} (unknown to this kernel, or a"
             " dependency is off)"
         )
@@ -220,7 +224,7 @@ def build(tree: Tree, debug: bool, log: Path) -> None:
     target, begin = ARCHITECTURES[tree.arch].target, time.monotonic()
     tree.objects.mkdir(parents=True, exist_ok=True)
     with paths.changing(tree.objects), log.open("wb") as file:
-        print(f"building {target} in {tree.objects} (make's output: {log}) ...", flush=True)
+        say(f"building {target} in {tree.objects} (make's output: {log}) ...")
         make = _Make(tree, file)
         config = _configure(tree, make, _fragments(tree, debug))
         try:
@@ -229,4 +233,4 @@ def build(tree: Tree, debug: bool, log: Path) -> None:
         finally:
             if tree.configured:
                 _renew(tree, tree.objects / ".config")
-    print(f"built in {time.monotonic() - begin:.0f} s", flush=True)
+    say(f"built in {time.monotonic() - begin:.0f} s")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernels in the cache: which there are and what they take, and removing the unused ones.
 
-They are unpacked packages (`kernels/SUITE/PACKAGE`) and what --build built out of a clean source
-(`builds/SOURCE/ARCHITECTURE`). A run holds the folder of its kernel, see paths.using().
+They are unpacked packages (`kernels/SCHEME/...`) and what --build built out of a clean source
+(`builds/SOURCE/ARCHITECTURE`). A run holds the folder of its kernel, see Source.obtain().
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pathlib import Path
 from vm import paths
 from vm.distro.apt import megabytes
 from vm.errors import Problem
-from vm.kernel import debian, tree
+from vm.kernel import tree
+from vm.kernel.source import SCHEMES
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,9 @@ class Entry:
 
 def entries() -> Iterator[Entry]:
     """All of them."""
-    for spec, release, folder in debian.listed():
-        modules = debian.modules_folder(folder)
-        also = (modules,) if modules != folder and modules.is_dir() else ()
-        yield Entry(spec, f"Linux {release}", (folder, *also))
+    for scheme in SCHEMES.values():
+        for kernel in scheme.cached():
+            yield Entry(kernel.name, f"Linux {kernel.release}", kernel.folders)
     for folder in sorted(tree.builds().glob("*/*")):
         yield Entry(str(folder), _described(folder), (folder,))
 
@@ -96,5 +96,6 @@ def _remove(folder: Path) -> None:
     # Out of sight first: half a kernel must not be found.
     with tempfile.TemporaryDirectory(prefix=".old-", dir=folder.parent) as name:
         shutil.move(folder, name)
-    with suppress(OSError):
-        folder.parent.rmdir()
+    with suppress(OSError):  # others lie there
+        for parent in list(folder.relative_to(paths.cache()).parents)[:-2]:
+            (paths.cache() / parent).rmdir()

@@ -14,15 +14,19 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from vm import paths
-from vm.arch import UM, X86_64
+from vm.arch import UM, X86_64, Arch
 from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.kernel import uml_libc
 from vm.kernel.image import Kernel, identify
+from vm.kernel.scheme import Cached, Scheme, Source
 
+NAME = "debian"
+FORM = f"{NAME}[:SUITE][/FLAVOUR][=VERSION]"
 UML = UM.flavour
 _FLAVOUR = X86_64.flavour
 #: OPEN_TREE_NAMESPACE came with this one.
@@ -48,19 +52,13 @@ class Spec:
     version: str = ""
 
 
-def is_spec(text: str) -> bool:
-    """Whether *text* names a package rather than a file."""
-    return re.match(r"debian(?:$|[:/=])", text) is not None
-
-
 def parse(text: str) -> Spec:
     """The specification in *text*. Raises Problem when it is none."""
     match = _SPEC.fullmatch(text)
     if match is None:
         raise Problem(
             f"{text}: not a package specification\n"
-            "hint: write debian[:SUITE][/FLAVOUR][=VERSION], such as"
-            " debian:trixie-backports=7.0.13",
+            f"hint: write {FORM}, such as debian:trixie-backports=7.0.13",
             Exit.USAGE,
         )
     return Spec(match["suite"] or "", match["flavour"] or _FLAVOUR, match["version"] or "")
@@ -146,10 +144,16 @@ def _default_suites() -> Iterator[str]:
     yield from ("stable-backports", "testing", "unstable")
 
 
+def _unpacked() -> list[Path]:
+    """The packages in the cache; earlier versions had them in kernels/SUITE/PACKAGE."""
+    kernels = paths.cache() / "kernels"
+    return sorted([*kernels.glob(f"{NAME}/*/*"), *kernels.glob("*/*")])
+
+
 def _cached(spec: Spec) -> list[tuple[tuple[int, ...], Path]]:
     """Kernels in the cache that *spec* allows, oldest first."""
     found: list[tuple[tuple[int, ...], Path]] = []
-    for folder in (paths.cache() / "kernels").glob("*/*"):
+    for folder in _unpacked():
         if folder.name == UML == spec.flavour and spec.suite in ("", folder.parent.name):
             found.append((_LEAST, folder))
         match = _PACKAGE.fullmatch(folder.name)
@@ -181,7 +185,7 @@ def _modules_in(folder: Path) -> Path | None:
     return None
 
 
-def modules_folder(home: Path) -> Path:
+def _modules_folder(home: Path) -> Path:
     """Where the modules that go with the unpacked package *home* are kept."""
     name = home.name.replace("-unsigned", "").replace("linux-binary-", "linux-modules-")
     return home.with_name(name)
@@ -192,7 +196,8 @@ def _with_modules(kernel: Kernel) -> Kernel:
     home = kernel.home
     if kernel.modules is not None or home is None or not home.name.startswith("linux-binary-"):
         return kernel
-    name = modules_folder(home).name
+    folder = _modules_folder(home)
+    name = folder.name
 
     def make(draft: Path) -> None:
         state, suite = _state(home.parent.name)
@@ -205,7 +210,7 @@ def _with_modules(kernel: Kernel) -> Kernel:
 
     try:
         with paths.locked("kernels"):
-            folder = paths.entry(home.with_name(name), make)
+            paths.entry(folder, make)
     except Problem as problem:
         print(f"vm: no modules for this kernel: {problem}", file=sys.stderr)
         return kernel
@@ -219,8 +224,9 @@ def _fetch(state: apt.Apt, suite: str, name: str, spec: Spec) -> Kernel:
         if spec.flavour == UML:
             uml_libc.adopt(draft, lambda to: state.unpack([state.package("libc6")], to, "its libc"))
 
-    folder = paths.entry(paths.cache() / "kernels" / suite / name, make)
-    return _image(folder, spec)
+    there = (folder for folder in _unpacked() if folder.parts[-2:] == (suite, name))
+    folder = next(there, paths.cache() / "kernels" / NAME / suite / name)
+    return _image(paths.entry(folder, make), spec)
 
 
 def _find_in(suite: str, spec: Spec) -> Kernel | None:
@@ -275,28 +281,46 @@ def _kernel(spec: Spec) -> Kernel:
     )
 
 
-def listed() -> Iterator[tuple[str, str, Path]]:
-    """(specification, release, folder) of every kernel in the cache."""
-    for folder in sorted((paths.cache() / "kernels").glob("*/*")):
+def _text(suite: str, flavour: str, version: str = "") -> str:
+    """The specification of these."""
+    named = "" if flavour == _FLAVOUR else f"/{flavour}"
+    return f"{NAME}:{suite}{named}{f'={version}' if version else ''}"
+
+
+def _listed() -> Iterator[Cached]:
+    """Every kernel in the cache."""
+    for folder in _unpacked():
         match = _PACKAGE.fullmatch(folder.name)
         suite = folder.parent.name
         if folder.name == UML:
-            yield f"debian:{suite}/{UML}", identify(folder / "linux.uml").release, folder
+            yield Cached(_text(suite, UML), identify(folder / "linux.uml").release, (folder,))
         elif match:
-            flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
-            spec = f"debian:{suite}{flavour}={match['version']}"
-            yield spec, match["version"], folder
+            modules = _modules_folder(folder)
+            also = [modules] if modules != folder and modules.is_dir() else []
+            version = match["version"]
+            yield Cached(_text(suite, match["flavour"], version), version, (folder, *also))
 
 
 def obtainable(suite: str) -> list[str]:
     """Specifications of the packaged kernels of *suite* that have the feature, newest first."""
     state, suite = _state(suite)
     found = set()
-    for name in _names(state):
-        match = _PACKAGE.fullmatch(name)
-        if match and version_key(match["version"])[:2] >= _LEAST:
-            flavour = "" if match["flavour"] == _FLAVOUR else f"/{match['flavour']}"
-            key = version_key(match["version"])
-            found.add((key, flavour, f"debian:{suite}{flavour}={match['version']}"))
-    uml = [f"debian:{suite}/{UML}"] if UML in state.names(UML) else []
-    return uml + [text for _, _, text in sorted(found, reverse=True)]
+    for match in filter(None, map(_PACKAGE.fullmatch, _names(state))):
+        key = version_key(match["version"])
+        if key[:2] >= _LEAST:
+            text = _text(suite, match["flavour"], match["version"])
+            found.add((key, match["flavour"] != _FLAVOUR, match["flavour"], text))
+    uml = [_text(suite, UML)] if UML in state.names(UML) else []
+    return uml + [found[-1] for found in sorted(found, reverse=True)]
+
+
+def _source(spec: Spec, text: str) -> Source:
+    arch = UM if spec.flavour == UML else X86_64
+    return Source(arch, f"{text} is {arch.text}", partial(get, spec))
+
+
+def _newest(arch: Arch) -> Source:
+    return _source(Spec(flavour=arch.flavour), "the newest packaged kernel")
+
+
+SCHEME = Scheme(NAME, FORM, lambda text: _source(parse(text), text), _newest, _listed, obtainable)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,12 @@ from vm.arch import ARCHITECTURES, UM, X86_64, Arch
 from vm.errors import Exit, Problem
 from vm.kernel import build, debian, installed, tree
 from vm.kernel.image import Kernel, Kind, identify
+from vm.kernel.scheme import Scheme, Source
+from vm.terminal import say
+
+#: Where packaged kernels come from, by what their names begin with; the default kernel is one of
+#: the first scheme's.
+SCHEMES = {scheme.name: scheme for scheme in (debian.SCHEME,)}
 
 
 @dataclass(frozen=True)
@@ -26,15 +32,25 @@ class Building:
     dry_run: bool = False
 
 
-@dataclass(frozen=True)
-class Source:
-    """A kernel that can be had."""
+def scheme_of(text: str) -> Scheme | None:
+    """Return the scheme that *text* is of, None for a path."""
+    return next((scheme for scheme in SCHEMES.values() if scheme.names(text)), None)
 
-    arch: Arch
-    #: For messages, before the word "kernel".
-    text: str
-    #: Fetch or build it, if need be. Raises Problem when that fails.
-    obtain: Callable[[], Kernel]
+
+def newest(arch: Arch) -> Source:
+    """Return the newest packaged kernel that has the flag."""
+    return next(iter(SCHEMES.values())).newest(arch)
+
+
+def obtainable(place: str) -> list[str]:
+    """What *place* has: one of the first scheme's, or SCHEME:PLACE."""
+    name, colon, rest = place.partition(":")
+    scheme = SCHEMES.get(name) if colon else next(iter(SCHEMES.values()))
+    if scheme is None:
+        raise Problem(
+            f"{place}: no such source of kernels\nhint: there is {', '.join(SCHEMES)}", Exit.USAGE
+        )
+    return scheme.obtainable(rest if colon else place)
 
 
 def find(text: str, wanted: Arch, building: Building | None) -> Source:
@@ -43,22 +59,16 @@ def find(text: str, wanted: Arch, building: Building | None) -> Source:
     :param wanted: what a kernel's source without a `.config` is, or would be, built for.
     :raises Problem: there is no such source.
     """
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if building is not None and not (text and path.is_dir()):
         raise Problem(
             f"--build: {text or 'no --kernel given'}: give a build tree (--kernel DIR)", Exit.USAGE
         )
-    if debian.is_spec(text):
-        return package(debian.parse(text), text)
+    if scheme := scheme_of(text):
+        return scheme.find(text)
     if text == installed.NAME:
         return _image(installed.kernel())
     return _tree(path, wanted, building) if path.is_dir() else _image(_of_file(path))
-
-
-def package(spec: debian.Spec, text: str = "the newest packaged kernel") -> Source:
-    """Return the source for a package of Debian's."""
-    arch = UM if spec.flavour == UM.flavour else X86_64
-    return Source(arch, f"{text} is {arch.text}", partial(debian.get, spec))
 
 
 def _image(kernel: Kernel) -> Source:
@@ -84,13 +94,13 @@ def _built(found: tree.Tree, building: Building | None) -> Kernel:
     if building is None:
         kernel = tree.kernel(found)
         if lacking := tree.lacking(found):
-            print(
+            say(
                 f"{found.objects}: built without {', '.join(lacking)}: cases may be skipped"
                 " (--build adds what they need)"
             )
         return kernel
     if building.dry_run:
         print(build.described(found))
-    else:
-        build.build(found, building.debug, building.log)
+        return tree.planned(found)
+    build.build(found, building.debug, building.log)
     return tree.kernel(found)

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import paths
-from vm.arch import ARCHITECTURES
+from vm.arch import ARCHITECTURES, UM
 from vm.errors import Exit, Problem
 from vm.kernel import kconfig
-from vm.kernel.image import Kernel, identify
+from vm.kernel.image import Kernel, Kind, identify
 
 _INCLUDE = re.compile(r"^include (/.+)/Makefile$", re.M)
 
@@ -131,6 +131,18 @@ def kernel(tree: Tree) -> Kernel:
     if not found.release and release.is_file():
         found = replace(found, release=release.read_text().strip())
     return placed(found, tree)
+
+
+def planned(tree: Tree) -> Kernel:
+    """The kernel in *tree*, as it is or, where there is none yet, as make will name it."""
+    try:
+        return kernel(tree)
+    except Problem as problem:
+        if problem.status is not Exit.NOT_BOOTED:
+            raise
+    kind = Kind.UML if ARCHITECTURES[tree.arch] is UM else Kind.BZIMAGE
+    path = tree.objects / ARCHITECTURES[tree.arch].images[0]
+    return Kernel(path, kind, "", str(tree.objects), source=tree.source)
 
 
 def placed(kernel: Kernel, tree: Tree) -> Kernel:

@@ -62,9 +62,14 @@ def counts(cases: Sequence[Case]) -> str:
     return ", ".join(words) or "no case ran"
 
 
-def _unfinished(records: Records, why: str, goes_on: bool = False) -> list[Case]:
+def _unfinished(
+    records: Records, why: str, goes_on: bool = False, fixed_by: Sequence[object] = ()
+) -> list[Case]:
     """The results, with the cases that a lost run did not end as errors; those that had not begun
-    are left out where another guest *goes on* with them."""
+    are left out where another guest *goes on* with them.
+
+    :param fixed_by: the fixes that a kernel which is lost in the running case may lack.
+    """
     cases = records.cases
     known = set(records.results)
     if records.running is not None and records.running not in known:
@@ -75,7 +80,7 @@ def _unfinished(records: Records, why: str, goes_on: bool = False) -> list[Case]
                 outcome,
                 f"{why} while this case ran",
                 text=why,
-                sections=hints.sections(records.running, records.markers.get("fixed_by", ())),
+                sections=hints.sections(records.running, fixed_by),
                 markers=records.markers,
             )
         )
@@ -201,7 +206,13 @@ def _last_words(ending: Ending, log: Sequence[str]) -> str:
 
 
 def _not_booted(ending: Ending, log: Sequence[str], splats: list[str]) -> Verdict:
+    if ending.trouble:
+        why = ending.trouble.partition("\n")[0]
+        return Verdict(Exit.HOST, why, [], why, splats)
     if not ending.console_bytes and ending.stop is Stop.EXITED and ending.returncode:
+        if ending.crashed_by:
+            why = f"not booted: the kernel printed nothing and died of {ending.crashed_by}"
+            return Verdict(Exit.NOT_BOOTED, why, [], why)
         words = (ending.stderr.splitlines() or [f"exit status {ending.returncode}"])[-1]
         return Verdict(Exit.HOST, f"the guest could not be started: {words}", [], words)
     panic = console.panicked(log)
@@ -228,13 +239,16 @@ def _lost(
     status, why = Exit.FAILED, console.panicked(log)
     if ending.stop is Stop.RUN_LIMIT:
         status, why = Exit.FAILED if splats else Exit.RUN_LIMIT, "run limit hit"
+    elif ending.trouble:
+        status, why = Exit.HOST, ending.trouble.partition("\n")[0]
     elif not why and ending.killed_by:
         status, why = Exit.HOST, f"the guest was killed from outside ({ending.killed_by})"
     elif not why:
         why = "the guest ended without a word"
     where = f" in {records.running}" if records.running else ""
-    cases = _unfinished(records, why, goes_on)
-    fixes = hints.fixes(records.markers.get("fixed_by", ())) if records.running else []
+    markers = {} if status is Exit.HOST else records.markers
+    cases = _unfinished(records, why, goes_on, markers.get("fixed_by", ()))
+    fixes = hints.fixes(markers.get("fixed_by", ())) if records.running else []
     lacking = f", lacking {' and '.join(fixes)}" if fixes else ""
     loss = f"{why}{where}{lacking}"
     # Where another goes on, what is missing are the words of one case; and it says why.

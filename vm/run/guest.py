@@ -8,6 +8,7 @@ guest that has said how pytest ended gets a few seconds to power off and is then
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -59,6 +60,10 @@ class Ending:
     console_bytes: int
     #: time.monotonic() of start, first byte on the console, and end.
     times: dict[str, float] = field(default_factory=dict)
+    #: The host's trouble that it died of, with a hint on the next line; empty where none is known.
+    trouble: str = ""
+    #: Whether the program was the kernel itself.
+    is_kernel: bool = False
 
     @property
     def killed_by(self) -> str:
@@ -68,6 +73,27 @@ class Ending:
         """
         numbers = (signal.SIGKILL, signal.SIGTERM)
         return next((n.name for n in numbers if self.returncode in (-n, n, n + 128)), "")
+
+    @property
+    def crashed_by(self) -> str:
+        """The signal by which a kernel that is a program of its own crashed, empty for none."""
+        crashed = self.is_kernel and not self.killed_by and (self.returncode or 0) < 0
+        return signal.Signals(-self.returncode).name if crashed and self.returncode else ""
+
+
+def trouble(command: Command, said: Iterable[str], returncode: int | None) -> str:
+    """Return the host's trouble, and a hint, where a guest died that *said* this; else empty."""
+    text = "\n".join(said)
+    for sign in command.signs:
+        if re.search(sign.words, text):
+            return f"{sign.problem}\nhint: {sign.hint}"
+    if returncode in (-signal.SIGSYS, signal.SIGSYS + 128):
+        return (
+            f"a seccomp filter ended {Path(command.arguments[0]).name} (SIGSYS)\nhint: allow its"
+            " system calls: docker run --security-opt seccomp=unconfined; under systemd see"
+            " SystemCallFilter="
+        )
+    return ""
 
 
 class Guest:
@@ -98,7 +124,8 @@ class Guest:
         self._stack.callback(os.close, report)
         # Kept open: a program that gets no descriptors from us opens it through /proc.
         self._stack.callback(os.close, report_end)
-        line = command(report_end)
+        line = self._command = command(report_end)
+        self.ending.is_kernel = line.is_kernel
         self._program = self._stack.enter_context(
             started(
                 line.arguments,
@@ -175,6 +202,9 @@ class Guest:
         self.ending.stop = stop if self.records.status is None else Stop.EXITED
         self.done = True
         self._stack.close()
+        if self.ending.stop is Stop.EXITED and self.records.status is None:
+            said = [*self.log.lines(), *self.ending.stderr.splitlines()]
+            self.ending.trouble = trouble(self._command, said, self.ending.returncode)
 
 
 def drive(

@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.utils import cgroups
 from vm import paths
-from vm.backend.base import Machine
+from vm.backend.base import MEMORY, Machine
 from vm.guest.protocol import SITE, Job
 from vm.initramfs import python
 from vm.run import system
 from vm.run.guest import Limits
+from vm.run.pytest_words import Words
 from vm.run.system import System
 
 _DEFAULT_CASES = "tests/open_tree_ns"
@@ -47,12 +50,20 @@ class Options:
     @property
     def requirements(self) -> str:
         """The optional group of requirements that the cases need, empty for none."""
-        return "model" if "--stress" in " ".join(self.pytest) else ""
+        return "model" if Words.of(self.pytest).has("stress", "stress-seed") else ""
 
     @property
-    def stops_at_a_failure(self) -> bool:
-        """Whether pytest was told not to go on after one."""
-        return any(word in ("-x", "--exitfirst", "--maxfail=1") for word in self.pytest)
+    def most_failures(self) -> int:
+        """After how many failures pytest is to stop, 0 for never."""
+        return Words.of((*_added(), *self.pytest)).most_failures
+
+
+def _added() -> list[str]:
+    """Return the words that pytest takes from the environment."""
+    try:
+        return shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    except ValueError:
+        return []  # pytest will say so
 
 
 def color() -> bool:
@@ -70,20 +81,23 @@ def pytest_arguments(
     without = [] if plain else ["cacheprovider"]
     if not (plain or has_workers(given)):
         without.append("xdist")
-    named = any(
-        not word.startswith("-") and (root / word.partition("::")[0]).exists() for word in given
-    )
+    named = Words.of(given).names_cases(root)
     fixed = [f"--color={'yes' if color() else 'no'}", *(f"-pno:{name}" for name in without)]
     return [*fixed, *given, *([] if named else [_DEFAULT_CASES])]
 
 
 def has_workers(pytest: Sequence[str]) -> bool:
     """Whether pytest is to share the cases among processes of its own (pytest-xdist)."""
-    return any(word.startswith(("-n", "--numprocesses", "--dist")) for word in pytest)
+    return Words.of(pytest).has("n", "numprocesses", "dist")
 
 
-def job(found: python.Runtime, options: Options, nonce: str, only: Sequence[str] = ()) -> Job:
-    """Return what a guest is to do; of its cases *only* these, if any."""
+def job(
+    found: python.Runtime, options: Options, nonce: str, only: Sequence[str] = (), failed: int = 0
+) -> Job:
+    """Return what a guest is to do; of its cases *only* these, if any.
+
+    :param failed: how many failures there have been, where pytest is to stop after some.
+    """
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root" if options.user == "root" else "/tmp",
@@ -97,11 +111,13 @@ def job(found: python.Runtime, options: Options, nonce: str, only: Sequence[str]
     for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT", "NO_COLOR", "CI"):
         if name in os.environ:
             environment[name] = os.environ[name]
-    waive = (f"--waive={_WAIVERS}",) if options.waivers else ()
+    more = [f"--waive={_WAIVERS}"] if options.waivers else []
+    if failed and options.most_failures:
+        more.append(f"--maxfail={options.most_failures - failed}")
     root, plain = (options.system.checkout, True) if options.system else (paths.ROOT, False)
     whole = Job(
         nonce,
-        arguments=pytest_arguments((*options.pytest, *waive), root, plain),
+        arguments=pytest_arguments((*options.pytest, *more), root, plain),
         user=options.user,
         environment=environment,
         packages=found.versions,
@@ -111,16 +127,25 @@ def job(found: python.Runtime, options: Options, nonce: str, only: Sequence[str]
     return whole if options.system is None else system.job(whole, options.system)
 
 
-def default_guests(pytest: Sequence[str], kernels: int = 1) -> int:
+def default_guests(pytest: Sequence[str], kernels: int = 1, memory: int | None = None) -> int:
     """How many guests share the cases of a kernel: one per processor, fewer where several kernels
-    share the processors, or one for a look at a single case."""
-    if has_workers(pytest) or any(
-        "::" in word or word in ("--co", "--collect-only") for word in pytest
-    ):
+    share the processors or the memory is short, or one for a look at a single case.
+
+    :param memory: of each guest, in MiB; None for the default.
+    """
+    words = Words.of(pytest)
+    single = any("::" in place for place in words.places)
+    if single or has_workers(pytest) or words.has("co", "collect-only"):
         return 1
-    return max(1, min(processors() // kernels, _MOST_GUESTS))
+    return max(1, min(cgroups.processors() // kernels, _MOST_GUESTS, fitting(memory)))
 
 
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0))
+def default_jobs(guests: int, machine: Machine) -> int:
+    """How many kernels are tested at a time, each in so many *guests*."""
+    processors = cgroups.processors() // (guests * machine.cpus)
+    return max(1, min(processors, fitting(machine.memory) // guests))
+
+
+def fitting(memory: int | None) -> int:
+    """How many guests of *memory* MiB, None for the default, this machine has the memory for."""
+    return (cgroups.memory() >> 20) // (memory or MEMORY)

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import secrets
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,11 +13,8 @@ from pathlib import Path
 from vm.backend.base import Backend, Machine
 from vm.errors import Problem
 from vm.guest.protocol import Kind
-from vm.initramfs import python, rootfs
-from vm.kernel import modules
 from vm.kernel.image import Kernel
-from vm.run import plan, system
-from vm.run.boot import Prepared
+from vm.run.boot import Boots
 from vm.run.guest import Guest, Stop
 from vm.run.plan import Options
 from vm.run.transcript import Transcript
@@ -71,9 +67,8 @@ class Run:
         self.kernel, self.backend, self.options, self.folder = kernel, backend, options, folder
         self.begin = begin
         self.started = datetime.now(UTC)
-        self._runtime = python.find(options.requirements)
-        self._modules = drivers(kernel, options)
-        self._nonce = secrets.token_hex(8)
+        self._boots = Boots(kernel, backend, options)
+        _ = self._boots.runtime  # what is missing is told before the first kernel boots
         self._ready = time.monotonic()
         self.slots: list[GuestSlot] = []
         self._left = _REPLACEMENTS
@@ -86,15 +81,11 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stack = stack.enter_context(ExitStack())
         self._numbers, self._show = numbers, show
-        self._prepared = Prepared(self.kernel, self.backend, self._stack)
-        image = self._image()
+        scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-"))
+        self._boots.prepare(Path(scratch))
+        image = self._boots.image(self._boots.job())
         count = self.options.guests
         return [self._guest(image, f"{number}/{count}") for number in range(1, count + 1)]
-
-    def _image(self, only: Sequence[str] = ()) -> Path:
-        image = self._prepared.folder / f"initramfs-{len(self.slots)}.cpio"
-        write_image(image, self._runtime, self.options, self._nonce, self._modules, only)
-        return image
 
     def _guest(self, image: Path, share: str) -> Guest:
         number = len(self.slots) + 1
@@ -106,7 +97,7 @@ class Run:
         transcript = Transcript(self.folder / f"pytest{ending}.log", self._shown, parts)
         self._stack.callback(transcript.close)
         console = self.folder / f"console{ending}.log"
-        guest = self._prepared.start(image, machine, self._nonce, console, transcript.take)
+        guest = self._boots.start(image, machine, self._stack, console, transcript.take)
         self.slots.append(GuestSlot(guest, machine, transcript))
         return guest
 
@@ -122,7 +113,11 @@ class Run:
         begun = {*records.results, records.running}
         left = [name for name in records.collected if name not in begun]
         died = guest.ending.stop is Stop.EXITED and records.status is None
-        if not (died and left and self._left) or self.options.stops_at_a_failure:
+        if guest.ending.trouble:  # another would fare no better
+            complain(guest.ending.trouble)
+            return []
+        failed, most = self.progress.bad + 1, self.options.most_failures
+        if not (died and left and self._left) or 0 < most <= failed:
             return []
         self._left -= 1
         if self._show is not None:
@@ -132,7 +127,8 @@ class Run:
                 f" guest {len(self.slots) + 1} goes on with {_cases(len(left))}"
             )
         try:
-            slot.successor = self._guest(self._image(left), slot.machine.share)
+            image = self._boots.image(self._boots.job(left, failed))
+            slot.successor = self._guest(image, slot.machine.share)
         except Problem as problem:
             complain(str(problem))
             return []
@@ -175,35 +171,3 @@ class Run:
 
 def _cases(count: int) -> str:
     return "1 case" if count == 1 else f"{count} cases"
-
-
-def write_image(
-    image: Path,
-    found: python.Runtime,
-    options: Options,
-    nonce: str,
-    loaded: Mapping[str, bytes],
-    only: Sequence[str] = (),
-) -> None:
-    """Write the initramfs of a run: of the cases *only* these, if any."""
-    job = plan.job(found, options, nonce, only)
-    if options.system is None:
-        rootfs.write(image, found, job, loaded)
-    else:
-        system.write(image, found, job, loaded, options.system)
-
-
-def drivers(kernel: Kernel, options: Options) -> dict[str, bytes]:
-    """Return the modules to load in a run's guest, in the order to load them."""
-    return collect_modules(kernel, modules.NEEDED if options.system is None else system.MODULES)
-
-
-def collect_modules(kernel: Kernel, needed: tuple[str, ...] = modules.NEEDED) -> dict[str, bytes]:
-    """The modules to load in the guest; a run can do without them."""
-    if kernel.modules is None:
-        return {}
-    try:
-        return modules.collect(kernel.modules, needed)
-    except Problem as problem:
-        complain(f"no modules for this kernel: {problem}")
-        return {}

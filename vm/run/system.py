@@ -26,6 +26,7 @@ from vm.initramfs import rootfs
 from vm.initramfs.cpio import Archive
 from vm.initramfs.python import Runtime
 from vm.kernel import debian, modules
+from vm.terminal import say
 
 #: Modules for the guest, by name: what makes the disk, and what a system without udev rules for
 #: them would load when it needs them.
@@ -175,7 +176,7 @@ def _build(suite: str, draft: Path) -> None:
         ]
         if not os.getuid():
             command[:0] = [unshare, "--mount"]  # what it mounts is nobody else's business
-        print(f"building a system of debian:{suite}, which takes a minute or more ...", flush=True)
+        say(f"building a system of debian:{suite}, which takes a minute or more ...")
         _run(
             command,
             {

@@ -57,15 +57,17 @@ def test_options(asked: list[Plan], capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ("--tables 0", "below 1: 0"),
-        ("--tables many", "invalid"),
-        ("--depths -1", "below 0: -1"),
+        ("--tables 0", "--tables: '0' is not a whole number from 1 on"),
+        ("--tables 30,many", "--tables: 'many' is not a whole number from 1 on"),
+        ("--depths -1", "--depths: '-1' is not a whole number from 0 on"),
         ("--seconds 0", "above 0"),
         ("--seconds nan", "above 0"),
-        ("--rounds 0", "below 1"),
+        ("--rounds 0", "not a whole number from 1 on"),
         ("--modes run", "'run' is none of calls, process, bystander"),
         ("--methods a,z", "'z' is none of a, b, c, d, e, f"),
-        ("more", "unrecognized"),
+        ("more", "more: nothing takes this here"),
+        ("--jso x", "did you mean --json?"),
+        ("--json=", "--json: empty"),
     ],
 )
 def test_usage(words: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +76,11 @@ def test_usage(words: str, why: str, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as ended:
         cli.main(words.split())
     assert ended.value.code == 2
-    assert why in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert why in printed
+    first, second = printed.splitlines()
+    assert first.startswith("bench: ")
+    assert second.startswith("hint: ")
 
 
 def test_help_names_the_methods(capsys: pytest.CaptureFixture[str]) -> None:

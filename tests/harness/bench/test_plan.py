@@ -55,9 +55,7 @@ def test_default_creators(monkeypatch: pytest.MonkeyPatch) -> None:
     """Powers of two up to the processors, all of them, and twice as many."""
     expected = {1: (1, 2), 2: (1, 2, 4), 6: (1, 2, 4, 6, 12), 8: (1, 2, 4, 8, 16)}
     for processors, creators in expected.items():
-        monkeypatch.setattr(
-            "os.sched_getaffinity", lambda _pid, count=processors: set(range(count))
-        )
+        monkeypatch.setattr("tests.utils.cgroups.processors", lambda count=processors: count)
         assert default_creators() == creators
 
 

@@ -16,8 +16,25 @@ from tests.utils.uapi.syscalls import NR_OPEN_TREE, prctl
 
 VARIABLE = "OPEN_TREE_NS_FILTER"
 _OTHERS = {
-    "x86_64": {"capget": 125, "mount": 165, "pivot_root": 155, "unshare": 272},
-    "aarch64": {"capget": 90, "mount": 40, "pivot_root": 41, "unshare": 97},
+    "x86_64": {
+        "capget": 125,
+        "mount": 165,
+        "pivot_root": 155,
+        "unshare": 272,
+        "clone": 56,
+        "vfork": 58,
+        "ptrace": 101,
+        "seccomp": 317,
+    },
+    "aarch64": {
+        "capget": 90,
+        "mount": 40,
+        "pivot_root": 41,
+        "unshare": 97,
+        "clone": 220,
+        "ptrace": 117,
+        "seccomp": 277,
+    },
 }
 #: Name of a call -> its number here.
 CALLS = {"open_tree": NR_OPEN_TREE, **_OTHERS.get(platform.machine(), {})}

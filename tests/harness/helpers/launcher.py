@@ -23,6 +23,7 @@ import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 words = sys.argv
+Path({folder!r}, "started-qemu").touch()
 if "-initrd" not in words or "kvm" in words:
     sys.exit(1)
 from tests.harness.helpers.archives import read
@@ -87,6 +88,12 @@ if mode == "hang":
 """
 
 
+def complaints(errors: str) -> str:
+    """What is wrong, of the lines on standard error: the others tell what is going on."""
+    lines = errors.splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith(("vm: ", "hint: ")))
+
+
 @dataclass
 class Launcher:
     """Runs the launcher in surroundings of its own."""
@@ -123,7 +130,9 @@ def make_launcher(tmp_path: Path, cache: Path, guest: str = RUN) -> Launcher:
         (tmp_path / name).mkdir()
     (tmp_path / "vmlinuz").write_bytes(bzimage())
     script = tmp_path / "bin/qemu-system-x86_64"
-    script.write_text((GUEST + guest).format(python=sys.executable, root=str(paths.ROOT)))
+    script.write_text(
+        (GUEST + guest).format(python=sys.executable, root=str(paths.ROOT), folder=str(tmp_path))
+    )
     script.chmod(0o755)
     return Launcher(
         tmp_path,

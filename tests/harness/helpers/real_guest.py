@@ -46,7 +46,7 @@ def lacking() -> str:
 
     A kernel in a file is the user's word that there are.
     """
-    if not debian.is_spec(KERNEL):
+    if not debian.SCHEME.names(KERNEL):
         return ""
     if apt.distribution()[0] != "debian" or os.uname().machine != "x86_64":
         return f"no packages of Debian's for x86 here: name a kernel by {VARIABLE}"

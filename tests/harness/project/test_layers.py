@@ -26,7 +26,7 @@ FLOORS = {
     ),
     "tests.utils": (
         *("watch", "report", "isolation probes search", "mounts", "model tasks", "uapi"),
-        *("diagnosis", "expect pytest_internals", "deviation"),
+        *("diagnosis", "cgroups expect pytest_internals", "deviation"),
     ),
 }
 #: Top-level folder -> those of the others that it may import.

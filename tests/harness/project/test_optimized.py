@@ -80,7 +80,6 @@ def test_nothing_the_cases_stand_on_has_an_assert_statement() -> None:
 def test_the_same_cases_fail(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTHONOPTIMIZE", level)
     pytester.makeconftest(FIXTURE)
     pytester.makepyfile(CASES)
@@ -94,7 +93,6 @@ def test_the_same_cases_fail(
 def test_a_run_in_which_every_case_would_pass_does_not_begin(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTHONOPTIMIZE", level)
     pytester.makepyfile("def test(): assert 0")
     done = pytester.runpytest_subprocess(*PLUGINS, "--assert=plain")

@@ -13,7 +13,6 @@ from typing import NoReturn
 
 import pytest
 
-from tests.harness.helpers.suite import ROOT
 from tests.open_tree_ns.conftest import pytest_assertrepr_compare
 from tests.utils.expect import SUCCESS, Call, answer, explain, fails, outcome, shorthand
 from tests.utils.tasks.process import in_child
@@ -120,11 +119,8 @@ def test_fails_says_what_was_expected_and_what_came() -> None:
     )
 
 
-def test_fails_shows_the_line_of_the_case(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fails_shows_the_line_of_the_case(pytester: pytest.Pytester) -> None:
     """The traceback ends in the case, at the call of fails(), in a loop as anywhere."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(
         """
         import errno, os

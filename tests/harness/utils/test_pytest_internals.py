@@ -145,13 +145,6 @@ def test_temporary_base(pytester: pytest.Pytester) -> None:
     assert internals.temporary_base(config) == made
 
 
-@pytest.fixture
-def _findable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have another pytest find this project, wherever it is started."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-
-
-@pytest.mark.usefixtures("_findable")
 def test_captured_output(pytester: pytest.Pytester) -> None:
     done = pytester.runpytest_subprocess(
         pytester.makepyfile("""
@@ -170,7 +163,6 @@ def test(request):
     assert internals.captured_output(pytester.parseconfig("-p", "no:capture"), 10) == []
 
 
-@pytest.mark.usefixtures("_findable")
 def test_highlight_loads_what_a_failure_takes(pytester: pytest.Pytester) -> None:
     pytest.importorskip("pygments")
     done = pytester.runpytest_subprocess(

@@ -16,10 +16,13 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.harness.helpers import filters
+from tests.harness.helpers.launcher import complaints
 from tests.harness.helpers.real_guest import (
     DEADLY,
     KERNEL,
@@ -30,8 +33,10 @@ from tests.harness.helpers.real_guest import (
     lacking,
     read_until,
 )
+from vm.arch import UM
 from vm.errors import Exit
 from vm.initramfs import python
+from vm.kernel.source import find
 
 pytestmark = [
     pytest.mark.skipif(
@@ -85,7 +90,7 @@ def test_a_guest_that_does_not_come_up_is_no_failure_of_a_case(
     done = launcher.run(*words, *deadly("before"))
     assert done.returncode == Exit.NOT_BOOTED, done.stdout + done.stderr
     assert re.search(f"not booted: .*{text}", done.stdout.splitlines()[-1]), done.stdout
-    assert done.stderr == ""
+    assert complaints(done.stderr) == ""
     assert launcher.outcomes() == {"run": "error"}
 
 
@@ -172,7 +177,7 @@ def test_an_interrupt_ends_all_guests_and_keeps_what_they_said(launcher: RealLau
         os.killpg(process.pid, signal.SIGINT)
         text, errors = process.communicate()
     assert process.returncode == Exit.INTERRUPTED
-    assert errors == "vm: interrupted (SIGINT)\n"
+    assert complaints(errors) == "vm: interrupted (SIGINT)\n"
     assert "interrupted in tests/harness/helpers/deadly.py::test_wait: 1 passed before" in text
     assert launcher.outcomes()["before"] == "passed"
     assert launcher.summary()["incomplete"].startswith("interrupted in ")
@@ -230,10 +235,66 @@ def test_a_full_disk_is_the_hosts_fault(
         pytest.skip("no user namespace to mount a small file system in")
     done = launcher.run(command=[*command, *launcher.command(*deadly("before", "hang"))])
     assert done.returncode == Exit.HOST, done.stdout + done.stderr
-    assert re.search(text, done.stderr), done.stderr
-    assert done.stderr.count("\n") == 1
+    found = complaints(done.stderr)
+    assert re.search(text, found), done.stderr
+    assert found.count("\n") == 1
     if folder == "out":
         assert "1 error, 1 passed in" in done.stdout.splitlines()[-1]
+
+
+@pytest.fixture
+def uml_launcher(launcher: RealLauncher) -> RealLauncher:
+    """A launcher whose guests are User-Mode Linux."""
+    if find(launcher.kernel, UM, None).arch is not UM:
+        pytest.skip("only User-Mode Linux is such a program")
+    return launcher
+
+
+def test_memory_that_the_host_cannot_give_is_no_fault_of_the_kernels(
+    uml_launcher: RealLauncher,
+) -> None:
+    """A file system that others fill while the guest runs: there was room when it began."""
+    launcher = uml_launcher
+    script = f'mount -t tmpfs -o size=260m none "{launcher.temporary}" && exec "$@"'
+    isolated = ["unshare", "-rm", "sh", "-c", script, "sh"]
+    if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespace to mount a small file system in")
+    words = launcher.command("--memory", "200", *deadly("before", "memory", "after"))
+    with launcher.started(command=[*isolated, *words]) as process:
+        console = launcher.output / "console.log"
+        while not (console.exists() and console.stat().st_size):
+            assert process.poll() is None, process.communicate()
+        filler = Path(f"/proc/{process.pid}/root{launcher.temporary}/filler")
+        with suppress(OSError), filler.open("wb") as file:
+            while file.write(b"x" * (1 << 20)):
+                file.flush()
+        text, errors = process.communicate()
+    assert process.returncode == Exit.HOST, text + errors
+    first, second = complaints(errors).splitlines()
+    assert first == "vm: the host ran out of room for the memory of User-Mode Linux"
+    assert second.startswith("hint: less --memory")
+    assert text.splitlines()[-1].partition("uml: ")[2].startswith("the host ran out of room")
+
+
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        ("EPERM ptrace,EPERM seccomp", "may neither trace its processes here nor filter"),
+        ("kill ptrace", "a seccomp filter ended "),
+    ],
+)
+def test_a_host_that_lets_no_user_mode_linux_run_is_told_so(
+    uml_launcher: RealLauncher, rules: str, text: str
+) -> None:
+    def refuse() -> None:
+        for rule in rules.split(","):
+            filters.install(*rule.split())
+
+    done = uml_launcher.run(*deadly("before"), preexec_fn=refuse)
+    assert done.returncode == Exit.HOST, done.stdout + done.stderr
+    first, second = complaints(done.stderr).splitlines()
+    assert text in first
+    assert second.startswith("hint: allow ")
 
 
 # --- several kernels ------------------------------------------------------------------------------

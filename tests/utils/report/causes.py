@@ -93,10 +93,13 @@ def _rule_of(group: Sequence[Failure], shares: Mapping[str, Share]) -> str:
     counts = Counter(rule for one in group for rule in one.rules)
     common = [rule for rule, count in counts.items() if count == len(group)]
     hints = Counter(one.deviation.rule for one in group if one.deviation.rule)
-    found = max(hints, key=lambda rule: hints[rule], default="")
+    told = max(hints, key=lambda rules: hints[rules], default="").split()
     # Cases of that rule fail, too: it is not what these alone are about.
-    if found and (found in common or not common or found in shares):
-        return found
+    broken = [rule for rule in told if rule in shares]
+    if broken:
+        return max(broken, key=lambda rule: shares[rule].part)
+    if told and not common:
+        return told[0]
     among = common or list(counts)
     return max(among, key=lambda rule: _evidence(rule, counts, shares, bool(common)), default="")
 
@@ -112,8 +115,8 @@ def _evidence(
 
 def _cause(rule: str, group: Sequence[Failure]) -> Cause:
     counts = Counter(one for failure in group for one in failure.rules)
-    known = rule if rule in counts or any(one.deviation.rule == rule for one in group) else ""
-    said = [one for one in group if one.deviation.rule == rule]
+    said = [one for one in group if rule in one.deviation.rule.split()]
+    known = rule if rule in counts or said else ""
     own = said or [one for one in group if rule in one.rules] or group
     lines = Counter(one.deviation.cause for one in own)
     first = next(one for one in own if one.deviation.cause == lines.most_common(1)[0][0])

@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 import pytest
 
 import conftest as root_conftest
-from tests.harness.helpers.suite import ROOT
 
 pytest.importorskip("xdist")
 
@@ -39,12 +38,7 @@ def pytest_sessionfinish(session):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_many_cases(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT"):
-        monkeypatch.delenv(name, raising=False)
+def test_many_cases(pytester: pytest.Pytester, workers: int) -> None:
     plugins = (f"-p{name}" for name in root_conftest.pytest_plugins if name != "pytester")
     (pytester.path / "waive.toml").write_text("")
     pytester.makepyfile(test_many=SUITE)

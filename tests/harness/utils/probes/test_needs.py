@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.helpers.suite import CASE_PLUGINS, HEADER, ROOT
+from tests.harness.helpers.suite import CASE_PLUGINS, HEADER
 
 PLUGINS = CASE_PLUGINS
 
@@ -14,12 +14,10 @@ PLUGINS = CASE_PLUGINS
 @pytest.mark.parametrize("chosen", ["typo", "other"])
 def test_a_need_that_nobody_knows_is_an_error_of_usage(
     pytester: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
     workers: tuple[str, ...],
     chosen: str,
 ) -> None:
     """Whether its case is chosen or not, and whatever else the case lacks."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     source = """
 @pytest.mark.needs("expendable kernel", "usr namespace")
 def test_typo(): pass

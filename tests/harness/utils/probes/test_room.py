@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.helpers.suite import CASE_PLUGINS, HEADER, ROOT
+from tests.harness.helpers.suite import CASE_PLUGINS, HEADER
 from tests.utils.mounts.limits import MAX_MNT_NAMESPACES
 from tests.utils.probes import namespaces, room
 from tests.utils.tasks.process import in_child
@@ -91,11 +91,9 @@ def test_a_full_table_of_descriptors_is_not_taken_for_the_limit_of_namespaces() 
 @pytest.mark.parametrize("hard", [64, 128])
 def test_a_case_gets_what_it_asks_for_or_is_skipped(
     pytester: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
     workers: tuple[str, ...],
     hard: int,
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(test_it=CASES.replace("HARD", str(hard)))
     command = ["sh", "-c", f'ulimit -Sn 64; ulimit -Hn {hard}; exec "$@"', "sh"]
     done = pytester.run(*command, *pytester._getpytestargs(), *PLUGINS, "-rs", *workers)
@@ -107,9 +105,8 @@ def test_a_case_gets_what_it_asks_for_or_is_skipped(
 
 
 def test_room_is_asked_for_before_features_whose_probes_take_some(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    pytester: pytest.Pytester,
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeconftest(
         """
 from tests.utils.probes import plugin
@@ -127,10 +124,7 @@ def test_mounts(): pass
     assert done.parseoutcomes() == {"skipped": 1}
 
 
-def test_require_makes_a_failure_of_it(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_require_makes_a_failure_of_it(pytester: pytest.Pytester) -> None:
     source = "@pytest.mark.room(mounts=10**9)\ndef test_mounts(): pass\n"
     pytester.makepyfile(HEADER + source)
     done = pytester.runpytest_subprocess(*PLUGINS, "--require")
@@ -138,10 +132,7 @@ def test_require_makes_a_failure_of_it(
     assert "--require: needs room for 1000000000 mounts" in done.stdout.str()
 
 
-def test_room_for_what_nobody_counts_is_an_error_of_usage(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_room_for_what_nobody_counts_is_an_error_of_usage(pytester: pytest.Pytester) -> None:
     source = "@pytest.mark.room(processes=1)\ndef test_it(): pass\n"
     pytester.makepyfile(test_it=HEADER + source)
     done = pytester.runpytest_subprocess(*PLUGINS)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from tests.harness.helpers import filters
-from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
+from tests.harness.helpers.suite import HEADER, PLUGIN
 from tests.utils.probes import features, flag, seccomp
 from tests.utils.probes import namespaces as access
 from tests.utils.probes.features import FEATURES, Missing
@@ -166,7 +166,6 @@ def test_a_run_ends_with_the_reason(
 ) -> None:
     if rule.split()[1] not in filters.CALLS:
         pytest.skip(f"{rule}: the number of the call is not known for this architecture")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv(filters.VARIABLE, rule)
     pytester.makepyfile(CASES.replace("NEED", repr(need)))
     done = pytester.runpytest_subprocess(*PLUGINS, "-rs", *workers)

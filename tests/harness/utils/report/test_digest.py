@@ -162,6 +162,22 @@ def test_what_a_helper_finds_counts_where_cases_of_that_rule_fail() -> None:
     assert (cause.rules, cause.passing) == (("R4",), ("K1",))
 
 
+def test_of_rules_that_may_be_broken_the_one_counts_that_is() -> None:
+    """A limit is used up: by what a refused call has left, as the cases of that rule show."""
+    full = Deviation("open_tree('/a')", "", "success", "got ENOSPC", "R4 K6 K1")
+    left = Deviation("listns()", came="found 2")
+    found = made(
+        case("a", "C1", bad=full),
+        case("b", "K6", bad=left),
+        case("c", "K6"),
+        case("d", "K1", bad=left),
+        *(case(f"good{n}", "K1") for n in range(3)),
+        case("e", "R4"),
+    )
+    assert found.unexplained[0].rules == ("K6",)
+    assert made(case("a", "C1", bad=full)).unexplained[0].rules == ("C1",)
+
+
 def test_of_different_rules_the_one_that_fails_elsewhere_counts() -> None:
     """The same deviation in a case of each of three rules; one of these fails otherwise, too."""
     other = Deviation("mount('/a')", "", "EINVAL", "succeeded")

@@ -10,7 +10,7 @@ import shlex
 
 import pytest
 
-from tests.harness.helpers.suite import CASE_PLUGINS, HEADER, ROOT
+from tests.harness.helpers.suite import CASE_PLUGINS, HEADER
 from tests.utils.report import header
 
 PLUGINS = CASE_PLUGINS
@@ -47,8 +47,7 @@ def test_taint_letters(mask: int, text: str) -> None:
     assert header.taint(mask) == text
 
 
-def test_the_head_of_a_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_the_head_of_a_run(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test(): pass")
     done = pytester.runpytest_subprocess(*PLUGINS)
     name = os.uname()
@@ -77,9 +76,8 @@ def test_nothing_but_the_versions_needs_to_be_readable(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 def test_a_failure_ends_with_how_to_see_it_again(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+    pytester: pytest.Pytester, workers: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(test_cases=CASES)
     done = pytester.runpytest_subprocess(*PLUGINS, *workers)
     text = done.stdout.str()

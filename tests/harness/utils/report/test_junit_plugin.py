@@ -8,17 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
+from tests.harness.helpers.suite import HEADER, PLUGIN
 
 PLUGINS = (*PLUGIN, "-p", "tests.utils.report.junit_plugin", "-p", "no:cacheprovider")
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def suite(path: Path) -> ElementTree.Element:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
+from tests.harness.helpers.suite import HEADER, PLUGIN
 from tests.harness.helpers.tap_reader import parsed, results
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
@@ -57,13 +57,6 @@ EXPECTED = {
     "test_cases.py::test_id[\\xe9]": (True, ""),
     "test_cases.py::test_id[n\\nl]": (True, ""),
 }
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:

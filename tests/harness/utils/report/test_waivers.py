@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
+from tests.harness.helpers.suite import HEADER, PLUGIN
 from tests.utils.report.waivers import Waiver, parse
 
 PLUGINS = (
@@ -39,13 +39,6 @@ def file(*cases: str, kernel: str = "") -> str:
     """A file that waives *cases*."""
     extra = f'kernel = "{kernel}"\n' if kernel else ""
     return "".join(f'[[waive]]\ncase = "{case}"\nreason = "known"\n{extra}\n' for case in cases)
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name in ("PYTEST_ADDOPTS", "PYTEST_TIMEOUT"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def run(pytester: pytest.Pytester, text: str, *arguments: str) -> pytest.RunResult:

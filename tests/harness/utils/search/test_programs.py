@@ -35,11 +35,6 @@ def run(pytester: pytest.Pytester, *arguments: str) -> tuple[int, str]:
     return int(done.ret), done.stdout.str()
 
 
-@pytest.fixture(autouse=True)
-def project_importable(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(pytestconfig.rootpath))
-
-
 def test_searches_are_left_out(pytester: pytest.Pytester) -> None:
     status, text = run(pytester)
     assert status == 0

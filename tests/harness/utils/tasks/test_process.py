@@ -82,9 +82,8 @@ print(forked())
 
 @pytest.mark.parametrize("action", ["always", "error"])
 def test_a_worker_that_asks_in_children_gives_no_warning(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, action: str
+    pytester: pytest.Pytester, action: str
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(WORKER)
     plugins = (
         *PLUGIN,

@@ -32,12 +32,6 @@ with open(report, "wb") as file:
 """
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for the module: the base image takes a second to build."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.mark.parametrize(
     ("play", "status", "text"),
     [

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from vm.commands.main import main
@@ -34,6 +36,15 @@ def test_the_usage_has_what_stands_behind_the_dashes(
 def test_each_verb_is_described_with_examples(
     capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
-    text = page(capsys, verb)
-    assert text.count(f"python3 -m vm {verb}") >= 2
-    assert max(map(len, text.splitlines())) <= 100
+    above, _, _ = page(capsys, verb).partition("options:\n")
+    _, description, examples, *_ = above.split("\n\n")
+    assert description[0].isupper()
+    assert len(re.findall(rf"^  .*python3 -m vm {verb}\b", examples, re.M)) >= 2
+
+
+@pytest.mark.parametrize("verb", ["", "run", "bench", "shell", "check", "kernels"])
+def test_a_page_fits_a_terminal_of_a_hundred_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert max(map(len, page(capsys, *verb.split()).splitlines())) <= 100

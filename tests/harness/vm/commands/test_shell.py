@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.helpers.archives import read
-from tests.harness.helpers.launcher import Launcher, make_launcher
+from tests.harness.helpers.launcher import Launcher
 from vm.errors import Exit, Problem
 from vm.initramfs import python, shell_tools
 
@@ -48,12 +48,6 @@ def test_a_machine_without_a_shell_is_told_so(
     monkeypatch.setattr(shell_tools, "_FOLDERS", ())
     with pytest.raises(Problem, match="no bash and no sh on PATH"):
         shell_tools.shell()
-
-
-@pytest.fixture
-def launcher(tmp_path: Path) -> Launcher:
-    (tmp_path / "cache").mkdir()
-    return make_launcher(tmp_path, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("words", [(), ("--", "-k", "x")])

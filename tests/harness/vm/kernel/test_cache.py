@@ -7,15 +7,19 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.harness.helpers.images import BANNER, CONFIGS, a_source, bzimage, elf
 from vm import paths
+from vm.arch import X86_64
 from vm.commands import main
-from vm.errors import Exit
-from vm.kernel import cache, tree
+from vm.errors import Exit, Problem
+from vm.kernel import cache, source, tree
+from vm.kernel.image import Kernel, Kind
+from vm.kernel.scheme import Cached, Scheme, Source
 
 DAY = 86400.0
 
@@ -34,7 +38,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with a kernel in two packages, one in one, and one that was built."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("KBUILD_OUTPUT", raising=False)
-    kernels = tmp_path / paths.NAME / "kernels"
+    kernels = tmp_path / paths.NAME / "kernels/debian"
     suite = kernels / "stable"
     put(suite / "linux-binary-7.2.12+deb13-amd64", "boot/vmlinuz-7.2.12", bzimage(), 40)
     put(suite / "linux-modules-7.2.12+deb13-amd64", "usr/lib/modules/7/a.ko", bytes(9000), 50)
@@ -49,7 +53,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def remaining(store: Path) -> set[str]:
-    return {path.name for place in ("kernels", "builds") for path in (store / place).glob("*/*")}
+    places = ("kernels/debian/*/*", "builds/*/*")
+    return {path.name for place in places for path in store.glob(place)}
 
 
 ALL = {
@@ -101,8 +106,82 @@ def test_nothing_of_a_removed_kernel_is_left(store: Path) -> None:
     assert list((store / "kernels").iterdir()) == []
 
 
+def test_what_earlier_versions_left_is_found_and_removed_as_well(store: Path) -> None:
+    """They had no folder for the scheme: kernels/SUITE/PACKAGE."""
+    kernels = store / "kernels"
+    for suite in (kernels / "debian").iterdir():
+        suite.rename(kernels / suite.name)
+    (kernels / "debian").rmdir()
+    names = [entry.name for entry in cache.entries()]
+    assert names[:2] == ["debian:sid/user-mode-linux", "debian:stable/amd64=7.2.12"]
+    found = source.find("debian:stable/amd64=7.2.12", X86_64, None)
+    with ExitStack() as stack:
+        kernel = found.obtain(stack)
+        assert kernel.home == kernels / "stable/linux-binary-7.2.12+deb13-amd64"
+        list(cache.prune(0))
+        assert list(kernels.glob("*/*")) == [
+            kernel.home,
+            kernel.home.with_name("linux-modules-7.2.12+deb13-amd64"),
+        ]
+    list(cache.prune(0))
+    assert list(kernels.iterdir()) == []
+
+
+def test_a_kernel_is_held_from_when_it_is_obtained(store: Path) -> None:
+    with ExitStack() as stack:
+        kernel = source.find("debian:stable/amd64=7.2.12", X86_64, None).obtain(stack)
+        assert "kept debian:stable/amd64=7.2.12: in use" in list(cache.prune(0))
+        assert kernel.path.exists()
+    assert any(line.startswith("removed debian:stable") for line in cache.prune(0))
+
+
+def test_a_kernel_that_is_removed_while_it_is_obtained_is_obtained_again(store: Path) -> None:
+    home = store / "kernels/debian/some"
+    asked = []
+
+    def make() -> Kernel:
+        asked.append(home)
+        if len(asked) > 1:
+            home.mkdir()
+        return Kernel(home / "linux", Kind.UML, "7.9", "some", home=home)
+
+    with ExitStack() as stack:
+        assert Source(X86_64, "some", make).obtain(stack).home == home
+    assert len(asked) == 2
+
+
+def test_a_tree_that_this_run_uses_is_not_built_in(store: Path) -> None:
+    """To wait until nobody uses it would be to wait for itself."""
+    home = store / "kernels/debian/sid/user-mode-linux"
+    with paths.using(home), pytest.raises(Problem, match="hint: name a build tree once") as caught:
+        paths.changing(home).__enter__()
+    assert caught.value.status is Exit.USAGE
+    with paths.changing(home):
+        pass
+
+
+def test_a_scheme_that_is_registered_is_known_everywhere(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--kernel, the list of the cache, and what a place has."""
+    linux = Source(X86_64, "fedora:41 is x86", lambda: Kernel(store, Kind.BZIMAGE, "7.9", "f"))
+    cached = Cached("fedora:41", "7.9", (store / "kernels/debian/sid/user-mode-linux",))
+    scheme = Scheme(
+        *("fedora", "fedora:RELEASE", lambda _: linux, lambda _: linux),
+        *(lambda: [cached], lambda place: [f"fedora:{place}=7.9"]),
+    )
+    monkeypatch.setitem(source.SCHEMES, "fedora", scheme)
+    assert source.find("fedora:41", X86_64, None) is linux
+    assert main.main(["kernels", "fedora:41"]) == Exit.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("fedora:41  Linux 7.9, in the cache") for line in lines)
+    assert lines[-1] == "fedora:41=7.9"
+    assert main.main(["kernels", "nosuch:41"]) == Exit.USAGE
+    assert "hint: there is debian, fedora" in capsys.readouterr().err
+
+
 def test_a_kernel_in_use_is_kept(store: Path) -> None:
-    home = store / "kernels/sid/user-mode-linux"
+    home = store / "kernels/debian/sid/user-mode-linux"
     with paths.using(home):
         lines = list(cache.prune(0))
     assert "kept debian:sid/user-mode-linux: in use" in lines
@@ -110,14 +189,14 @@ def test_a_kernel_in_use_is_kept(store: Path) -> None:
 
 
 def test_a_use_is_remembered(store: Path) -> None:
-    with paths.using(store / "kernels/stable/linux-binary-7.2.12+deb13-amd64"):
+    with paths.using(store / "kernels/debian/stable/linux-binary-7.2.12+deb13-amd64"):
         pass
     list(cache.prune(30))
     assert remaining(store) == ALL
 
 
 def test_several_may_use_a_kernel_and_one_alone_may_change_it(store: Path) -> None:
-    home = store / "kernels/sid/user-mode-linux"
+    home = store / "kernels/debian/sid/user-mode-linux"
     with paths.using(home), paths.using(home), paths.idle(home) as idle:
         assert not idle
     with paths.idle(home) as idle:
@@ -136,12 +215,13 @@ with paths.changing(Path(sys.argv[1])):
 
 
 def test_who_must_wait_for_a_kernel_says_so(store: Path) -> None:
-    home = store / "kernels/sid/user-mode-linux"
+    home = store / "kernels/debian/sid/user-mode-linux"
     with paths.using(home):
         process = subprocess.Popen(
             [sys.executable, "-c", WAIT, str(home)],
             cwd=paths.ROOT,
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         assert process.stdout is not None

@@ -79,7 +79,7 @@ def test_a_folder_and_nothing_are_no_kernels(tmp_path: Path) -> None:
     ],
 )
 def test_a_specification_is_understood(text: str, spec: Spec) -> None:
-    assert debian.is_spec(text)
+    assert debian.SCHEME.names(text)
     assert debian.parse(text) == spec
 
 
@@ -92,7 +92,7 @@ def test_a_bad_specification_is_a_usage_error(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["./debian", "/boot/vmlinuz", "debian-kernel", "linux"])
 def test_a_path_is_no_specification(text: str) -> None:
-    assert not debian.is_spec(text)
+    assert not debian.SCHEME.names(text)
 
 
 def test_versions_sort_by_number() -> None:
@@ -145,7 +145,7 @@ def test_no_package_fits_another_version() -> None:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with three kernels, and a mirror that does not answer."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kernels = tmp_path / paths.NAME / "kernels"
+    kernels = tmp_path / paths.NAME / "kernels/debian"
     for name in ("7.0.13", "7.2.9", "7.2.12", "6.19.1"):
         image = kernels / f"stable/linux-binary-{name}+deb13-cloud-amd64/boot/vmlinuz-{name}"
         image.parent.mkdir(parents=True)
@@ -153,10 +153,10 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (kernels / "sid/user-mode-linux").mkdir(parents=True)
     (kernels / "sid/user-mode-linux/linux.uml").write_bytes(elf(0x60000000, banner=BANNER))
 
-    def unreachable(suite: str, spec: Spec) -> None:
+    def unreachable(suite: str) -> None:
         raise apt.Unreachable("E: Could not connect")
 
-    monkeypatch.setattr(debian, "_find_in", unreachable)
+    monkeypatch.setattr(debian, "_state", unreachable)
     return kernels
 
 
@@ -239,6 +239,31 @@ def test_a_kernel_whose_modules_cannot_be_fetched_is_there_all_the_same(
     assert debian.get(EXACT).modules is None
     assert capsys.readouterr().err == "vm: no modules for this kernel: E: Could not connect\n"
     assert not (offline / f"stable/{MODULES}").exists()
+
+
+@pytest.mark.parametrize(("there", "place"), [("", "debian/stable"), ("stable", "stable")])
+def test_a_kernel_is_fetched_into_the_folder_of_its_scheme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str, place: str
+) -> None:
+    """Unless an earlier version has fetched it to where there was no such folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    name = "linux-binary-7.2.12+deb13-cloud-amd64"
+    kernels = tmp_path / paths.NAME / "kernels"
+    if there:
+        (kernels / there / name / "boot").mkdir(parents=True)
+        (kernels / there / name / "boot/vmlinuz-7.2.12").write_bytes(bzimage())
+    fetched = []
+
+    class Mirror(Archive):
+        def unpack(self, wanted: Sequence[apt.Package], folder: Path, what: str) -> None:
+            fetched.append(what)
+            (folder / "boot").mkdir(parents=True)
+            (folder / "boot/vmlinuz-7.2.12").write_bytes(bzimage())
+
+    monkeypatch.setattr(debian, "_state", Mirror(name).state)
+    kernel = debian.get(debian.parse("debian:stable"))
+    assert kernel.path == kernels / place / name / "boot/vmlinuz-7.2.12"
+    assert len(fetched) == (not there)
 
 
 def test_older_packages_carry_their_modules(offline: Path) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,13 @@ def built_in(folder: Path, arch: str) -> Path:
     return folder
 
 
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Hold the folders of kernels as long as the test goes on."""
+    with ExitStack() as stack:
+        yield stack
+
+
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of the test's own, and a QEMU that is there and never started."""
@@ -39,7 +48,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KBUILD_OUTPUT", "ARCH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(qemu, "find", lambda: Qemu(Path("/no/such/qemu")))
-    monkeypatch.setattr(kvm, "accelerated", lambda program, kernel: program)
+    monkeypatch.setattr(kvm, "accelerated", lambda program, kernel, trial: program)
 
 
 @pytest.mark.parametrize("arch", ["um", "x86"])
@@ -190,10 +199,12 @@ def test_each_line_of_our_fragments_sets_an_option(path: Path) -> None:
 
 
 @pytest.mark.parametrize("arch", ["um", "x86"])
-def test_an_image_in_a_tree_brings_the_tree_along(tmp_path: Path, arch: str) -> None:
+def test_an_image_in_a_tree_brings_the_tree_along(
+    tmp_path: Path, arch: str, stack: ExitStack
+) -> None:
     folder = built_in(a_source(tmp_path / "linux"), arch)
     (folder / "modules.order").touch()
-    kernel, program = choose.choose(str(folder / IMAGES[arch][0]), "auto", None)
+    kernel, program = choose.choose(str(folder / IMAGES[arch][0]), "auto", None, stack)
     assert (kernel.home, kernel.source, kernel.modules) == (folder, folder, folder)
     assert kernel.origin == str(folder / IMAGES[arch][0])
     assert isinstance(program, Uml) is (arch == "um")
@@ -201,20 +212,22 @@ def test_an_image_in_a_tree_brings_the_tree_along(tmp_path: Path, arch: str) -> 
 
 @pytest.mark.parametrize("top", ["lib", "usr/lib"])
 @pytest.mark.parametrize("place", ["boot/vmlinuz-7.9.1-test", "usr/lib/modules/7.9.1-test/vmlinuz"])
-def test_an_installed_image_brings_its_modules_along(tmp_path: Path, place: str, top: str) -> None:
+def test_an_installed_image_brings_its_modules_along(
+    tmp_path: Path, place: str, top: str, stack: ExitStack
+) -> None:
     modules = tmp_path / top / "modules/7.9.1-test"
     if "boot" not in place:
         modules = (tmp_path / place).parent
     (modules / "kernel").mkdir(parents=True)
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_bytes(bzimage())
-    kernel, _ = choose.choose(str(tmp_path / place), "auto", None)
+    kernel, _ = choose.choose(str(tmp_path / place), "auto", None, stack)
     assert (kernel.modules, kernel.home) == (modules, None)
 
 
-def test_an_image_on_its_own_has_no_modules(tmp_path: Path) -> None:
+def test_an_image_on_its_own_has_no_modules(tmp_path: Path, stack: ExitStack) -> None:
     (tmp_path / "bzImage").write_bytes(bzimage())
-    kernel, _ = choose.choose(str(tmp_path / "bzImage"), "auto", None)
+    kernel, _ = choose.choose(str(tmp_path / "bzImage"), "auto", None, stack)
     assert (kernel.modules, kernel.home, kernel.source) == (None, None, None)
 
 
@@ -223,12 +236,17 @@ def test_an_image_on_its_own_has_no_modules(tmp_path: Path) -> None:
     [("auto", "um", "um"), ("auto", "", "x86"), ("qemu", "um", "x86"), ("uml", "x86", "um")],
 )
 def test_a_clean_source_is_for_the_backend_or_what_make_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, variable: str, arch: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    variable: str,
+    arch: str,
+    stack: ExitStack,
 ) -> None:
     source = a_source(tmp_path / "linux")
     monkeypatch.setenv("ARCH", variable)
     output = built_in(tree.cached(source, arch), arch)
-    kernel, _ = choose.choose(str(source), backend, None)
+    kernel, _ = choose.choose(str(source), backend, None, stack)
     assert kernel.home == output
 
 
@@ -272,26 +290,27 @@ def test_an_image_that_only_root_may_read_is_named(
 
 
 def test_virtme_ng_is_given_a_kernel_for_x86(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stack: ExitStack
 ) -> None:
     monkeypatch.setenv("ARCH", "um")
     source = a_source(tmp_path / "linux")
     with pytest.raises(Problem, match="not built yet, no arch/x86/boot/bzImage"):
-        choose.choose(str(source), "virtme-ng", None)
+        choose.choose(str(source), "virtme-ng", None, stack)
 
 
 def test_nothing_is_fetched_for_a_backend_that_does_not_fit(
     monkeypatch: pytest.MonkeyPatch,
+    stack: ExitStack,
 ) -> None:
     monkeypatch.setattr(debian, "get", lambda spec: pytest.fail("fetched"))
     for text, backend in (("debian:sid", "uml"), ("debian:sid/user-mode-linux", "qemu")):
         with pytest.raises(Problem, match=rf"{text} is .* kernel: it runs with .*, not {backend}"):
-            choose.choose(text, backend, None)
+            choose.choose(text, backend, None, stack)
 
 
 @pytest.mark.parametrize("backend", ["qemu", "virtme-ng"])
 def test_nothing_is_fetched_where_qemu_is_missing(
-    monkeypatch: pytest.MonkeyPatch, backend: str
+    monkeypatch: pytest.MonkeyPatch, backend: str, stack: ExitStack
 ) -> None:
     def find() -> Qemu:
         raise Problem("no QEMU")
@@ -300,4 +319,4 @@ def test_nothing_is_fetched_where_qemu_is_missing(
     monkeypatch.setattr(qemu, "find", find)
     for text in ("", "debian:sid"):
         with pytest.raises(Problem, match="no QEMU"):
-            choose.choose(text, backend, None)
+            choose.choose(text, backend, None, stack)

@@ -162,6 +162,10 @@ def test_a_run_that_pytest_ended_early_says_so() -> None:
         (Ending(Stop.BOOT_LIMIT, None, "", 0, {}), (), Exit.NOT_BOOTED, "SERIAL_8250_CONSOLE"),
         (Ending(Stop.EXITED, 1, "a\nbad image", 0, {}), (), Exit.HOST, "started: bad image$"),
         (Ending(Stop.EXITED, -11, "", 0, {}), (), Exit.HOST, "exit status -11"),
+        # User-Mode Linux is the kernel: its crash is no fault of the host's.
+        (Ending(Stop.EXITED, -11, "", 0, is_kernel=True), (), Exit.NOT_BOOTED, "died of SIGSEGV"),
+        (Ending(Stop.EXITED, 1, "no", 0, is_kernel=True), (), Exit.HOST, "started: no"),
+        (Ending(Stop.EXITED, -6, "", 9, trouble="full\nhint: x"), (PANIC,), Exit.HOST, "^full$"),
     ],
 )
 def test_a_kernel_that_does_not_boot_is_no_failure_of_a_case(
@@ -170,6 +174,16 @@ def test_a_kernel_that_does_not_boot_is_no_failure_of_a_case(
     found = verdict(Stream(), ending, log)
     assert found.status is status
     assert re.search(words, found.text)
+
+
+def test_a_guest_that_dies_of_the_hosts_trouble_blames_no_case_and_no_fix() -> None:
+    stream = Stream().begin().case(IDS[0]).add("start", id=IDS[1], markers=MARKERS)
+    ending = Ending(Stop.EXITED, -6, "", 100, trouble="the disk is full\nhint: make room")
+    found = verdict(stream, ending, (PANIC,))
+    assert found.status is Exit.HOST
+    assert found.text == f"1 error, 1 passed, 1 not run; the disk is full in {IDS[1]}"
+    assert [case.outcome for case in found.cases] == ["passed", "error", "error"]
+    assert set(found.cases[1].sections) == {"reproduce"}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.harness.helpers.launcher import Launcher, make_launcher
 from vm import paths
 from vm.backend.base import Boot, Machine
 from vm.backend.uml import Uml
-from vm.commands.arguments import parser
+from vm.commands.arguments import parse
 from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS, Disturber
@@ -97,9 +97,9 @@ def test_an_unknown_disturber_is_refused_with_those_that_are_known(launcher: Lau
 def test_all_stands_for_every_disturber_and_the_help_names_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert parser().parse_args(["run", "--beside", "all"]).beside == tuple(COMMANDS)
+    assert parse(["run", "--beside", "all"]).beside == tuple(COMMANDS)
     with pytest.raises(SystemExit):
-        parser().parse_args(["run", "--help"])
+        parse(["run", "--help"])
     text = capsys.readouterr().out
     assert all(re.search(rf"^ .*\b{name}  ", text, re.M) for name in COMMANDS)
 
