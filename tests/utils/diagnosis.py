@@ -30,7 +30,7 @@ _WRAPPERS = "tests.utils.uapi."
 _REFUSALS = {
     ("open_tree", "EPERM"): "U1",
     **{(call, "ENOSPC"): "T3 T4 T1" for call in ("open_tree", "fsmount", "unshare")},
-    ("setns", "EPERM"): "U4",
+    ("setns", "EPERM"): "U4 U2",
     ("ns_get_userns", "EPERM"): "U2",
 }
 #: Arguments that can be looked at once more: no calls.

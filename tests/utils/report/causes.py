@@ -80,7 +80,10 @@ def causes_of(failures: Sequence[Failure], shares: Mapping[str, Share]) -> list[
     by_rule: defaultdict[str, list[Failure]] = defaultdict(list)
     for cause, group in alike.items():
         by_rule[_rule_of(group, shares) or cause].extend(group)
-    found = [(_weight(rule, group, shares), _cause(rule, group)) for rule, group in by_rule.items()]
+    found = [
+        (_weight(rule, group, shares), _cause(rule, group, shares))
+        for rule, group in by_rule.items()
+    ]
     return [cause for _, cause in sorted(found, key=lambda pair: -pair[0])]
 
 
@@ -92,16 +95,27 @@ def _rule_of(group: Sequence[Failure], shares: Mapping[str, Share]) -> str:
     """Return the rule that failures of the same deviation are about, empty for none."""
     counts = Counter(rule for one in group for rule in one.rules)
     common = [rule for rule, count in counts.items() if count == len(group)]
-    hints = Counter(one.deviation.rule for one in group if one.deviation.rule)
-    told = max(hints, key=lambda rules: hints[rules], default="").split()
+    told = _told(group)
     # Cases of that rule fail, too: it is not what these alone are about.
-    broken = [rule for rule in told if rule in shares]
-    if broken:
-        return max(broken, key=lambda rule: shares[rule].part)
+    if broken := _broken(told, shares):
+        return broken[0]
     if told and not common:
         return told[0]
+    if not common and not group[0].deviation.call:
+        return ""  # the machine's trouble, or that of a helper
     among = common or list(counts)
     return max(among, key=lambda rule: _evidence(rule, counts, shares, bool(common)), default="")
+
+
+def _told(group: Sequence[Failure]) -> list[str]:
+    """Return the rules of which one is broken by what a helper found in most of the failures."""
+    told = Counter(one.deviation.rule for one in group if one.deviation.rule)
+    return max(told, key=lambda rules: told[rules], default="").split()
+
+
+def _broken(rules: Sequence[str], shares: Mapping[str, Share]) -> list[str]:
+    """Return those of *rules* of which cases fail, the one first of which most do."""
+    return sorted((r for r in rules if r in shares), key=lambda rule: -shares[rule].part)
 
 
 def _evidence(
@@ -113,18 +127,19 @@ def _evidence(
     return (share.part,) if common else (counts[rule], share.failed, share.part)
 
 
-def _cause(rule: str, group: Sequence[Failure]) -> Cause:
+def _cause(rule: str, group: Sequence[Failure], shares: Mapping[str, Share]) -> Cause:
     counts = Counter(one for failure in group for one in failure.rules)
     said = [one for one in group if rule in one.deviation.rule.split()]
     known = rule if rule in counts or said else ""
     own = said or [one for one in group if rule in one.rules] or group
     lines = Counter(one.deviation.cause for one in own)
     first = next(one for one in own if one.deviation.cause == lines.most_common(1)[0][0])
-    common = [other for other, count in counts.items() if count == len(group) and other != known]
+    about = [*([known] if known else []), *_broken(_told(group), shares)]
+    about += [other for other, count in counts.items() if count == len(group)]
     fixes = [(*one.due, *one.may_lack) for one in group]
     return Cause(
-        (*([known] if known else []), *common),
-        tuple(other for other, _ in counts.most_common() if other not in (known, *common)),
+        tuple(dict.fromkeys(about)),
+        tuple(other for other, _ in counts.most_common() if other not in about),
         tuple(one.case.id for one in group),
         first.deviation.line,
         len({one.deviation.cause for one in group}) - 1,

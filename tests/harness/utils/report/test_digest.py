@@ -162,6 +162,12 @@ def test_what_a_helper_finds_counts_where_cases_of_that_rule_fail() -> None:
     assert (cause.rules, cause.passing) == (("R4",), ("K1",))
 
 
+def test_what_comes_in_cases_of_any_rule_and_in_no_call_is_about_none() -> None:
+    broken = Deviation(came="the cases' surroundings cannot be made")
+    (cause,) = made(case("a", "C1", bad=broken), case("b", "K1", bad=broken)).unexplained
+    assert (cause.rules, cause.passing) == ((), ("C1", "K1"))
+
+
 def test_of_rules_that_may_be_broken_the_one_counts_that_is() -> None:
     """A limit is used up: by what a refused call has left, as the cases of that rule show."""
     full = Deviation("open_tree('/a')", "", "success", "got ENOSPC", "R4 K6 K1")
@@ -174,7 +180,7 @@ def test_of_rules_that_may_be_broken_the_one_counts_that_is() -> None:
         *(case(f"good{n}", "K1") for n in range(3)),
         case("e", "R4"),
     )
-    assert found.unexplained[0].rules == ("K6",)
+    assert found.unexplained[0].rules == ("K6", "K1")
     assert made(case("a", "C1", bad=full)).unexplained[0].rules == ("C1",)
 
 
