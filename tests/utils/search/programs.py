@@ -116,7 +116,7 @@ def _other_ids() -> int:
     return userns_fd("5 0 1\n", "5 0 1\n")
 
 
-class _Ground:
+class _Tree:
     """The tree on which a program's steps work."""
 
     def __init__(self, top: Path) -> None:
@@ -238,7 +238,7 @@ def _shown_by_unshare(directory: int, top: Path) -> set[str]:
         return set()
 
 
-def _peel() -> None:
+def _unmount_all() -> None:
     """Unmount what can be unmounted: a lock that is missing shows in what comes to light."""
     for each in reversed(mount_table()):
         if each.mnt_point not in (None, "/"):
@@ -246,17 +246,17 @@ def _peel() -> None:
                 umount2(str(each.mnt_point), MNT_DETACH)
 
 
-def deviation(program: Program, scratch: Path) -> str:
+def mismatch(program: Program, scratch: Path) -> str:
     """Return what the kernel makes of *program* otherwise than predicted; empty when nothing.
 
     For a child that ends afterwards: mounts, credentials and namespaces are not put back.
     """
     if program.caller.startswith("nested") and any("rbind" in step for step in program.late):
         return ""  # a copy of a locked mount is locked, and the table does not tell which is one
-    ground = _Ground(scratch)
+    tree = _Tree(scratch)
     opened = os.open(scratch / program.where, os.O_PATH | os.O_DIRECTORY)
     for step in program.steps:
-        ground.step(step)
+        tree.step(step)
     if program.source == "detached":
         try:
             opened = open_tree(AT_FDCWD, scratch / program.where, OPEN_TREE_CLONE | AT_RECURSIVE)
@@ -265,7 +265,7 @@ def deviation(program: Program, scratch: Path) -> str:
     locked = _become(program.caller)
     seen = _contents(scratch)
     for step in program.late if program.source != "detached" else ():
-        ground.step(step)
+        tree.step(step)
     call = _call(program, scratch, opened, locked)
     if call is None:
         return ""
@@ -287,7 +287,7 @@ def deviation(program: Program, scratch: Path) -> str:
     )
     if fd >= 0 and program.caller != "owner" and not known:
         setns(fd, CLONE_NEWNS)
-        _peel()
+        _unmount_all()
         if more := _contents("/") - seen:
             return f"the caller reads inside what it could not read outside: {sorted(more)}"
     return ""

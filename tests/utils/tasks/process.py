@@ -234,7 +234,7 @@ def shared_numbers(count: int) -> memoryview[int]:
 
 
 @contextmanager
-def later(function: Callable[[], T]) -> Iterator[Callable[[], T]]:
+def deferred_call(function: Callable[[], T]) -> Iterator[Callable[[], T]]:
     """A child, forked now, that runs *function* when the callable is called: with the credentials
     and in the namespaces the caller has now, wherever the caller goes in the meantime."""
     go_read, go_write = os.pipe()
