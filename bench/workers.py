@@ -57,15 +57,17 @@ def _fork(run: Callable[[], object], failures: Connection) -> int:
 
 
 def _hint(error: OSError) -> str:
-    """What to do about an errno, where that is not plain."""
+    """What to do about an errno, on a line of its own; empty where that is plain."""
     match error.errno:
         case errno.EPERM if not capget().has(CAP_SYS_ADMIN):
-            return " (run it as root, or allow user namespaces: sysctl user.max_user_namespaces)"
+            text = "run it as root, or allow user namespaces (sysctl user.max_user_namespaces)"
         case errno.ENOSPC:
-            return " (see sysctl fs.mount-max and user.max_mnt_namespaces)"
+            text = "see sysctl fs.mount-max and user.max_mnt_namespaces"
         case errno.EINVAL if "pivot_root" in str(error.strerror):
-            return " (before Linux 7.0 an initramfs is a root that cannot be left)"
-    return ""
+            text = "before Linux 7.0 an initramfs is a root that cannot be left: boot from a disk"
+        case _:
+            return ""
+    return f"\nhint: {text}"
 
 
 class Workers:

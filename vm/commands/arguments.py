@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def _days(text: str) -> float:
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
     return value
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 def _kernel(text: str) -> str:
@@ -73,6 +81,14 @@ def _guest_options(verb: argparse.ArgumentParser, whole: bool = False) -> argpar
         " whole line",
     )
     group.add_argument(
+        "--qemu-args",
+        type=_words,
+        action="append",
+        default=[],
+        metavar="WORDS",
+        help="append to QEMU's command line, e.g. '-device virtio-rng-pci -s'",
+    )
+    group.add_argument(
         "--boot-limit",
         type=seconds,
         metavar="SECONDS",
@@ -120,7 +136,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     :raises SystemExit: they make no sense, which has been printed, or the help was asked for.
     """
     grammar, verbs = _grammar()
-    arguments, unknown = grammar.parse_known_args(words)
+    arguments, unknown = grammar.parse_known_args(_joined(words))
     if unknown:
         verb = verbs.choices[arguments.verb]
         given = " ".join(unknown)
@@ -131,6 +147,17 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
             hint = f"what is for {_BEHIND[arguments.verb]} goes behind --: {verb.prog} -- {given}"
         verb.unknown(unknown, hint)
     return arguments
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Return *words* with those joined to their option that argparse would take for another."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] in ("--append", "--qemu-args"):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
@@ -211,7 +238,18 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
         help=texts.KERNEL + "; may be given several times",
     )
     group.add_argument(
-        "--build", action="store_true", help="build the tree that --kernel names first (see below)"
+        "--build",
+        action="store_true",
+        help="build the tree that --kernel names first, or the one you are in (see below)",
+    )
+    group.add_argument(
+        "--kconfig",
+        type=path,
+        action="append",
+        default=[],
+        metavar="FRAGMENT",
+        help="with --build: a file of options to build with, as make has them in .config; may be"
+        " given several times, and the last one wins",
     )
     group.add_argument(
         "--debug-kernel",
@@ -238,6 +276,17 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
         action="store_true",
         help="a case that is skipped for a missing feature or privilege fails instead",
     )
+    for name, metavar, what in (
+        ("--rule", "ID", "check this rule of tests/open_tree_ns/RULES.md"),
+        ("--fixed-by", "COMMIT", "fail without this kernel commit"),
+    ):
+        group.add_argument(
+            name,
+            action="append",
+            default=[],
+            metavar=metavar,
+            help=f"run only the cases that {what}; may be given several times",
+        )
     group.add_argument(
         "--waive",
         type=path,

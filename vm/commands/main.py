@@ -14,7 +14,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from tests.utils.report.known import known
 from tests.utils.report.waivers import parse as parse_waivers
+from vm import paths
 from vm.arch import require_host
 from vm.backend.base import Machine
 from vm.backend.choose import choose
@@ -23,7 +25,7 @@ from vm.commands.arguments import parse
 from vm.commands.check import check
 from vm.commands.run import Request, launch
 from vm.errors import Exit, Interrupted, Problem, for_bisect
-from vm.kernel import cache, source
+from vm.kernel import cache, kconfig, source
 from vm.process import signals_raise
 from vm.run import plan, system
 from vm.run.guest import Limits
@@ -71,6 +73,15 @@ def _waivers(file: Path) -> str:
     return data.decode()
 
 
+def _chosen(arguments: argparse.Namespace) -> list[str]:
+    """Return pytest's arguments for --rule and --fixed-by, once it is seen that they name some."""
+    checkout = getattr(arguments, "checkout", None) or paths.ROOT
+    if wrong := known(checkout).missing(arguments.rule, arguments.fixed_by):
+        raise Problem(wrong, Exit.USAGE)
+    chosen = [f"--rule={rule}" for rule in arguments.rule]
+    return chosen + [f"--fixed-by={commit}" for commit in arguments.fixed_by]
+
+
 def _output(folder: Path | None) -> Path | None:
     """Return the absolute path of the folder for results, made if need be.
 
@@ -89,9 +100,11 @@ def _output(folder: Path | None) -> Path | None:
 
 
 def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
-    kernels = tuple(arguments.kernel or [""])
+    kernels = tuple(arguments.kernel or ["." if arguments.build else ""])
     if len(set(kernels)) < len(kernels):
-        raise Problem("--kernel: the same kernel twice", Exit.USAGE)
+        raise Problem(
+            "--kernel: the same kernel twice\nhint: --repeat 2 runs its cases twice", Exit.USAGE
+        )
     found = system_options.chosen(arguments)
     machine, limits = _machine(arguments), _limits(arguments)
     if found is not None:
@@ -101,7 +114,7 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         1 if found is not None else plan.default_guests(pytest, len(kernels), machine.memory)
     )
     options = Options(
-        pytest=(*pytest, *(["--require"] if arguments.require else [])),
+        pytest=(*pytest, *(["--require"] if arguments.require else []), *_chosen(arguments)),
         user=arguments.user,
         waivers=_waivers(arguments.waive) if arguments.waive else "",
         output=_output(arguments.output),
@@ -113,10 +126,21 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )
-    if arguments.debug_kernel and not arguments.build:
-        raise Problem("--debug-kernel needs --build", Exit.USAGE)
+    for option, given in (
+        ("--debug-kernel", arguments.debug_kernel),
+        ("--kconfig", arguments.kconfig),
+    ):
+        if given and not arguments.build:
+            raise Problem(f"{option} needs --build\nhint: it changes what is built", Exit.USAGE)
+    for path in arguments.kconfig:
+        kconfig.require_fragment(path)
     request = Request(
-        kernels, arguments.backend, arguments.build, arguments.debug_kernel, arguments.repeat
+        kernels,
+        arguments.backend,
+        arguments.build,
+        arguments.debug_kernel,
+        tuple(arguments.kconfig),
+        arguments.repeat,
     )
     return launch(request, options)
 
@@ -130,7 +154,9 @@ def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
         )
     script = shell.asked_for()
     with ExitStack() as stack:
-        kernel, backend = choose(arguments.kernel or "", arguments.backend, None, stack)
+        kernel, backend = choose(
+            arguments.kernel or "", arguments.backend, None, stack, _machine(arguments)
+        )
         return shell.run(kernel, backend, _options(arguments), script)
 
 
@@ -142,8 +168,10 @@ def _options(arguments: argparse.Namespace) -> Options:
 def _machine(arguments: argparse.Namespace) -> Machine:
     whole = getattr(arguments, "system", None) is not None
     append = tuple(" ".join(arguments.append).split())
+    qemu = tuple(word for text in arguments.qemu_args for word in text)
     memory = arguments.memory or (_SYSTEM_MEMORY if whole else None)
-    return Machine(memory, arguments.cpus or (_SYSTEM_CPUS if whole else 1), append=append)
+    cpus = arguments.cpus or (_SYSTEM_CPUS if whole else 1)
+    return Machine(memory, cpus, append=append, qemu_args=qemu)
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -153,9 +181,12 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 
 
 def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
+    bench.require(words)
     options = replace(_options(arguments), output=_output(arguments.output))
     with ExitStack() as stack:
-        kernel, backend = choose(arguments.kernel or "", arguments.backend, None, stack)
+        kernel, backend = choose(
+            arguments.kernel or "", arguments.backend, None, stack, options.machine
+        )
         return bench.run(kernel, backend, options, words)
 
 

@@ -45,8 +45,8 @@ def asked_for() -> str:
     text = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
     if not text.strip():
         raise Problem(
-            "shell: no terminal, and nothing on standard input: start it in a terminal, or give it"
-            " commands (echo 'pytest -k covered' | python3 -m vm shell)",
+            "shell: no terminal, and nothing on standard input\nhint: start it in a terminal, or"
+            " give it commands: echo 'pytest -k covered' | python3 -m vm shell",
             Exit.USAGE,
         )
     return text

@@ -69,7 +69,10 @@ def _run(
     try:
         done = output(command, {"DEBIAN_FRONTEND": "noninteractive"}, folder)
     except FileNotFoundError:
-        raise Problem(f"{command[0]} is missing: packages are fetched with apt") from None
+        raise Problem(
+            f"{command[0]} is missing, with which packages are fetched\n"
+            "hint: install QEMU for x86 yourself, and name a kernel by --kernel PATH"
+        ) from None
     if check and done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg-deb:"))]
         words = (lines or [f"{command[0]} exited with status {done.returncode}"])[0]
@@ -226,6 +229,6 @@ class Apt:
             _run(["apt-get", *self._options, "-qq", "download", *wanted], Path(name))
             debs = sorted(Path(name).glob("*.deb"))
             if len(debs) < len(packages):
-                raise Problem(f"only {len(debs)} of {len(packages)} packages came")
+                raise Problem(f"only {len(debs)} of {len(packages)} packages came\nhint: try again")
             for deb in debs:
                 _run(["dpkg-deb", "-x", str(deb), str(folder)])

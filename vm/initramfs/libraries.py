@@ -50,7 +50,9 @@ def needed(required: Path, optional: Iterable[Path]) -> tuple[set[str], set[Path
     try:
         done = output(["ldd", required, *optional])
     except FileNotFoundError:
-        raise Problem("ldd is missing: it finds the libraries of Python (libc-bin)") from None
+        raise Problem(
+            "ldd is missing, which finds the libraries of Python\nhint: install libc-bin or glibc"
+        ) from None
     found = parse_ldd(done.stdout, str(required))
     if missing := found[str(required)][1]:
         raise Problem(f"{required} needs {', '.join(sorted(missing))}, which ldd does not find")

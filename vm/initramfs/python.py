@@ -137,7 +137,11 @@ def environment(wanted: Sequence[str]) -> Path:
 def _check(command: list[str], what: str) -> None:
     done = output(command)
     if done.returncode:
-        raise Problem(f"cannot get {what}: {_first_line_of_error(done.stderr or done.stdout)}")
+        why = _first_line_of_error(done.stderr or done.stdout)
+        raise Problem(
+            f"cannot get {what}: {why}\n"
+            "hint: pip reads PIP_INDEX_URL and the like; a Python that has the packages needs none"
+        )
 
 
 def _through_libpython(executable: Path) -> bool:
@@ -181,13 +185,17 @@ def find(extra: str = "") -> Runtime:
     packages."""
     wanted = requirements() + (requirements(extra) if extra else [])
     if not sys.executable or not Path(sys.executable).is_file():
-        raise Problem("cannot tell which Python is running: start this with a full path to it")
+        raise Problem(
+            "cannot tell which Python is running\nhint: start this with a full path to it"
+        )
     path = [entry for entry in sys.path if entry]
     if not satisfied(wanted, path):
         base = str(environment(wanted))
         path = [sysconfig.get_path("purelib", "venv", {"base": base, "platbase": base})]
         if not satisfied(wanted, path):
-            raise Problem(f"{path[0]} lacks {', '.join(wanted)}: remove the folder and try again")
+            raise Problem(
+                f"{path[0]} lacks {', '.join(wanted)}\nhint: remove the folder and try again"
+            )
     distributions = _closure(wanted, path)
     folders = sorted({str(distribution.locate_file("")) for distribution in distributions})
     return Runtime(_quickest(interpreter.own(), folders), distributions, folders)

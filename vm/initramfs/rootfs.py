@@ -197,7 +197,10 @@ def shebang(runtime: Runtime) -> bytes:
     """Return the first line of /init. Raises Problem when the kernel could not start it."""
     line = f"#!{runtime.executable} -IS\n".encode()
     if len(line) > 127 or line.count(b" ") > 1:
-        raise Problem(f"the kernel cannot start {runtime.executable}: path too long or with blanks")
+        raise Problem(
+            f"the kernel cannot start {runtime.executable}: path too long or with blanks\n"
+            "hint: start this with a Python that lies elsewhere"
+        )
     return line
 
 

@@ -50,7 +50,9 @@ def shell() -> str:
     found = _found()
     name = next((name for name in _SHELLS if name in found), "")
     if not name:
-        raise Problem("no bash and no sh on PATH: a guest is given this machine's shell")
+        raise Problem(
+            "no bash and no sh on PATH: a guest is given this machine's shell\nhint: install bash"
+        )
     return f"/usr/bin/{name}"
 
 

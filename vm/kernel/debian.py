@@ -101,7 +101,9 @@ def _site() -> str:
     name, _ = apt.distribution()
     sites = [site for site, _, _ in apt.own_sites()] if name == "debian" else []
     if not sites:
-        raise Problem("no Debian package source on this machine: give a kernel with --kernel PATH")
+        raise Problem(
+            "no Debian package source on this machine\nhint: give a kernel with --kernel PATH"
+        )
     return next((site for site in sites if "security" not in site), sites[0])
 
 
@@ -115,7 +117,7 @@ def source(suite: str) -> str:
         raise
     except Problem as problem:
         raise Problem(
-            f"{site} has no suite {suite}: {problem}\nhint: debian:trixie is one", Exit.USAGE
+            f"{site} has no suite {suite}: {problem.what}\nhint: debian:trixie is one", Exit.USAGE
         ) from None
     return state.source
 
@@ -170,7 +172,9 @@ def _image(folder: Path, spec: Spec) -> Kernel:
     patterns = ("linux.uml", "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz")
     path = next((path for pattern in patterns for path in folder.glob(pattern)), None)
     if path is None:
-        raise Problem(f"{folder}: no kernel in this package; remove the folder to fetch it again")
+        raise Problem(
+            f"{folder}: no kernel in this package\nhint: remove the folder to fetch it again"
+        )
     kernel = identify(path, f"debian {folder.parent.name}, {spec.flavour}")
     kernel = replace(kernel, home=folder, modules=_modules_in(folder))
     return uml_libc.with_loader(kernel, folder) if spec.flavour == UML else kernel

@@ -23,12 +23,12 @@ def kernel(root: Path = Path("/")) -> Kernel:
     path = next((path for path in places if path.exists()), None)
     if path is None:
         raise Problem(
-            f"no image of the running kernel {release}: neither {places[0]} nor {places[1]};"
-            " give one with --kernel PATH"
+            f"no image of the running kernel {release}: neither {places[0]} nor {places[1]}\n"
+            "hint: give one with --kernel PATH"
         )
     if not os.access(path, os.R_OK):
         raise Problem(
-            f"{path}: only root may read it; run as root, or give a copy with --kernel PATH"
+            f"{path}: only root may read it\nhint: run as root, or give a copy with --kernel PATH"
         )
     return with_modules(identify(path, f"the running kernel, {path}"))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vm import paths
+from vm.errors import Exit, Problem
 
 #: What the cases need, in the form the kernel's own selftests have it.
 CASES = paths.ROOT / "tests/open_tree_ns/config"
@@ -16,6 +17,7 @@ _CONFIGS = Path(__file__).parent / "configs"
 DEBUG = _CONFIGS / "debug.config"
 #: Option that is wanted only because it selects another, which cannot be set by itself.
 _SELECTS = {"USER_EVENTS": "TRACING"}
+_VALUE = re.compile(r'[ymn]|-?\d+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*"')
 _LINE = re.compile(r"^(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)$", re.M)
 
 
@@ -32,6 +34,28 @@ def options(text: str) -> dict[str, str]:
 def read(path: Path) -> dict[str, str]:
     """Return the options in the file *path*."""
     return options(path.read_text(errors="replace"))
+
+
+def require_fragment(path: Path) -> None:
+    """Raise Problem where *path* is not a fragment: options, comments and blank lines."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, ValueError) as error:
+        text = error.strerror if isinstance(error, OSError) else "not a text"
+        raise Problem(f"--kconfig {path}: {text}", Exit.USAGE) from None
+    found = False
+    for number, line in enumerate(lines, 1):
+        option = _LINE.fullmatch(line)
+        if option and (option[3] or _VALUE.fullmatch(option[2])):
+            found = True
+        elif option or (line.strip() and not line.startswith("#")):
+            raise Problem(
+                f"--kconfig {path}:{number}: not an option: {line}\n"
+                'hint: CONFIG_NAME=y, =m, =n, =100 or ="text"; a comment has a line of its own',
+                Exit.USAGE,
+            )
+    if not found:
+        raise Problem(f"--kconfig {path}: no option in it\nhint: CONFIG_NAME=y", Exit.USAGE)
 
 
 def over(base: str, fragments: Iterable[str]) -> str:

@@ -71,7 +71,10 @@ def _arch(config: Path) -> str:
     for arch in ARCHITECTURES.values():
         if options.get(arch.option) == "y":
             return arch.name
-    raise Problem(f"{config}: a kernel for neither x86 nor User-Mode Linux")
+    raise Problem(
+        f"{config}: a kernel for neither x86 nor User-Mode Linux\n"
+        "hint: configure it with ARCH=x86 or ARCH=um"
+    )
 
 
 def cached(source: Path, arch: str, debug: bool = False) -> Path:
@@ -91,8 +94,9 @@ def find(folder: Path, arch: str, debug: bool = False) -> Tree:
         return Tree(folder, _source_of(folder), _arch(folder / ".config"))
     if not _is_source(folder):
         raise Problem(
-            f"{folder}: no build tree: it has neither a .config nor the kernel's source; give an"
-            " image, a source tree, or the folder that make O= was given"
+            f"{folder}: not a build tree: it has neither a .config nor the kernel's source\n"
+            "hint: give an image, a source tree, or the folder that make O= was given",
+            Exit.USAGE,
         )
     if output := os.environ.get("KBUILD_OUTPUT"):
         objects = (folder / output).resolve()
@@ -123,8 +127,8 @@ def kernel(tree: Tree) -> Kernel:
     else:
         what = tree.source if tree.ours else tree.objects
         raise Problem(
-            f"{what}: not built yet, no {ARCHITECTURES[tree.arch].images[0]}: run make, or give"
-            " --build",
+            f"{what}: not built yet, no {ARCHITECTURES[tree.arch].images[0]}\n"
+            "hint: run make, or give --build",
             Exit.NOT_BOOTED,
         )
     release = tree.objects / "include/config/kernel.release"

@@ -160,7 +160,7 @@ def test_failed_set_up_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "mount: No space left on device")
 
     monkeypatch.setattr("bench.workers.prepare", prepare)
-    error = r"mount: No space .*sysctl fs\.mount-max"
+    error = r"mount: No space .*\nhint: see sysctl fs\.mount-max"
     with nobody_left(), pytest.raises(WorkersFailed, match=error):
         Workers(Layout(1), 2)
 

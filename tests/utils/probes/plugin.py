@@ -18,8 +18,8 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
+from tests.utils.probes import calls, room
 from tests.utils.probes import flag as flag
-from tests.utils.probes import room
 from tests.utils.probes.features import FEATURES, Missing
 from tests.utils.probes.namespaces import mount_ns_missing, nested_userns_missing, userns_missing
 from tests.utils.tasks.userns import is_initial_userns
@@ -35,7 +35,7 @@ MARKERS = (
 
 def _need_flag() -> Missing | None:
     found = flag.probe()
-    return None if found.support is flag.Support.PRESENT else Missing(found.reason)
+    return calls.missing() if found.support is flag.Support.PRESENT else Missing(found.reason)
 
 
 def _need_proc() -> Missing | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
@@ -30,6 +31,22 @@ def test_the_usage_has_what_stands_behind_the_dashes(
     capsys: pytest.CaptureFixture[str], verb: str, behind: str
 ) -> None:
     assert page(capsys, verb).splitlines()[0].endswith(f"[-- {behind}]")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "git bisect run python3 -m vm run --build",
+        "git rebase -x 'python3 -m vm run --build' BASE",
+        "b4 shazam MESSAGE-ID && python3 -m vm run --build",
+    ],
+)
+def test_there_is_a_line_for_a_series_and_for_a_bisection(
+    capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    assert f"\n    {line}\n" in page(capsys, "run")
+    words = shlex.split(line.replace("python3 -m vm", "vm"))
+    assert "run --build" in " ".join(words)
 
 
 @pytest.mark.parametrize("verb", ["run", "bench", "shell", "check", "kernels"])
