@@ -23,7 +23,7 @@ from vm.distro import apt
 from vm.errors import Exit, Problem
 from vm.kernel import uml_libc
 from vm.kernel.image import Kernel, identify
-from vm.kernel.scheme import Cached, Scheme, Source
+from vm.kernel.scheme import Entry, Scheme, Source
 
 NAME = "debian"
 FORM = f"{NAME}[:SUITE][/FLAVOUR][=VERSION]"
@@ -291,18 +291,20 @@ def _text(suite: str, flavour: str, version: str = "") -> str:
     return f"{NAME}:{suite}{named}{f'={version}' if version else ''}"
 
 
-def _listed() -> Iterator[Cached]:
+def _listed() -> Iterator[Entry]:
     """Every kernel in the cache."""
     for folder in _unpacked():
         match = _PACKAGE.fullmatch(folder.name)
         suite = folder.parent.name
         if folder.name == UML:
-            yield Cached(_text(suite, UML), identify(folder / "linux.uml").release, (folder,))
+            release = identify(folder / "linux.uml").release
+            yield Entry(_text(suite, UML), f"Linux {release}", (folder,))
         elif match:
             modules = _modules_folder(folder)
             also = [modules] if modules != folder and modules.is_dir() else []
             version = match["version"]
-            yield Cached(_text(suite, match["flavour"], version), version, (folder, *also))
+            name = _text(suite, match["flavour"], version)
+            yield Entry(name, f"Linux {version}", (folder, *also))
 
 
 def obtainable(suite: str) -> list[str]:
