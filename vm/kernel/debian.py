@@ -197,8 +197,8 @@ def _find_in(suite: str, spec: Spec) -> Kernel | None:
 def get(spec: Spec) -> Kernel:
     """Return the kernel that *spec* means, with its modules, from the cache or the mirror.
 
-    Raises Problem when no suite has it, or no mirror can be reached. Modules that are not to be
-    had are no Problem.
+    Raises Problem when no suite has it, or no mirror can be reached. Without its modules it is
+    returned all the same.
     """
     return _with_modules(_kernel(spec))
 

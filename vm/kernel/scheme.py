@@ -49,7 +49,7 @@ class Entry:
 
     #: What --kernel takes to name it.
     name: str
-    #: In words.
+    #: For the list: its release, and what it was built from.
     what: str
     #: Its folder, and those that are of no use without it.
     folders: tuple[Path, ...]
