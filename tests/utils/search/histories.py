@@ -20,7 +20,7 @@ from tests.utils.model.prediction import Node, namespace_tree, tree_of
 from tests.utils.model.propagation import Groups, renumbered
 from tests.utils.mounts.settle import gone
 from tests.utils.mounts.trees import propagation, tmpfs
-from tests.utils.search.programs import ATTRIBUTES, TYPES
+from tests.utils.search.steps import ATTRIBUTES, TYPES
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.uapi.constants import (
     AT_FDCWD,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.utils.model.namespaces import VERBS, World
 from tests.utils.search.histories import History
-from tests.utils.search.programs import CALLERS, SOURCES, STEPS, Program
+from tests.utils.search.programs import CALLERS, SOURCES, Program
+from tests.utils.search.steps import STEPS
 
 T = TypeVar("T")
 
