@@ -60,19 +60,15 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0]))
 
 
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def satisfied(wanted: Iterable[str], path: Sequence[str]) -> bool:
     """Return whether the distributions on *path* meet *wanted* (names with an optional `>=`)."""
-    present = {_normal(d.metadata["Name"] or ""): d.version for d in _all(path)}
+    present = {pins.normal(d.metadata["Name"] or ""): d.version for d in _all(path)}
     for requirement in wanted:
         match = _REQUIREMENT.match(requirement)
         if match is None:
             return False  # anything richer is for pip to judge
         name, least = match.groups()
-        version = present.get(_normal(name))
+        version = present.get(pins.normal(name))
         if version is None or (least and _numbers(version) < _numbers(least)):
             return False
     return True
@@ -86,13 +82,13 @@ def _closure(wanted: Iterable[str], path: Sequence[str]) -> tuple[metadata.Distr
     """*wanted* and what they require, as far as it is installed; extras are left out."""
     present: dict[str, metadata.Distribution] = {}
     for distribution in _all(path):
-        present.setdefault(_normal(distribution.metadata["Name"] or ""), distribution)
+        present.setdefault(pins.normal(distribution.metadata["Name"] or ""), distribution)
     todo = list(wanted)
     chosen: dict[str, metadata.Distribution] = {}
     while todo:
         requirement = todo.pop()
         match = re.match(r"[A-Za-z0-9._-]+", requirement)
-        name = _normal(match[0]) if match else ""
+        name = pins.normal(match[0]) if match else ""
         # A requirement under a marker that does not hold here is simply not installed.
         if name in chosen or name not in present or "extra ==" in requirement:
             continue

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -23,6 +21,7 @@ from vm.guest.protocol import COMPLETE, JOB, LAUNCHER, MODULES, PROJECT, SITE, J
 from vm.initramfs import bytecode, cpio, libraries
 from vm.initramfs.cpio import Archive
 from vm.initramfs.python import Runtime
+from vm.process import stripped
 
 #: Standard library that no case and no part of pytest needs: tests, GUIs, installers, databases.
 _NO_PACKAGES = frozenset(
@@ -96,21 +95,6 @@ def _distribution_files(distribution: metadata.Distribution) -> Iterator[tuple[s
                 yield path.name, path
 
 
-def _strip(path: Path, scratch: Path) -> bytes:
-    """The ELF file without what only a debugger reads, when strip(1) is at hand."""
-    out = scratch / "stripped"
-    try:
-        subprocess.run(
-            ["strip", "--strip-unneeded", "-o", out, path],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=True,
-        )
-        return out.read_bytes()
-    except (OSError, subprocess.CalledProcessError):
-        return path.read_bytes()
-
-
 def _base_tree(runtime: Runtime) -> Tree:
     tree = Tree()
     for folder in runtime.interpreter.folders:
@@ -145,7 +129,7 @@ def _write_base(runtime: Runtime, draft: Path) -> None:
     for name in [n for n in extensions if Path(n).name.startswith(_NO_EXTENSIONS)]:
         del extensions[name], tree.files[name]
     needed, dropped = libraries.needed(runtime.executable, extensions.values())
-    with draft.open("wb") as stream, tempfile.TemporaryDirectory() as scratch:
+    with draft.open("wb") as stream:
         archive = Archive(stream)
         for device, major, minor in (("console", 5, 1), ("null", 1, 3), ("urandom", 1, 9)):
             # Before /dev is mounted Python wants random numbers, and the kernel a console.
@@ -156,7 +140,7 @@ def _write_base(runtime: Runtime, draft: Path) -> None:
             elves[real] = Path(real)
         elves |= {name: path for name, path in extensions.items() if path not in dropped}
         for name, path in sorted(elves.items()):
-            archive.file(name, _strip(path, Path(scratch)), 0o755)
+            archive.file(name, stripped(path.read_bytes(), "--strip-unneeded"), 0o755)
         for library in sorted(needed):
             if os.path.realpath(library) != library:
                 archive.symlink(library, os.path.realpath(library))

@@ -60,13 +60,14 @@ from tests.utils.uapi.syscalls import (
 DIRECTORIES = ("a", "a/b", "c")
 FILES = ("f", "a/g")
 
-_TYPES = {
+#: The types of propagation and the attributes that steps and events name.
+TYPES = {
     "private": MS_PRIVATE,
     "shared": MS_SHARED,
     "slave": MS_SLAVE,
     "unbindable": MS_UNBINDABLE,
 }
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "ro": MountAttr.MOUNT_ATTR_RDONLY,
     "nosuid": MountAttr.MOUNT_ATTR_NOSUID,
     "nodev": MountAttr.MOUNT_ATTR_NODEV,
@@ -83,8 +84,8 @@ STEPS = {
     "idmap": 1,
     "netns": 1,
     "mntns": 1,
-    **dict.fromkeys((*_TYPES, *(f"r{name}" for name in _TYPES)), 1),
-    **dict.fromkeys(_ATTRIBUTES, 1),
+    **dict.fromkeys((*TYPES, *(f"r{name}" for name in TYPES)), 1),
+    **dict.fromkeys(ATTRIBUTES, 1),
 }
 #: Who makes the call. "nested" owns a mount namespace in which all that the steps made is locked;
 #: "nested foreign" is one more user namespace below it.
@@ -115,7 +116,7 @@ def _other_ids() -> int:
     return userns_fd("5 0 1\n", "5 0 1\n")
 
 
-class _Ground:
+class _Tree:
     """The tree on which a program's steps work."""
 
     def __init__(self, top: Path) -> None:
@@ -149,8 +150,8 @@ class _Ground:
             move_mount(AT_FDCWD, place, AT_FDCWD, target, 0)
         elif verb == "detach":
             umount2(place, MNT_DETACH)
-        elif verb in _ATTRIBUTES:
-            mount_setattr(AT_FDCWD, place, 0, attr_set=_ATTRIBUTES[verb])
+        elif verb in ATTRIBUTES:
+            mount_setattr(AT_FDCWD, place, 0, attr_set=ATTRIBUTES[verb])
         elif verb == "idmap":
             tree = open_tree(AT_FDCWD, place, OPEN_TREE_CLONE)
             flags, ids = MOUNT_ATTR_IDMAP, _other_ids()
@@ -161,8 +162,8 @@ class _Ground:
         elif verb == "mntns":
             fd = open_tree(AT_FDCWD, self.top / "a/b", OPEN_TREE_NAMESPACE | AT_RECURSIVE)
             mount(f"/proc/self/fd/{fd}", place, None, MS_BIND)
-        elif kind in _TYPES:
-            mount(None, place, None, _TYPES[kind] | (MS_REC if verb != kind else 0))
+        elif kind in TYPES:
+            mount(None, place, None, TYPES[kind] | (MS_REC if verb != kind else 0))
         else:
             raise ValueError(f"unknown step: {verb}")
 
@@ -237,7 +238,7 @@ def _shown_by_unshare(directory: int, top: Path) -> set[str]:
         return set()
 
 
-def _peel() -> None:
+def _unmount_all() -> None:
     """Unmount what can be unmounted: a lock that is missing shows in what comes to light."""
     for each in reversed(mount_table()):
         if each.mnt_point not in (None, "/"):
@@ -245,17 +246,17 @@ def _peel() -> None:
                 umount2(str(each.mnt_point), MNT_DETACH)
 
 
-def deviation(program: Program, scratch: Path) -> str:
+def mismatch(program: Program, scratch: Path) -> str:
     """Return what the kernel makes of *program* otherwise than predicted; empty when nothing.
 
     For a child that ends afterwards: mounts, credentials and namespaces are not put back.
     """
     if program.caller.startswith("nested") and any("rbind" in step for step in program.late):
         return ""  # a copy of a locked mount is locked, and the table does not tell which is one
-    ground = _Ground(scratch)
+    tree = _Tree(scratch)
     opened = os.open(scratch / program.where, os.O_PATH | os.O_DIRECTORY)
     for step in program.steps:
-        ground.step(step)
+        tree.step(step)
     if program.source == "detached":
         try:
             opened = open_tree(AT_FDCWD, scratch / program.where, OPEN_TREE_CLONE | AT_RECURSIVE)
@@ -264,7 +265,7 @@ def deviation(program: Program, scratch: Path) -> str:
     locked = _become(program.caller)
     seen = _contents(scratch)
     for step in program.late if program.source != "detached" else ():
-        ground.step(step)
+        tree.step(step)
     call = _call(program, scratch, opened, locked)
     if call is None:
         return ""
@@ -286,7 +287,7 @@ def deviation(program: Program, scratch: Path) -> str:
     )
     if fd >= 0 and program.caller != "owner" and not known:
         setns(fd, CLONE_NEWNS)
-        _peel()
+        _unmount_all()
         if more := _contents("/") - seen:
             return f"the caller reads inside what it could not read outside: {sorted(more)}"
     return ""
