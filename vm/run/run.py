@@ -114,10 +114,8 @@ class Run:
         begun = {*records.results, records.running}
         left = [name for name in records.collected if name not in begun]
         died = guest.ending.stop is Stop.EXITED and records.status is None
-        if trouble := guest.ending.trouble:  # another would fare no better
-            if trouble not in self._told:
-                self._told.add(trouble)
-                complain(trouble)
+        if guest.ending.trouble:  # another would fare no better
+            self._tell(guest.ending.trouble)
             return []
         failed, most = self.progress.bad + 1, self.options.most_failures
         if not (died and left and self._left) or 0 < most <= failed:
@@ -136,6 +134,12 @@ class Run:
             complain(str(problem))
             return []
         return [slot.successor]
+
+    def _tell(self, trouble: str) -> None:
+        """Tell the user of a trouble of the host's, once."""
+        if trouble not in self._told:
+            self._told.add(trouble)
+            complain(trouble)
 
     @property
     def done(self) -> bool:
