@@ -14,6 +14,8 @@ pytest_plugins = [
     "tests.utils.report.markers",
     "tests.utils.search.plugin",
     "tests.utils.report.terminal_plugin",
+    "tests.utils.report.selection_plugin",
+    "tests.utils.report.digest_plugin",
     "tests.utils.report.junit_plugin",
     "tests.utils.report.ktap_plugin",
     "tests.utils.report.waiver_plugin",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.open_tree_ns.caller import Caller
+from tests.utils.diagnosis import compared
 from tests.utils.expect import explain
 from tests.utils.mounts.root import enter_unlocked_namespace
 from tests.utils.probes import room
@@ -30,7 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
     """Name the calls that did not end as expected, where outcomes are compared."""
-    return explain(left, right) if op == "==" else None
+    if op != "==":
+        return None
+    compared(left, right)
+    return explain(left, right)
 
 
 @pytest.fixture(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils.expect import fails, outcome
+from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
 from tests.utils.mounts.trees import tmpfs, write
 from tests.utils.uapi.constants import (
@@ -35,18 +35,17 @@ MAKES_NAMESPACE = "a mount namespace"
 MAKES_DETACHED = "an O_PATH descriptor"
 
 
-def made_by(path: Path, flags: int) -> str:
+def made_by(path: Path, flags: int) -> Outcome:
     """Return what open_tree(2) makes of a directory with *flags*, or the name of the errno."""
     end = outcome(open_tree, AT_FDCWD, path, flags)
     if not isinstance(end.result, int):
         return end
-    fd = end.result
-    try:
-        if OPEN_TREE_NAMESPACE in OpenTree(flags):
-            return MAKES_NAMESPACE if ns_get_nstype(fd) == CLONE_NEWNS else "something else"
-        return MAKES_DETACHED
-    finally:
-        os.close(fd)
+    made = MAKES_DETACHED
+    if OPEN_TREE_NAMESPACE in OpenTree(flags):
+        is_one = ns_get_nstype(end.result) == CLONE_NEWNS
+        made = MAKES_NAMESPACE if is_one else "something else"
+    os.close(end.result)
+    return Outcome(made, end.call)
 
 
 def rule_for(flags: OpenTree) -> str:
@@ -69,15 +68,6 @@ def every_subset() -> list[OpenTree]:
     ]
 
 
-def differences(found: dict[OpenTree, str], expected: dict[OpenTree, str]) -> list[str]:
-    """Say where *found* differs from *expected*, a line each."""
-    return [
-        f"{flags!r}: expected {expected[flags]}, got {found[flags]}"
-        for flags in expected
-        if found[flags] != expected[flags]
-    ]
-
-
 @pytest.mark.rule("F1", "F3", "F4")
 def test_every_combination_of_known_bits(scratch: Path) -> None:
     """Each of the 128 subsets of the seven known bits does what the rule says, or is EINVAL."""
@@ -85,10 +75,11 @@ def test_every_combination_of_known_bits(scratch: Path) -> None:
     subsets = every_subset()
     assert len(subsets) == 128
     found = {flags: made_by(leaf, flags) for flags in subsets}
-    assert differences(found, {flags: rule_for(flags) for flags in subsets}) == []
+    assert found == {flags: rule_for(flags) for flags in subsets}
 
 
 @pytest.mark.rule("F2")
+@pytest.mark.newer("a flag of open_tree(2) that is younger than this suite")
 def test_every_unknown_bit(scratch: Path) -> None:
     """Every other of the 32 bits, with OPEN_TREE_NAMESPACE, is EINVAL."""
     leaf = tmpfs(scratch / "leaf")
@@ -96,7 +87,7 @@ def test_every_unknown_bit(scratch: Path) -> None:
     unknown = [OpenTree(1 << bit) for bit in range(32) if not known & 1 << bit]
     assert len(unknown) == 25
     found = {bit: made_by(leaf, bit | OPEN_TREE_NAMESPACE) for bit in unknown}
-    assert differences(found, dict.fromkeys(unknown, "EINVAL")) == []
+    assert found == dict.fromkeys(unknown, "EINVAL")
 
 
 @pytest.mark.rule("F5")

@@ -117,17 +117,14 @@ def test_locked_mount_namespace_file(caller: Caller, scratch: Path) -> None:
 
 @pytest.mark.rule("C10")
 @pytest.mark.needs("user namespace")
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="known gap: an unlocked bind of a mount namespace's file is left out of a foreign "
-    "caller's copy too, and uncovers the file it was mounted on. unshare(CLONE_NEWUSER | "
-    "CLONE_NEWNS) does the same, but create_new_namespace() says that nothing mounted below may "
-    "be left out for such a caller. If this passes, the gap is closed: drop the mark.",
-)
+@pytest.mark.finding("A foreign caller's copy uncovers what a mount namespace's file covers")
 def test_mount_namespace_file_keeps_its_place_covered(scratch: Path) -> None:
     """What an unlocked bind of a mount namespace's file covers cannot be read in a foreign
-    caller's copy, since it cannot be read through the source's path."""
+    caller's copy, since it cannot be read through the source's path.
+
+    unshare(CLONE_NEWUSER | CLONE_NEWNS) uncovers it, too, but create_new_namespace() says that
+    nothing mounted below may be left out for such a caller.
+    """
     top = tmpfs(scratch / "top", "seen")
     write(top / "covered", "secret")
     bind_new_mnt_ns(scratch, top / "covered")

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import pytest
+
+from tests.utils.deviation import Deviation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -128,12 +130,15 @@ class Outcome(str):
 
     def against(self, expected: object) -> str:
         """Return the text of a failure: the call, what was expected of it, and what came."""
-        if self == SUCCESS:
-            # Calls that give 0 and nothing else are wrapped to return nothing.
-            came = f"succeeded with {0 if self.result is None else self.result!r}"
-        else:
-            came = f"got {self}"
-        return f"{self.call}: expected {expected}, {came}"
+        found = self.deviation(expected)
+        # Calls that give 0 and nothing else are wrapped to return nothing.
+        result = f" with {0 if self.result is None else self.result!r}" if self == SUCCESS else ""
+        return f"{found.line}{result}"
+
+    def deviation(self, expected: object) -> Deviation:
+        """Return how the call ended otherwise than *expected*."""
+        came = "succeeded" if self == SUCCESS else f"got {self}"
+        return Deviation(str(self.call), expected=str(expected), came=came)
 
 
 def outcome(call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Outcome:
@@ -151,7 +156,15 @@ def fails(number: int, call: Callable[P, object], *args: P.args, **kwargs: P.kwa
     __tracebackhide__ = True
     end = outcome(call, *args, **kwargs)
     if end != errno.errorcode[number]:
-        pytest.fail(end.against(errno.errorcode[number]))
+        deviate(end.against(errno.errorcode[number]), end.deviation(errno.errorcode[number]))
+
+
+def deviate(message: str, deviation: Deviation) -> NoReturn:
+    """Fail with *message*; the report carries *deviation*."""
+    __tracebackhide__ = True
+    failure = pytest.fail.Exception(message)
+    failure.deviation = deviation  # type: ignore[attr-defined]  # see tests.utils.diagnosis
+    raise failure
 
 
 def answer(call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> object:
@@ -169,37 +182,71 @@ def explain(found: object, expected: object) -> list[str] | None:
         found, expected = expected, found
     if not _holds_outcome(found):
         return None
-    lines = list(_differences(found, expected, ""))
+    lines = [each.text for each in differences(found, expected)]
     return lines if len(lines) == 1 else [f"{len(lines)} differ from what was expected", *lines]
 
 
 def _holds_outcome(value: object) -> bool:
     if isinstance(value, dict):
-        return any(map(_holds_outcome, value.values()))
+        return any(map(_holds_outcome, (*value, *value.values())))
     if isinstance(value, list | tuple):
         return any(map(_holds_outcome, value))
     return isinstance(value, Outcome)
 
 
-def _differences(found: object, expected: object, where: str) -> Iterator[str]:
+class _Nothing:
+    """Stands for what is not there."""
+
+
+NOTHING = _Nothing()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One place where a value is not as expected; either side may be :data:`NOTHING`."""
+
+    #: Where in the value, as a head of the text: "a: [0] ".
+    where: str
+    found: object
+    expected: object
+
+    @property
+    def text(self) -> str:
+        """The difference in one line."""
+        if self.found is NOTHING:
+            return f"{self.where}expected {self.expected!r}, not there"
+        if self.expected is NOTHING:
+            return f"{self.where}not expected, found {self.found!r}"
+        if isinstance(self.found, Outcome):
+            return self.where + self.found.against(self.expected)
+        return f"{self.where}expected {self.expected!r}, found {self.found!r}"
+
+
+def differences(found: object, expected: object, where: str = "") -> Iterator[Difference]:
+    """Yield where *found* differs from *expected*, however deep in dicts, lists and tuples."""
     if found == expected:
         return
-    if isinstance(found, Outcome):
-        yield where + found.against(expected)
-    elif isinstance(found, dict) and isinstance(expected, dict):
-        for key in expected.keys() - found.keys():
-            yield f"{where}{key}: expected {expected[key]!r}, not there"
+    if isinstance(found, dict) and isinstance(expected, dict):
+        missing = expected.keys() - found.keys()
+        # Of calls that are counted by how they ended: those that ended otherwise.
+        others = [key for key in found if isinstance(key, Outcome) and key not in expected]
+        if missing and others:
+            yield from (Difference(where, end, " or ".join(map(str, missing))) for end in others)
+            return
+        for key in missing:
+            yield Difference(f"{where}{key}: ", NOTHING, expected[key])
         for key, value in found.items():
             if key in expected:
-                yield from _differences(value, expected[key], f"{where}{key}: ")
+                yield from differences(value, expected[key], f"{where}{key}: ")
             else:
-                yield f"{where}{key}: not expected, found {value!r}"
+                yield Difference(f"{where}{key}: ", value, NOTHING)
     elif (
         isinstance(found, list | tuple)
         and type(found) is type(expected)
         and len(found) == len(expected)
+        and not hasattr(expected, "deviation")  # says by itself what differs
     ):
         for number, pair in enumerate(zip(found, expected, strict=True)):
-            yield from _differences(*pair, f"{where}[{number}] ")
+            yield from differences(*pair, f"{where}[{number}] ")
     else:
-        yield f"{where}expected {expected!r}, found {found!r}"
+        yield Difference(where, found, expected)

@@ -28,10 +28,12 @@ _EMULATED_CPU = "max,-erms,-fsrm,-la57"
 _FASTER = ("cryptomgr.notests", "no_timer_check")
 #: What the kernel does beside its work costs an emulated processor a fifth of the time of a case:
 #: setting the timer anew for each tick, accounting of memory to groups, DAMON, and the clearing of
-#: pages that are filled at once.
+#: pages that are filled at once. A fork and an exit go by pieces of memory, and larger ones are
+#: fewer (8 % of a run).
 _SPARING = (
     *("highres=off", "nohz=off"),
     *("cgroup_disable=memory", "damon_stat.enabled=0", "init_on_alloc=0"),
+    "thp_anon=16K-1M:always",
 )
 #: In QEMU's words.
 SIGNS = (

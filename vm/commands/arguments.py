@@ -276,6 +276,17 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
         action="store_true",
         help="a case that is skipped for a missing feature or privilege fails instead",
     )
+    for name, metavar, what in (
+        ("--rule", "ID", "check this rule of tests/open_tree_ns/RULES.md"),
+        ("--fixed-by", "COMMIT", "fail without this kernel commit"),
+    ):
+        group.add_argument(
+            name,
+            action="append",
+            default=[],
+            metavar=metavar,
+            help=f"run only the cases that {what}; may be given several times",
+        )
     group.add_argument(
         "--waive",
         type=path,

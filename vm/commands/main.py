@@ -14,7 +14,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from tests.utils.report.known import known
 from tests.utils.report.waivers import parse as parse_waivers
+from vm import paths
 from vm.arch import require_host
 from vm.backend.base import Machine
 from vm.backend.choose import choose
@@ -71,6 +73,15 @@ def _waivers(file: Path) -> str:
     return data.decode()
 
 
+def _chosen(arguments: argparse.Namespace) -> list[str]:
+    """Return pytest's arguments for --rule and --fixed-by, once it is seen that they name some."""
+    checkout = getattr(arguments, "checkout", None) or paths.ROOT
+    if wrong := known(checkout).missing(arguments.rule, arguments.fixed_by):
+        raise Problem(wrong, Exit.USAGE)
+    chosen = [f"--rule={rule}" for rule in arguments.rule]
+    return chosen + [f"--fixed-by={commit}" for commit in arguments.fixed_by]
+
+
 def _output(folder: Path | None) -> Path | None:
     """Return the absolute path of the folder for results, made if need be.
 
@@ -103,7 +114,7 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         1 if found is not None else plan.default_guests(pytest, len(kernels), machine.memory)
     )
     options = Options(
-        pytest=(*pytest, *(["--require"] if arguments.require else [])),
+        pytest=(*pytest, *(["--require"] if arguments.require else []), *_chosen(arguments)),
         user=arguments.user,
         waivers=_waivers(arguments.waive) if arguments.waive else "",
         output=_output(arguments.output),

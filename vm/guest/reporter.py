@@ -56,6 +56,8 @@ class Reporter(CaseReporter):
         self._waiving = session.config.pluginmanager.get_plugin("waiving")
         if self._waiving is not None:
             self._waiving.in_part = self._in_part
+        if session.config.pluginmanager.has_plugin("digest"):
+            session.config.pluginmanager.unregister(name="digest")  # the host has all the cases
         self._channel.send(Kind.FACTS, facts=asdict(header.facts()))
 
     @pytest.hookimpl(trylast=True)
@@ -80,7 +82,7 @@ class Reporter(CaseReporter):
             self._mark(session.config)
 
     def _mark(self, config: pytest.Config) -> None:
-        if self._in_part and config.pluginmanager.has_plugin("terminalreporter"):
+        if config.pluginmanager.has_plugin("terminalreporter"):
             config.get_terminal_writer().write(MARK, flush=True)
 
     def planned(self, ids: Sequence[str]) -> None:

@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.utils.report import digest_text
+from tests.utils.report.digest import digest
+from tests.utils.report.known import known
 from tests.utils.report.waivers import unneeded
+from vm import paths
 from vm.kernel.image import Kernel
+from vm.report import failures
 from vm.report.summary import Summary, described, phases
 from vm.report.verdict import Verdict, combine, judge
 from vm.run.console import top_frames
@@ -19,8 +25,8 @@ from vm.run.run import GuestSlot, Run
 from vm.run.stream import Records
 from vm.terminal import Screen
 
-#: Lines of the console that are shown at most.
-_TAIL = 20
+#: Lines of the console that are shown at most, and of a crash whose stack is told after them.
+_TAIL, _CRASH = 20, 5
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,13 @@ def conclude(run: Run, screen: Screen, alone: bool) -> Result:
     errors = [slot.guest.log.error for slot in run.slots]
     error = next((e for e in (_write(run.folder, verdict, summary), *errors) if e), None)
     if alone:
+        verbose = run.options.verbose
         for number, slot in enumerate(run.slots):
-            name = f"guest {number + 1} of {len(run.slots)}"
-            _print_guest(screen, name, slot, verdicts[number], logs[number])
+            name = f"guest {number + 1} of {len(run.slots)}" if len(run.slots) > 1 else ""
+            _print_guest(screen, name, slot, verdicts[number], logs[number], verbose)
             _print_trace(screen, run.kernel, logs[number], slot.guest.log.path)
         _print_waivers(screen, records)
+        _print_digest(screen, verdict, summary, verbose)
     result = Result(verdict, summary, run.folder, error)
     _print_verdict(screen, result, run.kernel, run.options.verbose)
     return result
@@ -65,6 +73,9 @@ def conclude(run: Run, screen: Screen, alone: bool) -> Result:
 def _summary(run: Run, verdict: Verdict, logs: Sequence[list[str]], end: float) -> Summary:
     first = run.slots[0].guest
     environments = (slot.guest.records.environment for slot in run.slots)
+    environment = next((one for one in environments if one), {})
+    there = known(run.options.system.checkout if run.options.system else paths.ROOT)
+    release = str(environment.get("release", ""))
     return Summary(
         verdict=verdict.text,
         status=int(verdict.status),
@@ -75,9 +86,10 @@ def _summary(run: Run, verdict: Verdict, logs: Sequence[list[str]], end: float) 
         guests=run.options.guests,
         seconds=round(end - run.begin, 2),
         phases=phases(run.begin, first.records, first.ending),
-        environment=next((one for one in environments if one), {}),
+        environment=environment,
         kernel_complaints=verdict.splats,
         top_frames=next((frames for lines in logs if (frames := top_frames(lines))), []),
+        digest=digest(verdict.cases, there.rules, there.fixes, release),
     )
 
 
@@ -92,25 +104,29 @@ def _write(folder: Path, verdict: Verdict, summary: Summary) -> OSError | None:
 
 
 def _print_guest(
-    screen: Screen, name: str, slot: GuestSlot, verdict: Verdict, log: Sequence[str]
+    screen: Screen, name: str, slot: GuestSlot, verdict: Verdict, log: Sequence[str], verbose: bool
 ) -> None:
     """Print pytest's last part, the kernel's complaints, the end of a dead guest's console."""
-    if left := slot.transcript.left:
-        screen.line(f"{f' {name} '.center(80, '-')}\n{left}")
+    left = slot.transcript.left
+    if not verbose:
+        left = failures.without_failures(left).strip("\n")
+    if left:
+        screen.line(f"{f' {name} '.center(80, '-')}\n{left}" if name else left)
     died = slot.guest.records.status is None
-    if died:
+    if died and verbose:
         # pytest would have shown them at its end.
         for case in verdict.cases:
             if case.story and case.bad:
                 screen.line(f"\n{f' {case.id} '.center(80, '_')}\n{case.story}")
     path = slot.guest.log.path
+    most = _CRASH if verdict.splats and not verbose else _TAIL
     if verdict.splats and not died:
         screen.line(f"\nthe kernel complained ({path}):")
-        _quote(screen, verdict.splats)
+        _quote(screen, verdict.splats[:most])
     elif died and slot.guest.ending.stop is not Stop.INTERRUPTED and log:
         first = log.index(verdict.splats[0]) if verdict.splats else max(0, len(log) - _TAIL)
         screen.line(f"\nconsole ({path}):")
-        _quote(screen, log[first:])
+        _quote(screen, log[first : first + most])
 
 
 def _quote(screen: Screen, lines: Sequence[str]) -> None:
@@ -127,6 +143,17 @@ def _print_trace(screen: Screen, kernel: Kernel, log: Sequence[str], path: Path)
             script = kernel.source / "scripts/decode_stacktrace.sh"
             words = shlex.join([str(script), str(kernel.home / "vmlinux"), "auto"])
             screen.line(f"as lines of the source: {words} < {shlex.quote(str(path))}")
+
+
+def _print_digest(screen: Screen, verdict: Verdict, summary: Summary, verbose: bool) -> None:
+    """Print the cases that failed, and the run in rules and fixes."""
+    width = max(80, shutil.get_terminal_size((100, 24)).columns)
+    screen.line()
+    if not verbose:  # pytest's own words have been shown
+        for line in failures.lines(verdict.cases, width):
+            screen.line(line)
+    for line in digest_text.lines(summary.digest, width, verbose):
+        screen.line(line)
 
 
 def _print_waivers(screen: Screen, records: Sequence[Records]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.utils.report.digest import Digest
 from vm.errors import Exit
 from vm.report.conclude import Result
 from vm.report.summary import Summary
@@ -27,6 +28,9 @@ _LETTERS = {
     "": "-",
 }
 _NOT_RUN = "not run"
+#: The same of fixes and of rules, empty where nothing is known.
+_FIXES = {"there": ".", "lacking": "L", "": "-"}
+_RULES = {"kept": ".", "broken": "F", "": "-"}
 #: Characters in the name of a folder.
 _LONGEST = 60
 
@@ -59,6 +63,11 @@ class Column:
         return {case.id: case.outcome for case in self.result.verdict.cases}
 
     @property
+    def digest(self) -> Digest:
+        """Its rules and fixes, none where nothing was tested."""
+        return self.result.summary.digest if self.result and self.tested else Digest()
+
+    @property
     def text(self) -> str:
         """What came of it."""
         return self.result.verdict.text if self.result else self.problem or "not begun"
@@ -84,10 +93,28 @@ def status(columns: Sequence[Column]) -> Exit:
 
 def _rows(columns: Sequence[Column]) -> dict[str, list[str]]:
     """Case -> its outcome on each kernel, empty where it did not run; in the cases' order."""
-    outcomes = [column.outcomes for column in columns]
+    return _merged([column.outcomes for column in columns])
+
+
+def _merged(states: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Name -> what each kernel has for it, empty for nothing."""
     # The longest list first: a kernel that crashed may have ended in the middle.
-    names = dict.fromkeys(n for one in sorted(outcomes, key=len, reverse=True) for n in one)
-    return {name: [one.get(name, "") for one in outcomes] for name in names}
+    names = dict.fromkeys(n for one in sorted(states, key=len, reverse=True) for n in one)
+    return {name: [one.get(name, "") for one in states] for name in names}
+
+
+def _fixes(columns: Sequence[Column]) -> dict[str, list[str]]:
+    """Fix -> "there", "lacking" or nothing, on each kernel."""
+    known = [
+        {fix: state for fix, state in column.digest.fix_states.items() if state != "unknown"}
+        for column in columns
+    ]
+    return _merged(known)
+
+
+def _rules(columns: Sequence[Column]) -> dict[str, list[str]]:
+    """Rule -> "kept", "broken" or nothing, on each kernel."""
+    return _merged([column.digest.rule_states for column in columns])
 
 
 def table(columns: Sequence[Column], every: bool) -> Iterator[str]:
@@ -104,16 +131,35 @@ def table(columns: Sequence[Column], every: bool) -> Iterator[str]:
         yield f"  {number:{width}}  {what}: {column.text}"
     rows = _rows(columns)
     compared = [n for n, column in enumerate(columns) if column.tested]
-    shown = {
-        name: row for name, row in rows.items() if every or len({row[n] for n in compared}) > 1
-    }
+
+    def differing(found: Mapping[str, list[str]], unknown: set[str]) -> dict[str, list[str]]:
+        return {
+            name: row
+            for name, row in found.items()
+            if every or len({row[n] for n in compared} - unknown) > 1
+        }
+
+    heads = "  " + " ".join(f"{number + 1:>{width}}" for number in range(len(columns)))
+    for title, found, letters in (
+        ("fixes", _fixes(columns), _FIXES),
+        ("rules", _rules(columns), _RULES),
+    ):
+        if some := differing(found, {""}):
+            yield ""
+            words = ", ".join(f"{letter} {word or 'unknown'}" for word, letter in letters.items())
+            what = title if every else f"{title} that differ"
+            yield f"{what}, {len(some)} of {len(found)} ({words}):"
+            yield heads
+            for name, row in some.items():
+                yield f"  {' '.join(f'{letters[one]:>{width}}' for one in row)}  {name}"
+    shown = differing(rows, set())
     if not shown:
         yield f"all {len(rows)} cases are alike on them" if compared else "nothing to compare"
         return
     yield ""
     yield "all cases:" if every else f"cases that differ, {len(shown)} of {len(rows)}:"
     yield f"  ({', '.join(f'{letter} {word or _NOT_RUN}' for word, letter in _LETTERS.items())})"
-    yield "  " + " ".join(f"{number + 1:>{width}}" for number in range(len(columns)))
+    yield heads
     for name, row in shown.items():
         yield f"  {' '.join(f'{_LETTERS[one]:>{width}}' for one in row)}  {name}"
 
@@ -137,5 +183,13 @@ def write(folder: Path, columns: Sequence[Column]) -> None:
             }
         )
     rows = [{"id": name, "outcomes": row} for name, row in _rows(columns).items()]
-    whole = {"status": int(status(columns)), "kernels": kernels, "cases": rows}
+    fixes = [{"fix": name, "states": row} for name, row in _fixes(columns).items()]
+    rules = [{"id": name, "states": row} for name, row in _rules(columns).items()]
+    whole = {
+        "status": int(status(columns)),
+        "kernels": kernels,
+        "fixes": fixes,
+        "rules": rules,
+        "cases": rows,
+    }
     (folder / "matrix.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")

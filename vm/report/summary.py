@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.utils.report import junit, ktap
+from tests.utils.report import digest_text, junit, ktap
 from tests.utils.report.case import OUTCOMES, Case
+from tests.utils.report.digest import Digest
 from vm.guest.protocol import Kind
 from vm.run.guest import Ending
 from vm.run.stream import Records
@@ -34,6 +35,7 @@ class Summary:
     environment: dict[str, Any] = field(default_factory=dict)
     kernel_complaints: list[str] = field(default_factory=list)
     top_frames: list[str] = field(default_factory=list)
+    digest: Digest = field(default_factory=Digest)
 
     @property
     def release(self) -> str:
@@ -52,12 +54,14 @@ class Summary:
                 "rules": case.markers.get("rule", []),
                 "upstream": case.markers.get("upstream", []),
                 "fixed_by": case.markers.get("fixed_by", []),
+                "deviation": case.deviation,
                 "kernel_complaints": case.complaints,
             }
             for case in cases
         ]
         counts = {outcome: found[outcome] for outcome in OUTCOMES}
-        return json.dumps({**asdict(self), "counts": counts, "cases": records}, indent=2) + "\n"
+        whole = {**asdict(self), "digest": digest_text.as_json(self.digest)}
+        return json.dumps({**whole, "counts": counts, "cases": records}, indent=2) + "\n"
 
     def write(self, folder: Path, cases: Sequence[Case]) -> None:
         """Write `junit.xml`, `results.ktap` and `summary.json` into *folder*."""
@@ -65,7 +69,8 @@ class Summary:
         for case in cases:
             document.add(case)
         names = ("kernel", "backend", "verdict")
-        properties = self.environment | {name: getattr(self, name) for name in names}
+        properties = digest_text.properties(self.digest) | self.environment
+        properties |= {name: getattr(self, name) for name in names}
         with (folder / "junit.xml").open("w", encoding="utf-8") as file:
             document.write(
                 file,

@@ -39,6 +39,8 @@ class Verdict:
     splats: list[str] = field(default_factory=list)
     #: Why pytest itself ended before it had run every case, empty when it did not.
     stopped: str = ""
+    #: What the sentence has after the counts of a guest that was lost, empty for others.
+    loss: str = ""
 
     @property
     def incomplete(self) -> str:
@@ -48,12 +50,15 @@ class Verdict:
 
 def counts(cases: Sequence[Case]) -> str:
     """ "3 passed, 1 skipped", in pytest's words: a timeout is an error."""
-    found = Counter("error" if case.outcome == "timeout" else case.outcome for case in cases)
+    reached = [case for case in cases if not case.unreached]
+    found = Counter("error" if case.outcome == "timeout" else case.outcome for case in reached)
     order = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
     plural = "errors" if found["error"] > 1 else "error"
     words = [
         f"{found[name]} {plural if name == 'error' else name}" for name in order if found[name]
     ]
+    if missing := len(cases) - len(reached):
+        words.append(f"{missing} not run")
     return ", ".join(words) or "no case ran"
 
 
@@ -83,7 +88,7 @@ def _unfinished(
     if goes_on:
         return cases
     return cases + [
-        Case(name, "error", f"did not run: {why} before it")
+        Case(name, "error", f"did not run: {why} before it", unreached=True)
         for name in records.collected
         if name not in known
     ]
@@ -165,8 +170,11 @@ def _merged(verdicts: Sequence[Verdict], places: Mapping[str, int]) -> Verdict:
     # What a guest has to say beyond its own counts.
     loud = [v for v in verdicts if v.status is status and v.text != counts(v.cases)]
     text = counts(cases)
+    loss = next((verdict.loss for verdict in loud if verdict.loss), "")
     if status is Exit.NOTHING:
         text = _nothing(cases)
+    elif loss:
+        text = f"{text}; {loss}"
     elif status is not Exit.OK and loud:
         text = f"{loud[0].text} (all guests: {text})" if cases else loud[0].text
     lost = next((verdict.lost for verdict in verdicts if verdict.lost), "")
@@ -243,6 +251,7 @@ def _lost(
     cases = _unfinished(records, why, goes_on, markers.get("fixed_by", ()))
     fixes = hints.fixes(markers.get("fixed_by", ())) if records.running else []
     lacking = f", lacking {' and '.join(fixes)}" if fixes else ""
-    text = f"{why}{where}{lacking}: {counts(records.cases)} before"
+    loss = f"{why}{where}{lacking}"
     # Where another goes on, what is missing are the words of one case; and it says why.
-    return Verdict(status, text, cases, "" if goes_on else why + where, splats)
+    lost = "" if goes_on else why + where
+    return Verdict(status, f"{counts(cases)}; {loss}", cases, lost, splats, loss=loss)

@@ -13,13 +13,13 @@ from pathlib import Path
 SHORT = "Wckmnopr"
 _LONG = """
     assert basetemp capture code-highlight color confcutdir config-file deselect dist doctest-glob
-    doctest-report durations durations-min ignore ignore-glob import-mode junit-prefix junit-xml
-    junitprefix junitxml last-failed-no-failures lfnf log-auto-indent log-cli-date-format
+    doctest-report durations durations-min fixed-by ignore ignore-glob import-mode junit-prefix
+    junit-xml junitprefix junitxml last-failed-no-failures lfnf log-auto-indent log-cli-date-format
     log-cli-format log-cli-level log-date-format log-disable log-file log-file-date-format
     log-file-format log-file-level log-file-mode log-format log-level max-warnings
     max-worker-restart maxfail maxprocesses maxschedchunk numprocesses override-ini pastebin pdbcls
-    px pythonwarnings report-chars rootdir rsyncdir rsyncignore session-timeout show-capture stress
-    stress-seed tb testrunuid timeout timeout-method timeout_method tx verbosity waive
+    px pythonwarnings report-chars rootdir rsyncdir rsyncignore rule session-timeout show-capture
+    stress stress-seed tb testrunuid timeout timeout-method timeout_method tx verbosity waive
     """
 LONG = frozenset(_LONG.split())
 

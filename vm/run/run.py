@@ -93,7 +93,9 @@ class Run:
         number = len(self.slots) + 1
         machine = replace(self.options.machine, share=share, slot=self._numbers.take())
         ending = "" if number == 1 else f"-{number}"
-        parts = 0 if self._show is None else 3 if self.options.guests == 1 else int(number == 1)
+        # What pytest says after the cases is shown at the end, in brief.
+        whole = 3 if self.options.verbose else 2
+        parts = 0 if self._show is None else whole if self.options.guests == 1 else int(number == 1)
         transcript = Transcript(self.folder / f"pytest{ending}.log", self._shown, parts)
         self._stack.callback(transcript.close)
         console = self.folder / f"console{ending}.log"

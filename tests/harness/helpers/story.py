@@ -21,6 +21,7 @@ import conftest
 from tests.harness.helpers.kernel import stand_in
 from tests.harness.helpers.suite import ROOT
 from tests.harness.helpers.tap_reader import results as tap_results
+from vm.guest.protocol import MARK
 from vm.report.summary import Summary
 from vm.report.verdict import Verdict, combine, judge
 from vm.run.guest import Ending, Stop
@@ -100,7 +101,8 @@ def run(folder: Path, source: str, *options: str, **modules: str) -> Session:
     )
     written.write(folder, verdict.cases)
     summary = json.loads((folder / "summary.json").read_text())
-    return Session(folder, done.stdout + done.stderr, done.returncode, verdict, summary)
+    said = (done.stdout + done.stderr).replace(MARK, "")  # as the launcher does
+    return Session(folder, said, done.returncode, verdict, summary)
 
 
 # --- what each reader makes of a session: the case's id -> the table's words for it --------------

@@ -26,7 +26,7 @@ FLOORS = {
     ),
     "tests.utils": (
         *("watch", "report", "isolation probes search", "mounts", "model tasks", "uapi"),
-        "cgroups expect pytest_internals",
+        *("diagnosis", "cgroups expect pytest_internals", "deviation"),
     ),
 }
 #: Top-level folder -> those of the others that it may import.

@@ -176,6 +176,9 @@ def test_comparisons_name_the_calls_that_differ() -> None:
     assert explain([missing], []) == [
         "expected [], found [stat('/missing') -> ENOENT]",
     ]
+    assert explain({"a": ({missing: 2}, 1)}, {"a": ({"EPERM": 2}, 1)}) == [
+        "a: [0] stat('/missing'): expected EPERM, got ENOENT"
+    ]
     assert explain("ENOENT", "EPERM") is None
     assert explain({"a": 1}, {}) is None
 

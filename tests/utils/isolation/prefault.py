@@ -17,6 +17,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
+from tests.utils.tasks.process import holding
 from tests.utils.uapi.syscalls import closing_fd
 
 # linux/mman.h, 5.14: as if each page were written to.
@@ -71,7 +72,8 @@ def unshare_memory(proc: int) -> None:
         populate = populating(_writable(proc))
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
         # Small pieces are given out first. With them taken, the copies come from whole stretches.
-        with mmap.mmap(-1, _PIECES, flags=flags):
+        # A page that no other process has would stay where it is: let one have them all.
+        with mmap.mmap(-1, _PIECES, flags=flags), holding(os.getpid):
             populate()
 
 
@@ -115,7 +117,6 @@ class WriteSet:
         :param proc: a descriptor of the /proc to look in.
         """
         runs = self._runs
-        # Where there is no memory, which may be a case's own, the copying would end.
         return populating(
             (max(run, begin), min(run + size, begin + length) - max(run, begin))
             for begin, length in _writable(proc)

@@ -173,9 +173,6 @@ def _zygote_main(
         # Collecting would copy the memory of all objects there are.
         gc.disable()
         gc.freeze()
-        write_set = WriteSet() if prefault.is_user_mode_linux() else None
-        if write_set is not None:
-            prefault.unshare_memory(proc)
         take_name(case_name(os.getppid()))
         try:
             init, mountinfo = sandbox.arrange(wanted)
@@ -188,6 +185,10 @@ def _zygote_main(
         else:
             # Not before: new credentials, those of a user namespace, undo it.
             die_with(parent)
+        write_set = WriteSet() if prefault.is_user_mode_linux() else None
+        if write_set is not None:
+            # Not before: the init that was forked shares all memory there is, and keeps it.
+            prefault.unshare_memory(proc)
         fds = [] if init is None else [os.pidfd_open(init)]
         fds += [] if mountinfo is None else [mountinfo]
         socket.send_fds(connection, [_READY], fds)

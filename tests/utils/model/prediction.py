@@ -20,6 +20,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from tests.utils.deviation import Deviation, DeviationError
+from tests.utils.model.lines import Lines
 from tests.utils.uapi.constants import (
     MS_PRIVATE,
     MS_SHARED,
@@ -66,10 +68,10 @@ class Node:
             words.append(f"uidmap {self.uidmap} gidmap {self.gidmap}")
         return "  ".join(words)
 
-    def lines(self, depth: int = 0) -> list[str]:
+    def lines(self, depth: int = 0) -> Lines:
         """Return the whole tree, a line a mount, what is mounted on a mount indented below it."""
-        below = [line for child in self.children for line in child.lines(depth + 1)]
-        return ["    " * depth + self.line(), *below]
+        below = (line for child in self.children for line in child.lines(depth + 1))
+        return Lines(["    " * depth + self.line(), *below])
 
     def mount_points(self) -> list[str]:
         """Return the mount points of the whole tree, top first."""
@@ -149,9 +151,11 @@ def namespace_tree(ns_fd: int = -1) -> Node:
     if ns_fd >= 0 and mnt_id_of("/") not in {mount.mnt_id for mount in table}:
         counted, points = mnt_get_info(ns_fd).nr_mounts, [mount.mnt_point for mount in table]
         if counted != len(table):
-            raise AssertionError(
+            came = f"NS_MNT_GET_INFO counts {counted} mounts, listmount lists {len(table)}"
+            raise DeviationError(
                 f"the namespace counts {counted} mounts (NS_MNT_GET_INFO), but has {len(table)} in "
-                f"its tree (listmount): {points}"
+                f"its tree (listmount): {points}",
+                Deviation(came=came, rule="R4"),
             )
     return tree_of(table, _lowest(table))
 
@@ -161,7 +165,11 @@ def _lowest(table: list[Mount]) -> Mount:
     ids = {mount.mnt_id for mount in table}
     lowest = [mount for mount in table if mount.mnt_parent_id not in ids - {mount.mnt_id}]
     if len(lowest) != 1:
-        raise AssertionError(f"expected one mount on the namespace's base, found {lowest}")
+        came = f"listmount lists {len(lowest)} mounts on the namespace's base"
+        raise DeviationError(
+            f"expected one mount on the namespace's base, found {lowest}",
+            Deviation(expected="one", came=came, rule="Y1"),
+        )
     return lowest[0]
 
 

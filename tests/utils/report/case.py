@@ -37,6 +37,10 @@ class Case:
     properties: dict[str, Any] = field(default_factory=dict)
     #: What the kernel said that it was failed for: the messages that are complaints.
     complaints: list[str] = field(default_factory=list)
+    #: What a failure is about: the fields of a tests.utils.deviation.Deviation.
+    deviation: dict[str, str] = field(default_factory=dict)
+    #: Whether the run was lost before it came to the case, of which there is nothing to say.
+    unreached: bool = False
 
     @property
     def bad(self) -> bool:

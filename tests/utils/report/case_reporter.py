@@ -19,6 +19,11 @@ from tests.utils.report.outcomes import Report, case_of
 _LISTINGS = ("collectonly", "showfixtures", "show_fixtures_per_test")
 
 
+def is_listing(config: pytest.Config) -> bool:
+    """Return whether pytest is to list something and run nothing."""
+    return any(config.getoption(listing, False) for listing in _LISTINGS)
+
+
 def is_wanted(config: pytest.Config, name: str, option: str) -> bool:
     """Whether a report asked for by *option* (in pytest: *name*) is to be made by this process.
 
@@ -26,7 +31,7 @@ def is_wanted(config: pytest.Config, name: str, option: str) -> bool:
     """
     if not config.getoption(name, None) or hasattr(config, "workerinput"):
         return False
-    if any(config.getoption(listing, False) for listing in _LISTINGS):
+    if is_listing(config):
         return False
     if config.getoption("dist", "no") == "each":
         raise pytest.UsageError(f"{option} cannot tell apart the runs of one case: no --dist=each")

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils.report import header
+from tests.utils.report import digest_text, header
 from tests.utils.report.case import Case
 from tests.utils.report.case_reporter import CaseReporter, is_wanted
+from tests.utils.report.digest_plugin import digest_of
 from tests.utils.report.junit import Document
 
 
@@ -37,6 +38,7 @@ class Writer(CaseReporter):
 
     def __init__(self, config: pytest.Config, path: str) -> None:
         super().__init__()
+        self._config = config
         self._path = Path(os.path.expanduser(os.path.expandvars(path))).absolute()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,9 +69,11 @@ class Writer(CaseReporter):
         if lost and not self._bad:
             # Else a run of which the rest is missing would look like a good one.
             self.ended(Case("session", "error", lost, text=self.lost_text))
+        found = digest_of(self._config)
+        known = {**(digest_text.properties(found) if found is not None else {}), **self._facts}
         with self._file:
             self._document.write(
-                self._file, name=self._name, properties=self._facts, stamp=self._stamp, lost=lost
+                self._file, name=self._name, properties=known, stamp=self._stamp, lost=lost
             )
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -98,6 +98,7 @@ def case_of(nodeid: str, reports: Sequence[Report]) -> Case:
             for report in whole
             for name, value in getattr(report, "user_properties", ())
         },
+        deviation=next((r.deviation for r in reports if hasattr(r, "deviation")), {}),
         complaints=[
             message for report in whole for _, message in getattr(report, "kernel_complaints", ())
         ],

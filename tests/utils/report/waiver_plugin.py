@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.utils.report.outcomes import markers_of
 from tests.utils.report.waivers import Use, Waiver, parse, unneeded
 
 _OUTPUT = "waivers_with_a_case"
@@ -24,8 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("open_tree_ns", "OPEN_TREE_NAMESPACE cases").addoption(
         "--waive",
         metavar="FILE",
-        help="known failures (TOML: [[waive]] with case, reason, and kernel, a version range, if"
-        " not for all): they count as expected, and a waiver not needed is reported",
+        help="known failures (TOML: [[waive]] with case, rule or fixed_by, with reason, and with"
+        " kernel, a version range, if not for all): they count as expected, and a waiver not needed"
+        " is reported",
     )
 
 
@@ -56,26 +58,35 @@ class Waiving:
         #: Covered case -> whether a failure of it was waived; one that was skipped has no entry.
         self._ended: dict[str, bool] = {}
         self._reasons: dict[str, str] = {}
+        #: Case -> the number of the waiver that covers it.
+        self._numbers: dict[str, int] = {}
         #: Whether other sessions have the rest of the cases: what is needed nowhere is told there.
         self.in_part = False
 
-    def _number_of(self, nodeid: str) -> int | None:
-        covering = (n for n, one in enumerate(self._waivers) if one.covers(nodeid))
+    def _number_of(self, item: pytest.Item) -> int | None:
+        markers = markers_of(item)
+        covering = (n for n, one in enumerate(self._waivers) if one.covers(item.nodeid, markers))
         return next(covering, None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """See all cases there are, before some are deselected."""
         for item in items:
-            self._with_case |= {n for n, one in enumerate(self._waivers) if one.covers(item.nodeid)}
+            markers = markers_of(item)
+            covers = (one.covers(item.nodeid, markers) for one in self._waivers)
+            self._with_case |= {n for n, covered in enumerate(covers) if covered}
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
         """Waive a failure; for an isolated case this happens in its child."""
         outcome: Any = yield
         report = outcome.get_result()
-        number = self._number_of(item.nodeid)
-        if number is not None and report.failed:
+        number = self._number_of(item)
+        if number is None:
+            return
+        # The controller of pytest-xdist, where reports are counted, does not have the cases.
+        report.waiver = number
+        if report.failed:
             report.outcome = "skipped"
             report.wasxfail = _MARK + self._waivers[number].reason
 
@@ -85,8 +96,10 @@ class Waiving:
         if reason.startswith(_MARK):
             self._ended[report.nodeid] = True
             self._reasons[report.nodeid] = reason
-        elif report.when == "call" and report.passed and self._number_of(report.nodeid) is not None:
+        elif report.when == "call" and report.passed and hasattr(report, "waiver"):
             self._ended.setdefault(report.nodeid, False)
+        if hasattr(report, "waiver"):
+            self._numbers[report.nodeid] = report.waiver
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
@@ -102,12 +115,12 @@ class Waiving:
 
     def uses(self) -> list[Use]:
         """What became of each waiver."""
-        ends: dict[int | None, set[bool]] = {}
+        ends: dict[int, set[bool]] = {}
         for nodeid, waived in self._ended.items():
-            ends.setdefault(self._number_of(nodeid), set()).add(waived)
+            ends.setdefault(self._numbers[nodeid], set()).add(waived)
         return [
             Use(
-                waiver.case,
+                waiver.name,
                 there=number in self._with_case,
                 passed=False in ends.get(number, ()),
                 needed=True in ends.get(number, ()),

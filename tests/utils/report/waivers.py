@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Known failures, read from a TOML file: which case, why, and on which kernels.
+"""Known failures, read from a TOML file: which cases, why, and on which kernels.
 
     [[waive]]
     case = "tests/open_tree_ns/test_locks.py::test_a_lock[*]"
     reason = "https://lore.kernel.org/r/...: reported, not fixed yet"
     kernel = ">=7.0,<7.2.11"
 
-``case`` is a node id, where ``*`` and ``?`` stand for any text and any character. ``kernel`` may be
-left out; every condition in it must hold. A release counts by its number alone: 7.3.0-rc1 is 7.3.
+``case`` is a node id, where ``*`` and ``?`` stand for any text and any character. In its place
+``rule`` stands for all cases that check a rule, and ``fixed_by`` for all that need a fix: the first
+digits of the commit, or words of its subject. ``kernel`` may be left out; every condition in it
+must hold. A release counts by its number alone: 7.3.0-rc1 is 7.3.
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ from __future__ import annotations
 import operator
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
+
+from tests.utils.report.known import concerns
 
 _Version = tuple[int, ...]
 _COMPARE: dict[str, Callable[[_Version, _Version], bool]] = {
@@ -29,7 +34,9 @@ _COMPARE: dict[str, Callable[[_Version, _Version], bool]] = {
     "!=": operator.ne,
 }
 _CONDITION = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){0,2})\s*")
-_KEYS = {"case", "reason", "kernel"}
+#: What says which cases a waiver is for: one of these.
+_CHOICES = ("case", "rule", "fixed_by")
+_KEYS = {*_CHOICES, "reason", "kernel"}
 
 
 def _version(text: str) -> _Version:
@@ -48,6 +55,14 @@ class Waiver:
     case: str
     reason: str
     kernel: str = ""
+    #: In place of the case.
+    rule: str = ""
+    fixed_by: str = ""
+
+    @property
+    def name(self) -> str:
+        """Which cases it is for, as its user has written it."""
+        return self.case or (f"rule {self.rule}" if self.rule else f"fixed_by {self.fixed_by}")
 
     def holds_on(self, release: str) -> bool:
         """Whether it is meant for the kernel with this release (``uname -r``)."""
@@ -56,8 +71,14 @@ class Waiver:
             for sign, version in self._conditions()
         )
 
-    def covers(self, nodeid: str) -> bool:
+    def covers(self, nodeid: str, markers: Mapping[str, Sequence[Any]]) -> bool:
         """Whether it is meant for this case."""
+        if not self.case:
+            return concerns(
+                markers,
+                [self.rule] if self.rule else [],
+                [self.fixed_by] if self.fixed_by else [],
+            )
         # Brackets belong to node ids.
         return self.case == nodeid or fnmatchcase(nodeid, self.case.replace("[", "[[]"))
 
@@ -76,6 +97,7 @@ class Waiver:
 class Use:
     """What became of a waiver in one session."""
 
+    #: The waiver's name.
     case: str
     #: Whether there is a case that it is meant for, run or not.
     there: bool
@@ -119,13 +141,20 @@ def _waiver(number: int, entry: object) -> Waiver:
         raise ValueError(f"{where} is no table")
     for key, value in entry.items():
         if key not in _KEYS:
-            raise ValueError(f"{where}: unknown key {key!r}: it may have case, reason and kernel")
+            raise ValueError(
+                f"{where}: unknown key {key!r}: it may have case, rule or fixed_by, and reason and"
+                " kernel"
+            )
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"{where}: {key} must be a text, and not empty")
-    for key in ("case", "reason"):
-        if key not in entry:
-            raise ValueError(f"{where} has no {key}")
-    waiver = Waiver(**{key: " ".join(value.split()) for key, value in entry.items()})
+    given = [key for key in _CHOICES if key in entry]
+    if not given:
+        raise ValueError(f"{where} has no case, rule or fixed_by")
+    if len(given) > 1:
+        raise ValueError(f"{where} has {' and '.join(given)}: it may have one of them")
+    if "reason" not in entry:
+        raise ValueError(f"{where} has no reason")
+    waiver = Waiver(**{"case": "", **{key: " ".join(text.split()) for key, text in entry.items()}})
     try:
         waiver._conditions()
     except ValueError as error:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 from warnings import catch_warnings, simplefilter
 
+from tests.utils.diagnosis import deviation_of
 from tests.utils.uapi.constants import CLONE_FS
 from tests.utils.uapi.syscalls import prctl, syscall
 
@@ -117,12 +118,12 @@ def _exit_with(fd: int, function: Callable[[], object]) -> NoReturn:
         try:
             payload = pickle.dumps((True, function()))
         except OSError as error:
-            payload = pickle.dumps((False, (error.errno, error.strerror, error.filename)))
+            what = (error.errno, error.strerror, error.filename)
+            payload = pickle.dumps((False, (what, deviation_of(error))))
         except BaseException as error:
             said = "".join(traceback.format_exception_only(error)).strip()
-            payload = pickle.dumps(
-                (False, f"{said}\n\nin a child process:\n{traceback.format_exc()}")
-            )
+            text = f"{said}\n\nin a child process:\n{traceback.format_exc()}"
+            payload = pickle.dumps((False, (text, deviation_of(error))))
         view = memoryview(payload)
         while view:
             view = view[os.write(fd, view) :]
@@ -142,10 +143,10 @@ def _outcome(payload: bytes, status: int) -> object:
     fine, value = pickle.loads(payload)
     if fine:
         return value
-    if isinstance(value, tuple):
-        number, text, path = value
-        raise OSError(number, text, path)
-    raise ChildError(value)
+    said, deviation = value
+    error = OSError(*said) if isinstance(said, tuple) else ChildError(said)
+    error.deviation = deviation  # type: ignore[union-attr]  # see tests.utils.diagnosis
+    raise error
 
 
 def in_child(function: Callable[[], T]) -> T:

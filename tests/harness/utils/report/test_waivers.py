@@ -117,7 +117,7 @@ def test_kernel_ranges(kernel: str, release: str, holds: bool) -> None:
     ],
 )
 def test_patterns(case: str, nodeid: str, covers: bool) -> None:
-    assert Waiver(case, "reason").covers(nodeid) is covers
+    assert Waiver(case, "reason").covers(nodeid, {}) is covers
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_patterns(case: str, nodeid: str, covers: bool) -> None:
         ("waive = [1]", "[[][[]waive]] number 1 is no table"),
         ("[[waiver]]", "unknown key 'waiver'*"),
         ('[[waive]]\ncase = "a"', "[[][[]waive]] number 1 has no reason"),
-        ('[[waive]]\nreason = "a"', "[[][[]waive]] number 1 has no case"),
+        ('[[waive]]\nreason = "a"', "[[][[]waive]] number 1 has no case, rule or fixed_by"),
         (file("a") + '[[waive]]\ncase = "a"\nreason = " "', "*number 2: reason must be a text*"),
         (file("a") + 'until = "7.2"', "*number 1: unknown key 'until'*"),
         (file("a", kernel="7.2"), "*number 1: kernel '7.2' is no range*"),

@@ -58,7 +58,10 @@ def test_the_table_has_the_cases_that_differ(launcher: Launcher) -> None:
     assert f"  2  {launcher.folder / 'bad'}: 7.9.1, qemu/tcg: 1 failed, 1 passed\n" in text
     assert f"  3  {launcher.folder / 'silent'}: qemu/tcg: not booted: " in text
     assert "\ncases that differ, 2 of 3:\n" in text
-    rows = text[text.index("  1 2 3 4\n") :].splitlines()[1:-1]
+    assert "\nrules that differ, 1 of 1 (. kept, F broken, - unknown):\n" in text
+    assert "fixes that differ" not in text  # where no case shows one, it does not differ
+    assert text.index("  . F - -  r1\n") < text.index("\ncases that differ")
+    rows = text[text.rindex("  1 2 3 4\n") :].splitlines()[1:-1]
     assert rows == ["  . F - -  t.py::two", "  . - - -  t.py::three"]
     first, second = complaints(done.stderr).splitlines()
     assert first == f"vm: {launcher.folder / 'none'}: No such file or directory"
@@ -104,7 +107,7 @@ def test_every_key_of_the_json_is_documented_and_there(launcher: Launcher) -> No
     run(launcher, {"good": "pass", "bad": "fail"})
     found = whole(launcher)
     flat: dict[str, object] = {"status": found["status"]}
-    for name in ("kernels", "cases"):
+    for name in ("kernels", "fixes", "rules", "cases"):
         flat |= {f"{name}[].{key}": value for key, value in found[name][0].items()}
     documented = {row["key"].strip("`"): row["type"] for row in table("key")}
     assert list(documented) == list(flat)

@@ -73,8 +73,11 @@ def test_a_panic_names_the_case_and_keeps_what_came_before() -> None:
     stream = Stream().begin().case(IDS[0]).add("start", id=IDS[1], markers=MARKERS)
     found = verdict(stream, EXITED, (PANIC,))
     assert found.status is Exit.FAILED
-    assert "sysrq triggered crash in t.py::two, lacking 0123456789ab" in found.text
-    assert '("mount: stop crashing") (7.9): 1 passed before' in found.text
+    assert found.text == (
+        "1 error, 1 passed, 1 not run; Kernel panic - not syncing: sysrq triggered crash in"
+        ' t.py::two, lacking 0123456789ab ("mount: stop crashing") (7.9)'
+    )
+    assert [case.unreached for case in found.cases] == [False, False, True]
     assert [case.outcome for case in found.cases] == ["passed", "error", "error"]
     assert "while this case ran" in found.cases[1].reason
     assert found.cases[1].sections == {
@@ -179,7 +182,7 @@ def test_a_guest_that_dies_of_the_hosts_trouble_blames_no_case_and_no_fix() -> N
     ending = Ending(Stop.EXITED, -6, "", 100, trouble="the disk is full\nhint: make room")
     found = verdict(stream, ending, (PANIC,))
     assert found.status is Exit.HOST
-    assert found.text == f"the disk is full in {IDS[1]}: 1 passed before"
+    assert found.text == f"1 error, 1 passed, 1 not run; the disk is full in {IDS[1]}"
     assert [case.outcome for case in found.cases] == ["passed", "error", "error"]
     assert set(found.cases[1].sections) == {"reproduce"}
 
@@ -217,5 +220,6 @@ def test_a_guest_that_was_lost_loses_the_run_and_says_why() -> None:
     lost = verdict(Stream().begin().add("start", id=IDS[0], markers=MARKERS), EXITED, (PANIC,))
     found = combine([verdict(Stream().begin().case("a").end(0)), lost])
     assert found.status is Exit.FAILED
+    assert found.text.startswith("1 error, 1 passed, 2 not run; Kernel panic")
     assert "sysrq triggered crash in t.py::one" in found.text
     assert found.lost

@@ -31,7 +31,7 @@ from vm.errors import Exit, Problem
     [
         ("pass", (), Exit.OK, "3 passed in"),
         ("fail", (), Exit.FAILED, "1 failed, 1 passed in"),
-        ("panic", (), Exit.FAILED, "crash in t.py::two: 1 passed before (all guests: 1 error, 2"),
+        ("panic", (), Exit.FAILED, "1 error, 2 passed; Kernel panic - not syncing: crash in"),
         ("hang", ("--run-limit", "0.5"), Exit.RUN_LIMIT, "run limit hit in t.py::two"),
         ("silent hang", ("--boot-limit", "2"), Exit.NOT_BOOTED, "boot limit"),
         ("early panic", (), Exit.NOT_BOOTED, "No working init found"),
@@ -125,6 +125,8 @@ def test_every_field_of_the_summary_is_documented_and_there(launcher: Launcher) 
     for name, value in summary.items():
         if name == "environment":
             found |= {f"environment.{key}": one for key, one in value.items()}
+        elif name == "digest":
+            found |= {f"digest.{key}": one for key, one in value.items()}
         elif name == "cases":
             assert len({tuple(case) for case in value}) == 1
             found |= {f"cases[].{key}": one for key, one in value[0].items()}
@@ -143,6 +145,24 @@ def test_a_crash_is_shown_with_the_top_of_its_stack(launcher: Launcher) -> None:
     assert "decode_stacktrace" not in done.stdout  # an image on its own has no source
     summary = json.loads((launcher.folder / "out/summary.json").read_text())
     assert summary["top_frames"] == frames
+
+
+def test_cases_are_chosen_by_rule_and_fix(launcher: Launcher) -> None:
+    done = launcher.run("pass", "--rule", "K6", "--fixed-by", "0febe278")
+    (line,) = re.findall("^arguments: .*$", done.stdout, re.M)
+    assert line.endswith("--rule=K6 --fixed-by=0febe278 tests/open_tree_ns")
+    done = launcher.run("pass", "--rule", "K99")
+    assert done.returncode == Exit.USAGE
+    assert done.stderr.startswith("vm: --rule K99: no such rule\nhint: ")
+
+
+def test_the_digest_stands_before_the_last_line(launcher: Launcher) -> None:
+    done = launcher.run("fail")
+    summary = json.loads((launcher.folder / "out/summary.json").read_text())
+    headline = summary["digest"]["headline"]
+    assert headline.startswith("0 rules kept, 1 broken, 0 known fixes there, ")
+    assert f"\nFAILED t.py::two\n{headline}\nno missing fix explains 1 failure:\n" in done.stdout
+    assert "1 failed, 1 passed in" in done.stdout.splitlines()[-1]
 
 
 def test_without_a_folder_a_dated_one_is_made_and_named(launcher: Launcher) -> None:
