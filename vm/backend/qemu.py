@@ -169,7 +169,7 @@ def _fetch() -> Qemu:
 def find() -> Qemu:
     """Return a QEMU: $QEMU, an installed one, or the distribution's in the cache.
 
-    :raises Problem: there is none to be had.
+    :raises Problem: it can neither be found nor fetched.
     """
     wish = os.environ.get("QEMU", "")
     for name in (wish,) if wish else (_PROGRAM, QEMU_KVM):

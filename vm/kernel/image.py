@@ -61,7 +61,7 @@ class Kernel:
     #: For a User-Mode Linux with a C library of its own: the folder and the environment it needs.
     folder: Path | None = None
     loader_environment: tuple[tuple[str, str], ...] = ()
-    #: Where its modules lie, None when there are none to be had.
+    #: Where its modules lie, None when it has none.
     modules: Path | None = None
     #: The unpacked package or build tree that it lies in, None for an image on its own.
     home: Path | None = None

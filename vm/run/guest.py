@@ -46,7 +46,7 @@ class Stop(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds."""
+    """How long a guest may take to boot, and to run from then on: seconds."""
 
     boot: float = 120.0
     run: float = 900.0

@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness.helpers.images import BANNER, bzimage, elf
 from vm import paths
-from vm.distro import apt
+from vm.distro import apt, archive
 from vm.errors import Exit, Problem
 from vm.kernel import debian
 from vm.kernel.debian import Spec
@@ -105,7 +105,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def unreachable(suite: str) -> None:
         raise apt.Unreachable("E: Could not connect")
 
-    monkeypatch.setattr(debian, "_state", unreachable)
+    monkeypatch.setattr(archive, "state", unreachable)
     return kernels
 
 
@@ -159,22 +159,22 @@ MODULES = "linux-modules-7.2.12+deb13-cloud-amd64"
 def test_modules_come_from_a_package_of_their_own_and_once(
     offline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = Archive(MODULES)
-    monkeypatch.setattr(debian, "_state", archive.state)
+    mirror = Archive(MODULES)
+    monkeypatch.setattr(archive, "state", mirror.state)
     folder = offline / f"stable/{MODULES}/usr/lib/modules/7"
     for _ in range(2):
         kernel = debian.get(EXACT)
         assert (kernel.modules, kernel.home) == (folder, kernel.path.parents[1])
-    assert archive.asked == 1
+    assert mirror.asked == 1
 
 
 def test_modules_that_the_archive_has_no_more_are_not_asked_for_again(
     offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archive = Archive(f"{MODULES}-dbg")
-    monkeypatch.setattr(debian, "_state", archive.state)
+    mirror = Archive(f"{MODULES}-dbg")
+    monkeypatch.setattr(archive, "state", mirror.state)
     assert [debian.get(EXACT).modules for _ in range(2)] == [None, None]
-    assert archive.asked == 1
+    assert mirror.asked == 1
     assert capsys.readouterr().err == f"vm: no modules for this kernel: stable has no {MODULES}\n"
 
 
@@ -184,7 +184,7 @@ def test_a_kernel_whose_modules_cannot_be_fetched_is_there_all_the_same(
     def unreachable(suite: str) -> None:
         raise apt.Unreachable("E: Could not connect")
 
-    monkeypatch.setattr(debian, "_state", unreachable)
+    monkeypatch.setattr(archive, "state", unreachable)
     assert debian.get(EXACT).modules is None
     assert capsys.readouterr().err == "vm: no modules for this kernel: E: Could not connect\n"
     assert not (offline / f"stable/{MODULES}").exists()
@@ -209,7 +209,7 @@ def test_a_kernel_is_fetched_into_the_folder_of_its_scheme(
             (folder / "boot").mkdir(parents=True)
             (folder / "boot/vmlinuz-7.2.12").write_bytes(bzimage())
 
-    monkeypatch.setattr(debian, "_state", Mirror(name).state)
+    monkeypatch.setattr(archive, "state", Mirror(name).state)
     kernel = debian.get(debian.parse("debian:stable"))
     assert kernel.path == kernels / place / name / "boot/vmlinuz-7.2.12"
     assert len(fetched) == (not there)
@@ -226,7 +226,7 @@ def test_older_packages_carry_their_modules(offline: Path) -> None:
 
 def test_what_a_suite_has_is_listed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [*NAMES, "linux-image-amd64", debian.UML, f"{debian.UML}-doc"]
-    monkeypatch.setattr(debian, "_state", Archive(*names).state)
+    monkeypatch.setattr(archive, "state", Archive(*names).state)
     assert debian.obtainable("stable") == [
         "debian:stable/user-mode-linux",
         "debian:stable/rt-amd64=7.3.4",
