@@ -391,6 +391,7 @@ def test_a_script_is_run_in_the_guest_and_gives_the_status(launcher: RealLaunche
     assert done.returncode == 9, done.stdout + done.stderr
     assert "1 passed" in done.stdout
     assert done.stdout.splitlines()[-1] == "42"
+    assert "emulation" not in done.stdout  # which is the script's alone
 
 
 @pytest.mark.parametrize(
