@@ -43,6 +43,11 @@ SIGNS = (
         "less --memory, or fewer --guests",
     ),
     Sign(
+        "initrd is too large",
+        "the guest's memory is too small for the kernel and its image",
+        "more --memory",
+    ),
+    Sign(
         "invalid accelerator tcg|[Aa]ccelerator .*tcg.* (?:not|in)|No accelerator selected",
         "this QEMU can neither emulate a processor nor use KVM",
         "install a QEMU with TCG, and name it by the variable QEMU if need be",

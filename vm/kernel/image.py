@@ -123,6 +123,8 @@ def identify(path: Path, origin: str = "") -> Kernel:
     origin = origin or str(path)
     if path.is_dir():
         raise Problem(f"{path}: is a directory, not a kernel image")
+    if path.exists() and not path.is_file():  # to open a pipe is to wait for ever
+        raise Problem(f"{path}: not a regular file\nhint: copy the kernel into one")
     try:
         with path.open("rb") as file:
             if not path.stat().st_size:

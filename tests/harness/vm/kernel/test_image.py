@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
 from pathlib import Path
 
 import pytest
@@ -67,5 +68,8 @@ def test_a_bad_kernel_is_named_with_the_reason(tmp_path: Path, contents: bytes, 
 def test_a_folder_and_nothing_are_no_kernels(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="is a directory"):
         identify(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Problem, match=r"pipe: not a regular file\nhint: "):
+        identify(tmp_path / "pipe")
     with pytest.raises(Problem, match=r"No such file or directory\nhint: .*as debian=7\.0"):
         identify(tmp_path / "gone")
