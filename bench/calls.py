@@ -82,17 +82,17 @@ def _bound(name: str, function: str) -> Call:
 
 
 def real() -> Calls:
-    """Calls that the kernel gets."""
+    """Return calls that the kernel gets."""
     return Calls(lambda name: _bound(name, "syscall" if name in _NUMBERS else name))
 
 
 def hollow() -> Calls:
-    """Calls that end in the C library's abs(3): what is left is the cost of making them."""
+    """Return calls that end in the C library's abs(3): what is left is the cost of making them."""
     return Calls(lambda name: _bound(name, "abs"))
 
 
 def recorded(function: Callable[[Calls], object]) -> list[str]:
-    """The names of the calls that *function* makes, in their order; the kernel gets none."""
+    """Return the names of the calls that *function* makes, in their order; the kernel gets none."""
     names: list[str] = []
 
     def make(name: str) -> Call:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from bench import machine
-from bench.crew import CrewError, MethodFailed
 from bench.grammar import Parser, count, path, seconds, whole
 from bench.measure import measure
 from bench.methods import METHODS
 from bench.plan import MODES, Plan
-from bench.plot import NoPlot, plot, require
+from bench.plot import PLOTTED, NoPlot, plot, require
 from bench.report import report
 from bench.results import Results, load
+from bench.workers import MethodFailed, WorkersFailed
 
 _DESCRIPTION = """How many containers a second, with OPEN_TREE_NAMESPACE and with what it replaces.
 
@@ -72,7 +72,7 @@ def _word(known: Sequence[str], text: str) -> str:
 
 
 def parser() -> Parser:
-    """The command line's grammar. What is not given is None."""
+    """Return the command line's grammar. What is not given is None."""
     top = Parser(prog="python3 -m bench", description=_DESCRIPTION, epilog=_EPILOG)
     axes = top.add_argument_group("what is measured (each axis alone, the others at their base)")
     axes.add_argument(
@@ -172,7 +172,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     # The copy of a table is made before the old one goes, and each has a mount or two of its own.
     if 0 < limit < most + 2:
         raise _Problem(
-            f"{most} mounts are too many here: sysctl fs.mount-max allows {limit} to a namespace"
+            f"{most} mounts are too many here: sysctl fs.mount-max allows {limit} to a namespace\n"
+            "hint: raise it, or give less of --tables, --depths and --besides"
         )
     return plan
 
@@ -193,14 +194,28 @@ def _shower(wanted: bool) -> Callable[[float, str], None]:
     return show
 
 
+def _require_writable(file: Path) -> None:
+    """Raise _Problem where *file* cannot be written."""
+    if file.is_dir():
+        raise _Problem(f"{file}: cannot write: it is a folder\nhint: name a file in it")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        what = "that file" if file.exists() else "that folder"
+        raise _Problem(f"{file}: cannot write to {what}\nhint: name another")
+
+
 def _measured(arguments: argparse.Namespace) -> Results:
     # What can be known to fail fails now, and not in two minutes.
     for file in filter(None, (arguments.json, arguments.plot)):
-        if not os.access(file.parent, os.W_OK):
-            raise _Problem(f"{file}: cannot write to that folder")
-    if arguments.plot:
-        require()
+        _require_writable(file)
     plan = _plan(arguments)
+    if arguments.plot:
+        require(arguments.plot)
+        if not any(len(plan.series(mode, "table")) > 1 for mode in PLOTTED):
+            modes = " or ".join(PLOTTED)
+            raise _Problem(
+                f"--plot {arguments.plot}: nothing to plot\n"
+                f"hint: more than one size in --tables, with {modes} among the --modes"
+            )
     show = _shower(arguments.progress)
     try:
         return measure(plan, show)
@@ -230,15 +245,16 @@ def main(words: Sequence[str] | None = None) -> int:
             signal.signal(number, _interrupt)
     try:
         results = _loaded(arguments.source) if arguments.source else _measured(arguments)
+        # First what took so long, on the terminal: a file may fail.
+        print(report(results), end="", flush=True)
         if arguments.json:
             arguments.json.write_text(results.dump())
-        print(report(results), end="", flush=True)
         if arguments.plot:
             plot(results, arguments.plot)
     except MethodFailed as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    except (CrewError, NoPlot, _Problem) as error:
+    except (WorkersFailed, NoPlot, _Problem) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 3
     except OSError as error:

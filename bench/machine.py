@@ -28,7 +28,7 @@ def _processor() -> str:
 
 
 def facts() -> dict[str, Any]:
-    """The facts, ready for JSON."""
+    """Return the facts, ready for JSON."""
     name = os.uname()
     return {
         "release": name.release,
@@ -49,5 +49,5 @@ def facts() -> dict[str, Any]:
 
 
 def mount_max() -> int:
-    """fs.mount-max: how many mounts a namespace may have; 0 where that cannot be read."""
+    """Return fs.mount-max: how many mounts a namespace may have; 0 where that cannot be read."""
     return int(_read("/proc/sys/fs/mount-max") or 0)

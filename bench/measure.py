@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from bench import machine
-from bench.crew import Crew, CrewError
 from bench.ground import Layout
 from bench.methods import METHODS, NOTHING, Method
 from bench.plan import Plan, Point
 from bench.results import Facts, Latency, Results
 from bench.stats import percentile
 from bench.work import Container, Done, Job, too_old
+from bench.workers import Workers, WorkersFailed
 
 #: A slow point gets as many rounds, whatever they take.
 _FEWEST_ROUNDS = 3
@@ -39,7 +39,7 @@ class _Course:
     """A point under way."""
 
     point: Point
-    crew: Crew
+    workers: Workers
     letters: Sequence[str]
     #: Seconds, over all methods and rounds.
     budget: float
@@ -48,14 +48,14 @@ class _Course:
     latencies: dict[str, list[int]] = field(default_factory=dict)
 
     def round(self, number: int, seconds: float) -> None:
-        """One turn for each method; who begins changes from round to round."""
+        """Give each method one turn; who begins changes from round to round."""
         if self.spent >= self.budget and number >= _FEWEST_ROUNDS:
             return
         first = number % len(self.letters)
         for letter in (*self.letters[first:], *self.letters[:first]):
             done = [
                 one
-                for one in self.crew.work(self.point.jobs(letter, seconds))
+                for one in self.workers.work(self.point.jobs(letter, seconds))
                 if isinstance(one, Done)
             ]
             self.spent += max(one.seconds for one in done)
@@ -68,19 +68,19 @@ class _Course:
 def measure(plan: Plan, progress: Progress) -> Results:
     """Measure *plan* on the running kernel.
 
-    :raises CrewError: it cannot be done here, or a method failed.
+    :raises WorkersFailed: it cannot be done here, or a method failed.
     """
     if reason := too_old():
-        raise CrewError(reason)
+        raise WorkersFailed(reason)
     facts = {m.letter: Facts(m.letter, m.name, m.title, m.calls, m.absent()) for m in chosen(plan)}
     results = Results(machine.facts(), plan, facts)
     points = plan.points()
     with ExitStack() as stack:
-        crews = _crews(plan, points, stack, progress)
-        _look(results, crews[plan.layout(plan.base)])
+        workers = _all_workers(plan, points, stack, progress)
+        _look(results, workers[plan.layout(plan.base)])
         letters = [NOTHING.letter, *results.present]
         budget = plan.seconds * len(letters)
-        courses = [_Course(point, crews[plan.layout(point)], letters, budget) for point in points]
+        courses = [_Course(point, workers[plan.layout(point)], letters, budget) for point in points]
         for number in range(plan.rounds):
             for at, course in enumerate(courses):
                 part = (number + at / len(courses)) / plan.rounds
@@ -95,25 +95,25 @@ def measure(plan: Plan, progress: Progress) -> Results:
     return results
 
 
-def _crews(
+def _all_workers(
     plan: Plan, points: Sequence[Point], stack: ExitStack, progress: Progress
-) -> dict[Layout, Crew]:
+) -> dict[Layout, Workers]:
     """The processes of each ground that is needed."""
     sizes: dict[Layout, int] = {}
     for point in points:
         layout = plan.layout(point)
         sizes[layout] = max(sizes.get(layout, 0), point.workers)
-    crews = {}
+    workers = {}
     for layout, size in sizes.items():
         progress(0, f"mounting {layout.table}")
-        crews[layout] = stack.enter_context(Crew(layout, size))
-    return crews
+        workers[layout] = stack.enter_context(Workers(layout, size))
+    return workers
 
 
-def _look(results: Results, crew: Crew) -> None:
+def _look(results: Results, workers: Workers) -> None:
     """See that each method makes what it should, and count the mounts."""
     for letter in results.present:
-        looks = [crew.work([Job("look", letter)])[0] for _ in range(_LOOKS)]
+        looks = [workers.work([Job("look", letter)])[0] for _ in range(_LOOKS)]
         found = [look for look in looks if isinstance(look, Container)]
         results.methods[letter].created = min(look.created for look in found)
         results.methods[letter].mounts = found[0].mounts

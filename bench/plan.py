@@ -39,7 +39,7 @@ class Point:
         return self.creators + (self.mode == "bystander")
 
     def jobs(self, letter: str, seconds: float) -> list[Job]:
-        """What they are to do. Who stands by comes last."""
+        """Return what they are to do. Who stands by comes last."""
         if self.mode != "bystander":
             return [Job(self.mode, letter, seconds)] * self.creators
         watch = Job("watch", letter, seconds)
@@ -73,8 +73,8 @@ class Plan:
     shared: bool = False
 
     def series(self, mode: str, axis: str) -> list[Point]:
-        """The points of one mode along one axis, the others being at their base; none where that
-        is not measured.
+        """Return the points of one mode along one axis, the others being at their base; none where
+        that is not measured.
 
         What is mounted below or beside the root comes on top of the table.
         """
@@ -109,7 +109,7 @@ class Plan:
         return replace(self.base, mode=HOLLOW)
 
     def points(self) -> list[Point]:
-        """All points, each once."""
+        """Return all points, each once."""
         found = []
         for mode in self.modes:
             for axis in AXES:
@@ -119,7 +119,7 @@ class Plan:
         return list(dict.fromkeys(found))
 
     def layout(self, point: Point) -> Layout:
-        """The ground a point takes."""
+        """Return the ground a point takes."""
         return Layout(point.table, point.depth, point.beside, self.shared)
 
 

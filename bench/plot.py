@@ -17,21 +17,29 @@ from bench.results import Results
 from bench.stats import summary
 
 _TITLES = {"calls": "system calls alone", "process": "with fork, exit and wait"}
+#: The modes that are plotted.
+PLOTTED = tuple(_TITLES)
 
 
 class NoPlot(Exception):
     """There is nothing to plot, or nothing to plot with."""
 
 
-def require() -> None:
-    """See that there is something to plot with.
+def require(file: Path) -> None:
+    """See that *file* can be plotted here: there is matplotlib, and it knows the suffix.
 
-    :raises NoPlot: there is not.
+    :raises NoPlot: it cannot.
     """
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401 - else a part of it that is there would do
+        from matplotlib.backend_bases import FigureCanvasBase
     except ImportError:
-        raise NoPlot("plots take matplotlib: pip install matplotlib (the extra `plot`)") from None
+        raise NoPlot(
+            "plots take matplotlib\nhint: pip install matplotlib (the extra `plot`)"
+        ) from None
+    known = FigureCanvasBase.get_supported_filetypes()
+    if file.suffix.lower().removeprefix(".") not in known:
+        raise NoPlot(f"{file}: no format by that suffix\nhint: .svg or .png")
 
 
 def plot(results: Results, file: Path) -> None:
@@ -39,7 +47,7 @@ def plot(results: Results, file: Path) -> None:
 
     :raises NoPlot: matplotlib is missing, or the results have one size of table only.
     """
-    require()
+    require(file)
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -54,12 +62,9 @@ def plot(results: Results, file: Path) -> None:
     axes[0].legend(fontsize="small")
     figure.suptitle(f"Linux {results.machine['release']}", fontsize="medium")
     vector = file.suffix.lower() == ".svg"
-    try:
-        # The same results give the same file; letters stay letters.
-        with rc_context({"svg.hashsalt": "bench", "svg.fonttype": "none"}):
-            figure.savefig(file, metadata={"Date": None} if vector else None)
-    except ValueError as error:
-        raise NoPlot(f"{file}: {error}") from None
+    # The same results give the same file; letters stay letters.
+    with rc_context({"svg.hashsalt": "bench", "svg.fonttype": "none"}):
+        figure.savefig(file, metadata={"Date": None} if vector else None)
 
 
 def _draw(panel: Any, results: Results, mode: str, points: Sequence[Point]) -> None:

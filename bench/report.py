@@ -31,12 +31,12 @@ def number(value: float) -> str:
 
 
 def label(letter: str) -> str:
-    """A method in a table."""
+    """Return a method in a table."""
     return f"{letter} {METHODS.get(letter, NOTHING).name}"
 
 
 def series(results: Results, mode: str, axis: str) -> list[Point]:
-    """The points along *axis*, where there is more than one, and they were measured."""
+    """Return the points along *axis*, where there is more than one, and they were measured."""
     points = results.plan.series(mode, axis)
     return points if len(points) > 1 else []
 
@@ -117,8 +117,9 @@ def _methods(results: Results) -> Iterator[str]:
 
 
 def growth(results: Results) -> dict[str, tuple[Interval, float]]:
-    """What a larger table does to a container's cost, by method: the cost with the largest as a
-    multiple of that with the smallest, and microseconds for each mount between the two."""
+    """Return what a larger table does to a container's cost, by method: the cost with the
+    largest as a multiple of that with the smallest, and microseconds for each mount between the
+    two."""
     points = series(results, "calls", "table")
     if not points:
         return {}

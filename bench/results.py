@@ -59,14 +59,15 @@ class Results:
         return [letter for letter, facts in self.methods.items() if not facts.absent]
 
     def speedup(self, point: Point, letter: str, over: str = REFERENCE) -> Interval | None:
-        """How many times as many containers as the method *over* makes, round by round."""
+        """Return how many times as many containers as the method *over* makes, round by round."""
         rates = self.rates.get(point, {})
         if not rates.get(letter) or not rates.get(over):
             return None
         return ratio(rates[letter], rates[over])
 
     def overhead(self, letter: str) -> tuple[float, float] | None:
-        """What the time of a container is Python's own: of the loop, and of all with the calls.
+        """Return what the time of a container is Python's own: of the loop, and of all with the
+        calls.
 
         Both as parts of one; None where that was not measured.
         """
@@ -78,7 +79,7 @@ class Results:
         return rate / median(calls[NOTHING.letter]), rate / median(hollow[letter])
 
     def dump(self) -> str:
-        """As JSON."""
+        """Return them as JSON."""
         points = [
             {
                 **asdict(point),
@@ -101,7 +102,7 @@ class Results:
 
 
 def load(text: str) -> Results:
-    """The results that :meth:`Results.dump` wrote.
+    """Return the results that :meth:`Results.dump` wrote.
 
     :raises ValueError: it is nothing of the kind, or of another version.
     """

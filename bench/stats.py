@@ -58,12 +58,13 @@ def summary(values: Sequence[float]) -> Summary:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The smallest value that so many percent of the values do not exceed (the nearest rank)."""
+    """Return the smallest value that so many percent of the values do not exceed (the nearest
+    rank)."""
     return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The median, with the narrowest interval of ranks that has the wanted confidence."""
+    """Return the median, with the narrowest interval of ranks that has the wanted confidence."""
     found, count = sorted(values), len(values)
     # P(at most `cut` values below the median), as a number of 2**count cases.
     cut, tail = 0, 1
@@ -74,7 +75,8 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def ratio(values: Sequence[float], reference: Sequence[float]) -> Interval:
-    """How many times *reference* the values are: the quotients of what was measured side by side.
+    """Return how many times *reference* the values are: the quotients of what was measured side by
+    side.
 
     :raises ValueError: the two have not the same length.
     """

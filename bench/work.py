@@ -154,7 +154,7 @@ def _standpoint() -> tuple[int, tuple[int, int], str]:
 
 
 def too_old() -> str:
-    """Why containers cannot be looked at on this kernel; empty when they can."""
+    """Return why containers cannot be looked at on this kernel; empty when they can."""
     try:
         if _standpoint()[0]:
             return ""

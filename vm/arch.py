@@ -59,6 +59,8 @@ ARCHITECTURES = {arch.name: arch for arch in (UM, X86_64)}
 MACHINE = "x86_64"
 ELF_MACHINE = 62
 QEMU, QEMU_PACKAGE = "qemu-system-x86_64", "qemu-system-x86"
+#: Where RHEL and its kin have it, on no PATH.
+QEMU_KVM = "/usr/libexec/qemu-kvm"
 QEMU_MACHINE, QEMU_CONSOLE = "q35", "ttyS0"
 LOADER = "ld-linux-x86-64.so.2"
 

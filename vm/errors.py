@@ -52,11 +52,17 @@ def for_bisect(status: int) -> Exit:
 
 
 class Problem(Exception):
-    """Something the user can put right: one sentence that says what, on what, and what to do."""
+    """Something the user can put right: what is wrong, on what; then, on a line of its own,
+    "hint: " and what to do."""
 
     def __init__(self, message: str, status: Exit = Exit.HOST) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def what(self) -> str:
+        """What is wrong, on what: the message without the hint."""
+        return str(self).partition("\nhint: ")[0]
 
 
 class Interrupted(BaseException):

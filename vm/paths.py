@@ -55,12 +55,12 @@ def _made(path: Path) -> Path:
 
 
 def cache() -> Path:
-    """The cache folder, made when it is missing."""
+    """Return the cache folder, made when it is missing."""
     return _made(_xdg("XDG_CACHE_HOME", ".cache"))
 
 
 def new_run_folder() -> Path:
-    """A dated, empty folder for one run's artefacts."""
+    """Return a dated, empty folder for one run's artefacts."""
     parent = _made(_xdg("XDG_STATE_HOME", ".local/state") / "runs")
     stem = time.strftime("%Y-%m-%dT%H-%M-%S")
     for number in range(1, 1000):
@@ -140,7 +140,8 @@ def _held(folder: Path, how: int) -> Iterator[bool]:
 
 
 def entry(path: Path, make: Callable[[Path], None]) -> Path:
-    """The cache entry *path*; when absent *make* fills it, as a folder or file of another name."""
+    """Return the cache entry *path*; when absent *make* fills it, as a folder or file of another
+    name."""
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ LOCK = Path(__file__).parent / "requirements.lock"
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
     """Return *name* as the index has it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -25,8 +25,8 @@ def _entries() -> dict[str, tuple[str, set[str]]]:
     for entry in re.split(r"\n(?=[A-Za-z0-9])", LOCK.read_text()):
         if match := _NAME.match(entry):
             lines, _, asking = entry.partition("    # via")
-            askers = {_normal(name) for name in _NAME.findall(asking.replace("#", " "))}
-            found[_normal(match[0])] = lines, askers
+            askers = {normal(name) for name in _NAME.findall(asking.replace("#", " "))}
+            found[normal(match[0])] = lines, askers
     return found
 
 
@@ -37,7 +37,7 @@ def pinned(wanted: Iterable[str]) -> str:
     :raises Problem: one of them is not in the lock.
     """
     entries = _entries()
-    chosen = {_normal(match[0]) for word in wanted if (match := _NAME.match(word))}
+    chosen = {normal(match[0]) for word in wanted if (match := _NAME.match(word))}
     if missing := chosen - entries.keys():
         raise Problem(
             f"{LOCK} does not have {', '.join(sorted(missing))}\nhint: renew it, as its head says"

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def started(
     stdin: int = subprocess.DEVNULL,
     ending: signal.Signals = signal.SIGKILL,
 ) -> Iterator[Program]:
-    """A running program with its output in pipes and, by default, nothing on its input.
+    """Start a program, its output in pipes and, by default, nothing on its input.
 
     It and all that it starts are killed when the block is left, and sent *ending* when the launcher
     is killed. *processor* is the number of the only one it may run on.
@@ -138,6 +139,18 @@ def output(
         cwd=folder,
         env={**os.environ, "LC_ALL": "C", **(environment or {})},
     )
+
+
+def stripped(elf: bytes, option: str) -> bytes:
+    """Return *elf*, a program or a module, as strip(1) makes it with *option*; itself without."""
+    with tempfile.NamedTemporaryFile(prefix="vm-") as file:
+        file.write(elf)
+        file.flush()
+        try:
+            failed = output(["strip", option, file.name]).returncode
+        except OSError:
+            failed = 1
+        return elf if failed else Path(file.name).read_bytes()
 
 
 def _popen(command: Sequence[str], **settings: Any) -> subprocess.Popen[bytes]:

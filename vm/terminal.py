@@ -82,19 +82,19 @@ class Screen:
         return True
 
     def status(self, status: str) -> None:
-        """On a terminal: this is how it stands."""
+        """Show on a terminal how it stands."""
         if self.live:
             self._put(status)
 
     def milestone(self, progress: Progress) -> None:
-        """In a log: print a line if another tenth of the way is behind us."""
+        """Print a line, in a log, if another tenth of the way is behind us."""
         step = progress.done * _STEPS // progress.total if progress.total else 0
         if not self.live and step > self._step:
             self._step = step
             self.line(str(progress))
 
     def close(self) -> None:
-        """The guests are gone: take the line away, print what is left."""
+        """Take the status line away and print what is left: the guests are gone."""
         self._over = True
         if self.live:
             self._put("")

@@ -34,6 +34,8 @@ class Machine:
     slot: int = 1
     #: Words for the end of the kernel's command line.
     append: tuple[str, ...] = ()
+    #: The user's own words for QEMU, after all others.
+    qemu_args: tuple[str, ...] = ()
     #: Whether its console is to be typed at: the program's input is then the guest's.
     interactive: bool = False
     #: An ext4 file system to boot, None for the initramfs alone. It is not changed: what the guest
@@ -43,7 +45,7 @@ class Machine:
     measured: bool = False
 
     def command_line(self, console: str, *words: str) -> str:
-        """The kernel's command line."""
+        """Return the kernel's command line."""
         given = (*_COMMON, f"vm.share={self.share}", *words, *self.append)
         return " ".join([console, *given] if console else given)
 

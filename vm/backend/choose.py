@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vm.arch import UM, X86_64, Arch
-from vm.backend import kvm, qemu, virtme_ng
-from vm.backend.base import Backend
+from vm.backend import kvm, qemu, uml, virtme_ng
+from vm.backend.base import Backend, Machine
 from vm.backend.uml import Uml
 from vm.errors import Exit, Problem
 from vm.kernel import source
@@ -33,6 +33,8 @@ class Choice:
     #: Find what it runs in; the backend is made once there is a kernel to try it with, if that may
     #: be tried. Raises Problem when this machine lacks it.
     find: Callable[[], Callable[[Kernel, bool], Backend]]
+    #: Tell what of a machine it cannot be, empty for nothing.
+    lacks: Callable[[Machine], str] = lambda _: ""
 
 
 def _qemu() -> Callable[[Kernel, bool], Backend]:
@@ -48,17 +50,26 @@ def _virtme_ng() -> Callable[[Kernel, bool], Backend]:
 #: By the names for --backend; where several fit a kernel, the first is the default.
 BACKENDS = {
     "qemu": Choice(X86_64, _qemu),
-    "uml": Choice(UM, lambda: lambda *_: Uml()),
+    "uml": Choice(UM, lambda: lambda *_: Uml(), uml.lacks),
     "virtme-ng": Choice(X86_64, _virtme_ng),
 }
 
 
+_ANY = Machine()
+
+
 def choose(
-    text: str, backend: str, building: Building | None, stack: ExitStack, trial: bool = True
+    text: str,
+    backend: str,
+    building: Building | None,
+    stack: ExitStack,
+    machine: Machine = _ANY,
+    trial: bool = True,
 ) -> tuple[Kernel, Backend]:
     """Return the kernel that *text* names (empty: the default), and what to boot it in.
 
     :param stack: holds the kernel's folder.
+    :param machine: what guests are to be.
     :param trial: whether the kernel may be booted to see whether KVM works.
     :raises Problem: there is no such kernel, *backend* does not fit it, or this machine lacks it.
     """
@@ -69,7 +80,10 @@ def choose(
         found = source.find(text, wanted, building)
     else:
         found = _default(backend)
-    made = BACKENDS[_fitting(found, backend)].find()
+    choice = BACKENDS[_fitting(found, backend)]
+    if lacking := choice.lacks(machine):
+        raise Problem(f"{found.text} kernel: {lacking}", Exit.USAGE)
+    made = choice.find()
     kernel = found.obtain(stack)
     return kernel, made(kernel, trial)
 
@@ -80,7 +94,7 @@ def _default(backend: str) -> Source:
         try:
             qemu.find()
         except Problem as problem:
-            say(f"User-Mode Linux instead of QEMU: {problem}")
+            say(f"User-Mode Linux instead of QEMU: {problem.what}")
             backend = "uml"
     arch = X86_64 if backend == "auto" else BACKENDS[backend].arch
     return source.newest(arch)
@@ -96,7 +110,8 @@ def _fitting(found: Source, backend: str) -> str:
         return fitting[0]
     if backend not in fitting:
         raise Problem(
-            f"{found.text} kernel: it runs with --backend {' or '.join(fitting)}, not {backend}",
+            f"{found.text} kernel: not for --backend {backend}\n"
+            f"hint: it runs with --backend {' or '.join(fitting)}",
             Exit.USAGE,
         )
     return backend

@@ -101,7 +101,8 @@ def _reason_against_kvm(qemu: Qemu, kernel: Kernel, trial: bool) -> str:
 
 
 def accelerated(qemu: Qemu, kernel: Kernel, trial: bool = True) -> Qemu:
-    """*qemu* with KVM where a guest boots under it; else emulating, and a line that says why.
+    """Return *qemu* with KVM where a guest boots under it; else emulating, and a line that says
+    why.
 
     :param trial: whether a guest may be started to see it; else a /dev/kvm is taken for working.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vm import paths
 from vm.arch import QEMU as _PROGRAM
-from vm.arch import QEMU_CONSOLE, QEMU_MACHINE
+from vm.arch import QEMU_CONSOLE, QEMU_KVM, QEMU_MACHINE
 from vm.arch import QEMU_PACKAGE as _PACKAGE
 from vm.backend.base import MEMORY, Boot, Command, Machine, Sign
 from vm.distro import apt
@@ -46,6 +46,7 @@ SIGNS = (
         "install a QEMU with TCG, and name it by the variable QEMU if need be",
     ),
 )
+_WISH = "set QEMU to the name or path of a QEMU for x86"
 #: How QEMU's guest ends; the second word is for the guest's init.
 _END = ("reboot=t", "vm.end=restart")
 
@@ -97,6 +98,7 @@ class Qemu:
                 *("-monitor", "none", "-serial", "stdio", "-serial", f"file:{boot.report}"),
                 *_disk(machine),
                 *("-append", command_line(machine, self.accelerator)),
+                *machine.qemu_args,
             ),
             # Where it keeps what the guest writes to a disk.
             (*self.environment, *((("TMPDIR", str(boot.scratch)),) if machine.disk else ())),
@@ -158,16 +160,20 @@ def _fetch() -> Qemu:
 
 
 def find() -> Qemu:
-    """A QEMU: $QEMU, the one on PATH, or the distribution's in the cache. Problem when none."""
+    """Return a QEMU: $QEMU, an installed one, or the distribution's in the cache.
+
+    :raises Problem: there is none to be had.
+    """
     wish = os.environ.get("QEMU", "")
-    program = shutil.which(wish or _PROGRAM)
-    if program is not None:
-        return Qemu(Path(program))
+    for name in (wish,) if wish else (_PROGRAM, QEMU_KVM):
+        if program := shutil.which(name):
+            return Qemu(Path(program))
     if wish:
-        raise Problem(f"QEMU={wish}: no such program")
+        raise Problem(f"QEMU={wish}: no such program\nhint: {_WISH}, or leave it unset")
+    none = f"no {_PROGRAM} on PATH, and no {QEMU_KVM}"
     if not apt.own_sites():
-        raise Problem(f"no {_PROGRAM} on PATH: install QEMU for x86 with your package manager")
+        raise Problem(f"{none}\nhint: install QEMU for x86, or {_WISH}")
     try:
         return _fetch()
     except Problem as problem:
-        raise Problem(f"no QEMU, install {_PACKAGE}: {problem}") from None
+        raise Problem(f"{none}: {problem.what}\nhint: install {_PACKAGE}, or {_WISH}") from None

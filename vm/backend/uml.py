@@ -43,6 +43,15 @@ _SIGNS = (
 )
 
 
+def lacks(machine: Machine) -> str:
+    """Return what of *machine* User-Mode Linux cannot be, with a hint; empty for nothing."""
+    if machine.qemu_args:
+        return "--qemu-args: User-Mode Linux is run without QEMU\nhint: --append is for the kernel"
+    if machine.cpus > 1 and machine.disk is None:
+        return f"--cpus {machine.cpus}: User-Mode Linux has one processor\nhint: leave it out"
+    return ""
+
+
 @dataclass(frozen=True)
 class Uml:
     """User-Mode Linux: the kernel is the program."""

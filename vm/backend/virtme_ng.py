@@ -63,7 +63,7 @@ class Vng:
         """
         machine = boot.machine
         options = [*self.qemu.options, "-no-reboot", "-initrd", str(boot.image)]
-        options += ["-serial", f"file:{boot.report}"]
+        options += ["-serial", f"file:{boot.report}", *machine.qemu_args]
         # vng puts its arguments together for a shell and quotes only some of them.
         words = (
             *(
@@ -99,7 +99,7 @@ def find(qemu: Qemu) -> Vng:
     wish = os.environ.get("VNG", "")
     found = shutil.which(wish or _PROGRAM)
     if wish and not found:
-        raise Problem(f"VNG={wish}: no such program")
+        raise Problem(f"VNG={wish}: no such program\nhint: name another by VNG, or leave it unset")
     program = Path(found) if found else _private()
     _warn_of_version(program)
     _require_9p(qemu)
@@ -111,7 +111,10 @@ def _private() -> Path:
     try:
         return python.environment(wanted) / "bin" / _PROGRAM
     except Problem as problem:
-        raise Problem(f"no {_PROGRAM} on PATH, and none to be had: {problem}") from None
+        raise Problem(
+            f"no {_PROGRAM} on PATH, and none to be had: {problem.what}\n"
+            "hint: install virtme-ng, or use --backend qemu"
+        ) from None
 
 
 def _warn_of_version(program: Path) -> None:
@@ -120,7 +123,9 @@ def _warn_of_version(program: Path) -> None:
     match = re.search(r"(\d+)\.(\d+)", text)
     if done.returncode or match is None:
         last = (text.splitlines() or ["no message"])[-1]
-        raise Problem(f"{program} does not run here: {last}")
+        raise Problem(
+            f"{program} does not run here: {last}\nhint: name another by VNG, or use --backend qemu"
+        )
     version = (int(match[1]), int(match[2]))
     if not _TRIED[0] <= version <= _TRIED[1]:
         low, high = (".".join(map(str, numbers)) for numbers in _TRIED)
@@ -132,6 +137,6 @@ def _require_9p(qemu: Qemu) -> None:
     done = output([qemu.program, "-device", "virtio-9p-pci,help"], dict(qemu.environment))
     if done.returncode:
         raise Problem(
-            f"{qemu.program} has no virtio-9p, which vng asks of it: set QEMU to one that has it,"
-            " or use --backend qemu, which needs none"
+            f"{qemu.program} has no virtio-9p, which vng asks of it\n"
+            "hint: set QEMU to one that has it, or use --backend qemu, which needs none"
         )

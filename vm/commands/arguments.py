@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def _days(text: str) -> float:
     return value
 
 
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
 def _kernel(text: str) -> str:
     # The default kernel in place of the one that was meant would be a verdict on the wrong one.
     if not text.strip():
@@ -31,10 +39,11 @@ def _kernel(text: str) -> str:
     return text
 
 
-def _guest_options(
-    verb: argparse.ArgumentParser, users: tuple[str, ...] = ("root", "nobody")
-) -> argparse._ArgumentGroup:
-    """Add the options of every verb that boots a kernel; return their group."""
+def _guest_options(verb: argparse.ArgumentParser, whole: bool = False) -> argparse._ArgumentGroup:
+    """Add the options of every verb that boots a kernel; return their group.
+
+    :param whole: it may also boot a complete system, which has defaults of its own.
+    """
     group = verb.add_argument_group("guests")
     group.add_argument(
         "--backend",
@@ -45,23 +54,23 @@ def _guest_options(
     )
     group.add_argument(
         "--user",
-        choices=users,
+        choices=("root", "nobody", *(("user",) if whole else ())),
         default="root",
         help="run the cases as this user (default: root)"
-        + ("; `user` is an ordinary account, with --system" if "user" in users else ""),
+        + "; `user` is an ordinary account, with --system" * whole,
     )
     group.add_argument(
         "--memory",
         type=mebibytes,
         metavar="MIB",
-        help="memory of each guest in MiB, or as 512M, 1G (default: 1024; 512 for User-Mode Linux;"
-        " 2048 with --system)",
+        help="memory of each guest in MiB, or as 512M, 1G (default: 1024; 512 for User-Mode Linux"
+        f"{'; 2048 with --system' * whole})",
     )
     group.add_argument(
         "--cpus",
         type=count,
         metavar="N",
-        help="processors of each guest (default: 1; 2 with --system)",
+        help=f"processors of each guest (default: 1{'; 2 with --system' * whole})",
     )
     group.add_argument(
         "--append",
@@ -72,23 +81,31 @@ def _guest_options(
         " whole line",
     )
     group.add_argument(
+        "--qemu-args",
+        type=_words,
+        action="append",
+        default=[],
+        metavar="WORDS",
+        help="append to QEMU's command line, e.g. '-device virtio-rng-pci -s'",
+    )
+    group.add_argument(
         "--boot-limit",
         type=seconds,
         metavar="SECONDS",
         help="give up on a guest that has not booted after SECONDS (or 90s, 2m, 1h); exit status"
-        " 125 (default: 120; 900 with --system)",
+        f" 125 (default: 120{'; 900 with --system' * whole})",
     )
     return group
 
 
-def _run_limit(group: argparse._ArgumentGroup) -> None:
+def _run_limit(group: argparse._ArgumentGroup, whole: bool) -> None:
     """Add the option of those that come to an end by themselves."""
     group.add_argument(
         "--run-limit",
         type=seconds,
         metavar="SECONDS",
         help="give up on a guest that runs for more than SECONDS after it has booted; exit status"
-        " 124 (default: 900; 7200 with --system)",
+        f" 124 (default: 900{'; 7200 with --system' * whole})",
     )
 
 
@@ -119,7 +136,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     :raises SystemExit: they make no sense, which has been printed, or the help was asked for.
     """
     grammar, verbs = _grammar()
-    arguments, unknown = grammar.parse_known_args(words)
+    arguments, unknown = grammar.parse_known_args(_joined(words))
     if unknown:
         verb = verbs.choices[arguments.verb]
         given = " ".join(unknown)
@@ -130,6 +147,17 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
             hint = f"what is for {_BEHIND[arguments.verb]} goes behind --: {verb.prog} -- {given}"
         verb.unknown(unknown, hint)
     return arguments
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Return *words* with those joined to their option that argparse would take for another."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] in ("--append", "--qemu-args"):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
@@ -156,7 +184,7 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
         help="folder for console.log and bench.json (default: a dated one in $XDG_STATE_HOME; its"
         " path is printed)",
     )
-    _run_limit(_guest_options(verb))
+    _run_limit(_guest_options(verb), whole=False)
     verb = _verb(
         verbs,
         "shell",
@@ -210,7 +238,18 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
         help=texts.KERNEL + "; may be given several times",
     )
     group.add_argument(
-        "--build", action="store_true", help="build the tree that --kernel names first (see below)"
+        "--build",
+        action="store_true",
+        help="build the tree that --kernel names first, or the one you are in (see below)",
+    )
+    group.add_argument(
+        "--kconfig",
+        type=path,
+        action="append",
+        default=[],
+        metavar="FRAGMENT",
+        help="with --build: a file of options to build with, as make has them in .config; may be"
+        " given several times, and the last one wins",
     )
     group.add_argument(
         "--debug-kernel",
@@ -266,7 +305,7 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
     group.add_argument(
         "-v", "--verbose", action="store_true", help="print how long each phase took"
     )
-    group = _guest_options(verb, ("root", "nobody", "user"))
+    group = _guest_options(verb, whole=True)
     group.add_argument(
         "--guests",
         type=count,
@@ -275,5 +314,5 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
         " pytest.log (default: one per processor, at most 4; with several kernels, processors /"
         " kernels)",
     )
-    _run_limit(group)
+    _run_limit(group, whole=True)
     system_options.add(verb)

@@ -20,6 +20,18 @@ from vm.run.plan import Options
 from vm.terminal import say
 
 
+def require(words: tuple[str, ...]) -> None:
+    """Raise Problem where *words* for the benchmark name files, which would be the guest's."""
+    for word in words:
+        if word.partition("=")[0] in ("--json", "--plot", "--from"):
+            raise Problem(
+                f"bench: {word}: a file of the guest's, which would be gone with it\n"
+                "hint: all numbers are in bench.json of the folder for results (--output DIR);"
+                " python3 -m bench --from it --plot FILE plots them",
+                Exit.USAGE,
+            )
+
+
 def run(kernel: Kernel, backend: Backend, options: Options, words: tuple[str, ...]) -> Exit:
     """Boot *kernel* in *backend* and print what the benchmark prints, given *words*.
 

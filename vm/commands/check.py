@@ -23,7 +23,7 @@ from vm.initramfs import python
 
 
 def tally(reports: Iterable[Path]) -> Counter[str]:
-    """Cases per outcome over JUnit reports, in pytest's words."""
+    """Return cases per outcome over JUnit reports, in pytest's words."""
     counts: Counter[str] = Counter()
     for report in reports:
         for case in ElementTree.parse(report).iter("testcase"):
@@ -41,7 +41,7 @@ def tally(reports: Iterable[Path]) -> Counter[str]:
 
 
 def closing_line(counts: Counter[str], seconds: float) -> str:
-    """The sum of all runs in the form of pytest's last line."""
+    """Return the sum of all runs in the form of pytest's last line."""
     order = ("failed", "passed", "skipped", "xfailed", "error")
     text = ", ".join(f"{counts[name]} {name}" for name in order if counts[name]) or "no tests ran"
     return f" {text} in {seconds:.2f}s ".center(80, "=")

@@ -25,7 +25,7 @@ from vm.commands.arguments import parse
 from vm.commands.check import check
 from vm.commands.run import Request, launch
 from vm.errors import Exit, Interrupted, Problem, for_bisect
-from vm.kernel import cache, source
+from vm.kernel import cache, kconfig, source
 from vm.process import signals_raise
 from vm.run import plan, system
 from vm.run.guest import Limits
@@ -100,9 +100,11 @@ def _output(folder: Path | None) -> Path | None:
 
 
 def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
-    kernels = tuple(arguments.kernel or [""])
+    kernels = tuple(arguments.kernel or ["." if arguments.build else ""])
     if len(set(kernels)) < len(kernels):
-        raise Problem("--kernel: the same kernel twice", Exit.USAGE)
+        raise Problem(
+            "--kernel: the same kernel twice\nhint: --repeat 2 runs its cases twice", Exit.USAGE
+        )
     found = system_options.chosen(arguments)
     machine, limits = _machine(arguments), _limits(arguments)
     if found is not None:
@@ -124,10 +126,21 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )
-    if arguments.debug_kernel and not arguments.build:
-        raise Problem("--debug-kernel needs --build", Exit.USAGE)
+    for option, given in (
+        ("--debug-kernel", arguments.debug_kernel),
+        ("--kconfig", arguments.kconfig),
+    ):
+        if given and not arguments.build:
+            raise Problem(f"{option} needs --build\nhint: it changes what is built", Exit.USAGE)
+    for path in arguments.kconfig:
+        kconfig.require_fragment(path)
     request = Request(
-        kernels, arguments.backend, arguments.build, arguments.debug_kernel, arguments.repeat
+        kernels,
+        arguments.backend,
+        arguments.build,
+        arguments.debug_kernel,
+        tuple(arguments.kconfig),
+        arguments.repeat,
     )
     return launch(request, options)
 
@@ -141,7 +154,9 @@ def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
         )
     script = shell.asked_for()
     with ExitStack() as stack:
-        kernel, backend = choose(arguments.kernel or "", arguments.backend, None, stack)
+        kernel, backend = choose(
+            arguments.kernel or "", arguments.backend, None, stack, _machine(arguments)
+        )
         return shell.run(kernel, backend, _options(arguments), script)
 
 
@@ -153,8 +168,10 @@ def _options(arguments: argparse.Namespace) -> Options:
 def _machine(arguments: argparse.Namespace) -> Machine:
     whole = getattr(arguments, "system", None) is not None
     append = tuple(" ".join(arguments.append).split())
+    qemu = tuple(word for text in arguments.qemu_args for word in text)
     memory = arguments.memory or (_SYSTEM_MEMORY if whole else None)
-    return Machine(memory, arguments.cpus or (_SYSTEM_CPUS if whole else 1), append=append)
+    cpus = arguments.cpus or (_SYSTEM_CPUS if whole else 1)
+    return Machine(memory, cpus, append=append, qemu_args=qemu)
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -164,9 +181,12 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 
 
 def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
+    bench.require(words)
     options = replace(_options(arguments), output=_output(arguments.output))
     with ExitStack() as stack:
-        kernel, backend = choose(arguments.kernel or "", arguments.backend, None, stack)
+        kernel, backend = choose(
+            arguments.kernel or "", arguments.backend, None, stack, options.machine
+        )
         return bench.run(kernel, backend, options, words)
 
 

@@ -20,6 +20,7 @@ from vm.report import matrix
 from vm.report.conclude import Result, conclude
 from vm.run.boot import Boots
 from vm.run.plan import Options
+from vm.run.pytest_words import Words
 from vm.run.run import Run
 from vm.run.scheduler import Scheduler
 from vm.terminal import Screen, complain
@@ -35,6 +36,8 @@ class Request:
     #: Build trees first, and with the debugging options.
     build: bool = False
     debug: bool = False
+    #: The user's fragments of a `.config`.
+    fragments: tuple[Path, ...] = ()
     #: Runs on each kernel.
     repeat: int = 1
 
@@ -48,6 +51,10 @@ class Request:
             for kernel in self.kernels
             for number in range(1, self.repeat + 1)
         }
+
+    def building(self, log: Path, dry_run: bool = False) -> Building:
+        """What is to be built of each."""
+        return Building(log, self.debug, self.fragments, dry_run)
 
 
 def launch(request: Request, options: Options) -> Exit:
@@ -72,14 +79,16 @@ class _Kernels:
         self._found: dict[str, tuple[Kernel, Backend]] = {}
 
     def run(self, name: str, options: Options, folder: Path) -> Run:
-        """The run of this name. Raises Problem when there can be none."""
+        """Return the run of this name. Raises Problem when there can be none."""
         begin = time.monotonic()
         text, building = self.request.runs[name], None
         if self.request.build:
             folder.mkdir(parents=True, exist_ok=True)
-            building = Building(folder / "build.log", self.request.debug)
+            building = self.request.building(folder / "build.log")
         if text not in self._found:
-            self._found[text] = choose(text, self.request.backend, building, self._stack)
+            self._found[text] = choose(
+                text, self.request.backend, building, self._stack, options.machine
+            )
         if building is not None:
             begin = time.monotonic()  # how long that took has been said
         return Run(*self._found[text], options, folder, begin)
@@ -112,6 +121,11 @@ def _one(kernels: _Kernels, options: Options, folder: Path) -> Exit:
     result = scheduler.results[run]
     if result.error is not None:
         raise result.error
+    listed = Words.of(options.pytest).has("co", "collect-only")
+    if result.verdict.status is Exit.NOTHING and not result.verdict.cases and not listed:
+        # Whatever the kernel: under --build this ends a bisection.
+        complain("no case was chosen\nhint: look at the words after --; -- --co lists the cases")
+        return Exit.USAGE if kernels.request.build else Exit.NOTHING
     return result.verdict.status
 
 
@@ -156,9 +170,9 @@ def _dry_run(request: Request, options: Options) -> Exit:
     several = len(request.kernels) > 1
     with ExitStack() as stack:
         for name, sub in zip(request.kernels, matrix.folder_names(request.kernels), strict=True):
-            building = Building(Path("build.log"), request.debug, dry_run=True)
+            building = request.building(Path("build.log"), dry_run=True) if request.build else None
             kernel, backend = choose(
-                name, request.backend, building if request.build else None, stack, trial=False
+                name, request.backend, building, stack, options.machine, trial=False
             )
             boots = Boots(kernel, backend, options)
             folder = options.output or Path("OUTPUT")

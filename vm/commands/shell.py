@@ -38,15 +38,15 @@ _TYPED_AHEAD = 4096
 
 
 def asked_for() -> str:
-    """The script on standard input, empty for a prompt on the terminal. Raises Problem when there
-    is neither."""
+    """Return the script on standard input, empty for a prompt on the terminal. Raises Problem
+    when there is neither."""
     if sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
         return ""
     text = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
     if not text.strip():
         raise Problem(
-            "shell: no terminal, and nothing on standard input: start it in a terminal, or give it"
-            " commands (echo 'pytest -k covered' | python3 -m vm shell)",
+            "shell: no terminal, and nothing on standard input\nhint: start it in a terminal, or"
+            " give it commands: echo 'pytest -k covered' | python3 -m vm shell",
             Exit.USAGE,
         )
     return text

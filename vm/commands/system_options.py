@@ -41,7 +41,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def add(verb: argparse.ArgumentParser) -> None:
-    """The options of a run in a complete system."""
+    """Add the options of a run in a complete system."""
     group = verb.add_argument_group("in a complete system")
     group.add_argument(
         "--system",

@@ -21,6 +21,7 @@ there, print a verdict.
   python3 -m vm run --kernel ./linux                   your kernel, User-Mode Linux
   python3 -m vm run --kernel ~/linux                   what was built in that tree
   python3 -m vm run --kernel ~/linux --build           build it first
+  python3 -m vm run --build                            in a kernel tree: build it, and run it
   python3 -m vm run --kernel debian:trixie-backports=7.0
                                                        a packaged kernel of that series
   python3 -m vm run --kernel ./good --kernel ./bad     both, and the cases that differ
@@ -76,13 +77,23 @@ BUILD = """--build:
   reads $CC, $LLVM and the like as always. What depends on an added option is compiled again
   whenever you alternate with a make of your own: to avoid that, have it in your .config.
 
+  --kconfig FRAGMENT builds with further options, for this run alone; those that do not stick are
+  named. A fragment is as make has them: CONFIG_NAME=y, comments begin with #.
+
+a series of patches:
+  In a kernel tree, with this checkout in PYTHONPATH: each patch of your branch by itself, up to the
+  first that breaks a rule; and a series from the mailing list, applied to the branch you are on:
+
+    git rebase -x 'python3 -m vm run --build' BASE
+    b4 shazam MESSAGE-ID && python3 -m vm run --build
+
 bisection:
   With --build the exit status is 0, 1, 125 (skip this commit) or 128 (no commit can be judged: a
   mistake in the options, a full disk), so that in a kernel tree
 
     export PYTHONPATH=/path/to/this/checkout
     git bisect start BAD GOOD
-    git bisect run python3 -m vm run --build --kernel .
+    git bisect run python3 -m vm run --build
 
   finds the commit; arguments after -- choose the case it is about. Try the line by hand first: it
   should give 0 on the good commit and 1 on the bad one.

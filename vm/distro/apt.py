@@ -49,12 +49,12 @@ class Package:
 
 
 def megabytes(size: float) -> str:
-    """A size for people."""
+    """Return a size for people."""
     return f"{size / 1e6:.1f} MB"
 
 
 def distribution() -> tuple[str, str]:
-    """(id, code name) of this machine's distribution, empty where it does not say."""
+    """Return (id, code name) of this machine's distribution, empty where it does not say."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -69,7 +69,10 @@ def _run(
     try:
         done = output(command, {"DEBIAN_FRONTEND": "noninteractive"}, folder)
     except FileNotFoundError:
-        raise Problem(f"{command[0]} is missing: packages are fetched with apt") from None
+        raise Problem(
+            f"{command[0]} is missing, with which packages are fetched\n"
+            "hint: install QEMU for x86 yourself, and name a kernel by --kernel PATH"
+        ) from None
     if check and done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg-deb:"))]
         words = (lines or [f"{command[0]} exited with status {done.returncode}"])[0]
@@ -79,7 +82,8 @@ def _run(
 
 @functools.cache
 def own_sites() -> list[tuple[str, str, str]]:
-    """(site, release, component) of the distribution's own package sources on this machine."""
+    """Return (site, release, component) of the distribution's own package sources on this
+    machine."""
     _, codename = distribution()
     if not codename or shutil.which("apt-get") is None:
         return []
@@ -185,17 +189,18 @@ class Apt:
         return str(known[key])
 
     def codename(self) -> str:
-        """The name that the sources' release file gives to itself, empty when it gives none."""
+        """Return the name that the sources' release file gives to itself, empty when it gives
+        none."""
         form = "$(CODENAME)"
         text = self._ask("apt-get", "indextargets", "--format", form, check=False)
         return next((line for line in text.split() if not line.startswith("$")), "")
 
     def names(self, prefix: str) -> list[str]:
-        """Names of the packages that begin with *prefix*."""
+        """Return names of the packages that begin with *prefix*."""
         return self._ask("apt-cache", "pkgnames", prefix).split()
 
     def package(self, name: str) -> Package:
-        """The newest version of a package. Raises Problem when there is none."""
+        """Return the newest version of a package. Raises Problem when there is none."""
         text = self._ask("apt-cache", "show", "--no-all-versions", name)
         fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
         if "Version" not in fields:
@@ -203,7 +208,8 @@ class Apt:
         return Package(name, fields["Version"], int(fields.get("Size", 0)))
 
     def missing(self, name: str) -> list[Package]:
-        """*name* and the packages it needs that this machine lacks, recommendations left out."""
+        """Return *name* and the packages it needs that this machine lacks, recommendations left
+        out."""
         done = _run(["apt-get", *self._options, *_INSTALL, name])
         found = []
         for line in done.stdout.splitlines():
@@ -223,6 +229,6 @@ class Apt:
             _run(["apt-get", *self._options, "-qq", "download", *wanted], Path(name))
             debs = sorted(Path(name).glob("*.deb"))
             if len(debs) < len(packages):
-                raise Problem(f"only {len(debs)} of {len(packages)} packages came")
+                raise Problem(f"only {len(debs)} of {len(packages)} packages came\nhint: try again")
             for deb in debs:
                 _run(["dpkg-deb", "-x", str(deb), str(folder)])

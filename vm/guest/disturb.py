@@ -94,7 +94,7 @@ class Disturber:
         return not self.rounds or len(self.failures) >= enough
 
     def report(self) -> str:
-        """What came of it, as a line of JSON for service.py."""
+        """Return what came of it, as a line of JSON for service.py."""
         text = f"beside: {self.name}: {self.rounds} rounds, {len(self.failures)} failed"
         shown = "\n".join(self.failures if self.name == "suite" else self.failures[-1:])
         case = {"id": f"beside/{self.name}", "outcome": "failed", "reason": text, "text": shown}

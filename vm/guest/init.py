@@ -79,7 +79,7 @@ def write(path: str, text: str) -> None:
 
 
 def read(path: str) -> str:
-    """The contents of a small file, empty when it cannot be read."""
+    """Return the contents of a small file, empty when it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
@@ -99,7 +99,7 @@ def load(path: str) -> str:
 
 
 def leaks() -> str:
-    """What kmemleak found that nothing points at any more; empty without kmemleak.
+    """Return what kmemleak found that nothing points at any more; empty without kmemleak.
 
     Its own first look comes a minute after boot, when most runs are over. A finding is a line on
     the console too.
@@ -111,7 +111,7 @@ def leaks() -> str:
 
 
 def open_raw(path: str) -> int:
-    """A serial line as it is: no echo, no line-end conversion, no signals."""
+    """Open a serial line as it is: no echo, no line-end conversion, no signals."""
     fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     tty.setraw(fd)
     return fd
@@ -137,8 +137,8 @@ def environment(packages: dict[str, str], user: str, system: str = "") -> dict[s
 
 
 def started_at() -> dict[str, float]:
-    """When, in seconds after the kernel's start, it handed over to this program, and when Python
-    was ready to run it."""
+    """Return when, in seconds after the kernel's start, it handed over to this program, and when
+    Python was ready to run it."""
     found = {"python": round(_BEGIN, 3)}
     text = ctypes.create_string_buffer(1 << 18)
     size = _libc.klogctl(3, text, len(text))  # SYSLOG_ACTION_READ_ALL
@@ -184,7 +184,7 @@ def end(how: str) -> None:
 
 
 def main() -> None:
-    """The life of process 1."""
+    """Be process 1, from the first mount to the end."""
     mount_all()
     # The kernel opened the initramfs's node, if it had one; take the real console.
     console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def dealt_to(place: int, parts: int) -> int:
-    """Which of so many parts, from 1, the case at *place* belongs to.
+    """Return which of so many parts, from 1, the case at *place* belongs to.
 
     They are dealt out back and forth: 1, 2, 2, 1 and so on. No case is long and those of a kind
     stand together, but of a pair the second may always be the longer one: owner, foreign.

@@ -23,7 +23,8 @@ MTIME = 1_000_000_000
 
 
 def code_bytes(source: Path, name: str) -> bytes:
-    """The marshalled code of *source* as *name* in the guest: the host's byte code when current."""
+    """Return the marshalled code of *source* as *name* in the guest: the host's byte code when
+    current."""
     cached = Path(importlib.util.cache_from_source(str(source)))
     if str(source) == name:
         try:
@@ -41,13 +42,13 @@ def code_bytes(source: Path, name: str) -> bytes:
 
 
 def pyc(source: Path, name: str) -> bytes:
-    """An unchecked-hash pyc of *source*: valid whatever its source's time stamp says."""
+    """Return an unchecked-hash pyc of *source*: valid whatever its source's time stamp says."""
     header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
     return header + importlib.util.source_hash(source.read_bytes()) + code_bytes(source, name)
 
 
 def pyc_name(name: str) -> str:
-    """Where the interpreter looks for the pyc of the module file *name*."""
+    """Return where the interpreter looks for the pyc of the module file *name*."""
     folder, _, base = name.rpartition("/")
     return f"{folder}/__pycache__/{Path(importlib.util.cache_from_source(base)).name}"
 

@@ -35,18 +35,18 @@ class Interpreter:
     folders: tuple[str, ...]
 
     def dumps(self) -> str:
-        """As JSON."""
+        """Return it as JSON."""
         return json.dumps((str(self.executable), self.version, self.kind, self.folders))
 
     @classmethod
     def loads(cls, text: str | bytes) -> Interpreter:
-        """What :meth:`dumps` made; ValueError when *text* is something else."""
+        """Return what :meth:`dumps` made; ValueError when *text* is something else."""
         executable, version, kind, folders = json.loads(text)
         return cls(Path(executable), version, kind, tuple(folders))
 
 
 def own() -> Interpreter:
-    """The running interpreter."""
+    """Return the running interpreter."""
     # In a virtual environment "platstdlib" would be a folder of its own, with nothing in it.
     base = {"platbase": sys.base_exec_prefix}
     folders = {sysconfig.get_path(name, vars=base) for name in ("stdlib", "platstdlib")}
@@ -56,7 +56,7 @@ def own() -> Interpreter:
 
 
 def ask(executable: Path, path: Sequence[str]) -> Interpreter | None:
-    """What *executable* is; None unless it runs, and has what a guest needs.
+    """Return what *executable* is; None unless it runs, and has what a guest needs.
 
     :param path: where it is to look for pytest.
     """
@@ -69,7 +69,8 @@ def ask(executable: Path, path: Sequence[str]) -> Interpreter | None:
 
 
 def others(running: Path, folders: Iterable[str]) -> Iterator[Path]:
-    """The programs in *folders* that go by the name of this Python's version, without *running*."""
+    """Yield the programs in *folders* that go by the name of this Python's version, without
+    *running*."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     seen = {running}
     for folder in folders:

@@ -16,7 +16,7 @@ _MISSING = re.compile(r"^\t(?P<name>\S+) => not found")
 
 
 def is_elf(path: Path) -> bool:
-    """Whether *path* starts with the ELF magic."""
+    """Return whether *path* starts with the ELF magic."""
     with path.open("rb") as file:
         return file.read(4) == b"\x7fELF"
 
@@ -41,7 +41,7 @@ def parse_ldd(text: str, first: str) -> dict[str, tuple[set[str], set[str]]]:
 
 
 def needed(required: Path, optional: Iterable[Path]) -> tuple[set[str], set[Path]]:
-    """Libraries that *required* and the *optional* ELF files need.
+    """Return libraries that *required* and the *optional* ELF files need.
 
     Returns their paths as the loader looks them up, and those of the optional files that lack a
     library and are better left out. Raises Problem when *required* lacks one.
@@ -50,7 +50,9 @@ def needed(required: Path, optional: Iterable[Path]) -> tuple[set[str], set[Path
     try:
         done = output(["ldd", required, *optional])
     except FileNotFoundError:
-        raise Problem("ldd is missing: it finds the libraries of Python (libc-bin)") from None
+        raise Problem(
+            "ldd is missing, which finds the libraries of Python\nhint: install libc-bin or glibc"
+        ) from None
     found = parse_ldd(done.stdout, str(required))
     if missing := found[str(required)][1]:
         raise Problem(f"{required} needs {', '.join(sorted(missing))}, which ldd does not find")

@@ -50,7 +50,7 @@ class Runtime:
 
 
 def requirements(extra: str = "") -> list[str]:
-    """The project's requirements, or those of the optional group *extra*."""
+    """Return the project's requirements, or those of the optional group *extra*."""
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
     found = project["optional-dependencies"][extra] if extra else project["dependencies"]
     return [str(requirement) for requirement in found]
@@ -60,19 +60,15 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0]))
 
 
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def satisfied(wanted: Iterable[str], path: Sequence[str]) -> bool:
-    """Whether the distributions on *path* meet *wanted* (names with an optional `>=`)."""
-    present = {_normal(d.metadata["Name"] or ""): d.version for d in _all(path)}
+    """Return whether the distributions on *path* meet *wanted* (names with an optional `>=`)."""
+    present = {pins.normal(d.metadata["Name"] or ""): d.version for d in _all(path)}
     for requirement in wanted:
         match = _REQUIREMENT.match(requirement)
         if match is None:
             return False  # anything richer is for pip to judge
         name, least = match.groups()
-        version = present.get(_normal(name))
+        version = present.get(pins.normal(name))
         if version is None or (least and _numbers(version) < _numbers(least)):
             return False
     return True
@@ -86,13 +82,13 @@ def _closure(wanted: Iterable[str], path: Sequence[str]) -> tuple[metadata.Distr
     """*wanted* and what they require, as far as it is installed; extras are left out."""
     present: dict[str, metadata.Distribution] = {}
     for distribution in _all(path):
-        present.setdefault(_normal(distribution.metadata["Name"] or ""), distribution)
+        present.setdefault(pins.normal(distribution.metadata["Name"] or ""), distribution)
     todo = list(wanted)
     chosen: dict[str, metadata.Distribution] = {}
     while todo:
         requirement = todo.pop()
         match = re.match(r"[A-Za-z0-9._-]+", requirement)
-        name = _normal(match[0]) if match else ""
+        name = pins.normal(match[0]) if match else ""
         # A requirement under a marker that does not hold here is simply not installed.
         if name in chosen or name not in present or "extra ==" in requirement:
             continue
@@ -108,7 +104,7 @@ def _first_line_of_error(text: str) -> str:
 
 
 def environment(wanted: Sequence[str]) -> Path:
-    """A private virtual environment with *wanted* installed: from the cache, or made now.
+    """Return a private virtual environment with *wanted* installed: from the cache, or made now.
 
     Raises Problem when it cannot be made: no venv module, no package index.
     """
@@ -141,7 +137,11 @@ def environment(wanted: Sequence[str]) -> Path:
 def _check(command: list[str], what: str) -> None:
     done = output(command)
     if done.returncode:
-        raise Problem(f"cannot get {what}: {_first_line_of_error(done.stderr or done.stdout)}")
+        why = _first_line_of_error(done.stderr or done.stdout)
+        raise Problem(
+            f"cannot get {what}: {why}\n"
+            "hint: pip reads PIP_INDEX_URL and the like; a Python that has the packages needs none"
+        )
 
 
 def _through_libpython(executable: Path) -> bool:
@@ -181,16 +181,21 @@ def _quickest(own: Interpreter, path: Sequence[str]) -> Interpreter:
 
 
 def find(extra: str = "") -> Runtime:
-    """The runtime for guests, made when need be; with the optional group *extra* of packages."""
+    """Return the runtime for guests, made when need be; with the optional group *extra* of
+    packages."""
     wanted = requirements() + (requirements(extra) if extra else [])
     if not sys.executable or not Path(sys.executable).is_file():
-        raise Problem("cannot tell which Python is running: start this with a full path to it")
+        raise Problem(
+            "cannot tell which Python is running\nhint: start this with a full path to it"
+        )
     path = [entry for entry in sys.path if entry]
     if not satisfied(wanted, path):
         base = str(environment(wanted))
         path = [sysconfig.get_path("purelib", "venv", {"base": base, "platbase": base})]
         if not satisfied(wanted, path):
-            raise Problem(f"{path[0]} lacks {', '.join(wanted)}: remove the folder and try again")
+            raise Problem(
+                f"{path[0]} lacks {', '.join(wanted)}\nhint: remove the folder and try again"
+            )
     distributions = _closure(wanted, path)
     folders = sorted({str(distribution.locate_file("")) for distribution in distributions})
     return Runtime(_quickest(interpreter.own(), folders), distributions, folders)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -23,6 +21,7 @@ from vm.guest.protocol import COMPLETE, JOB, LAUNCHER, MODULES, PROJECT, SITE, J
 from vm.initramfs import bytecode, cpio, libraries
 from vm.initramfs.cpio import Archive
 from vm.initramfs.python import Runtime
+from vm.process import stripped
 
 #: Standard library that no case and no part of pytest needs: tests, GUIs, installers, databases.
 _NO_PACKAGES = frozenset(
@@ -96,21 +95,6 @@ def _distribution_files(distribution: metadata.Distribution) -> Iterator[tuple[s
                 yield path.name, path
 
 
-def _strip(path: Path, scratch: Path) -> bytes:
-    """The ELF file without what only a debugger reads, when strip(1) is at hand."""
-    out = scratch / "stripped"
-    try:
-        subprocess.run(
-            ["strip", "--strip-unneeded", "-o", out, path],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=True,
-        )
-        return out.read_bytes()
-    except (OSError, subprocess.CalledProcessError):
-        return path.read_bytes()
-
-
 def _base_tree(runtime: Runtime) -> Tree:
     tree = Tree()
     for folder in runtime.interpreter.folders:
@@ -145,7 +129,7 @@ def _write_base(runtime: Runtime, draft: Path) -> None:
     for name in [n for n in extensions if Path(n).name.startswith(_NO_EXTENSIONS)]:
         del extensions[name], tree.files[name]
     needed, dropped = libraries.needed(runtime.executable, extensions.values())
-    with draft.open("wb") as stream, tempfile.TemporaryDirectory() as scratch:
+    with draft.open("wb") as stream:
         archive = Archive(stream)
         for device, major, minor in (("console", 5, 1), ("null", 1, 3), ("urandom", 1, 9)):
             # Before /dev is mounted Python wants random numbers, and the kernel a console.
@@ -156,7 +140,7 @@ def _write_base(runtime: Runtime, draft: Path) -> None:
             elves[real] = Path(real)
         elves |= {name: path for name, path in extensions.items() if path not in dropped}
         for name, path in sorted(elves.items()):
-            archive.file(name, _strip(path, Path(scratch)), 0o755)
+            archive.file(name, stripped(path.read_bytes(), "--strip-unneeded"), 0o755)
         for library in sorted(needed):
             if os.path.realpath(library) != library:
                 archive.symlink(library, os.path.realpath(library))
@@ -174,7 +158,7 @@ def _write_base(runtime: Runtime, draft: Path) -> None:
 
 
 def base(runtime: Runtime) -> Path:
-    """The cached base archive for *runtime*, built when it is missing."""
+    """Return the cached base archive for *runtime*, built when it is missing."""
     with paths.locked("base"):
         path = paths.cache() / "base" / f"{_key(runtime)}.cpio"
         paths.entry(path, lambda draft: _write_base(runtime, draft))
@@ -182,7 +166,7 @@ def base(runtime: Runtime) -> Path:
 
 
 def project_files(root: Path = paths.ROOT) -> dict[str, Path]:
-    """What of the checkout goes into a guest: path in the guest -> path here."""
+    """Return what of the checkout goes into a guest: path in the guest -> path here."""
     tree = Tree()
     for name in _PROJECT_FILES:
         if (root / name).is_file():
@@ -213,7 +197,10 @@ def shebang(runtime: Runtime) -> bytes:
     """Return the first line of /init. Raises Problem when the kernel could not start it."""
     line = f"#!{runtime.executable} -IS\n".encode()
     if len(line) > 127 or line.count(b" ") > 1:
-        raise Problem(f"the kernel cannot start {runtime.executable}: path too long or with blanks")
+        raise Problem(
+            f"the kernel cannot start {runtime.executable}: path too long or with blanks\n"
+            "hint: start this with a Python that lies elsewhere"
+        )
     return line
 
 
@@ -241,7 +228,7 @@ def _write_project(files: dict[str, Path], runtime: Runtime, draft: Path) -> Non
 
 
 def project(runtime: Runtime) -> Path:
-    """The cached archive of the checkout as it is now; older ones are cleared away."""
+    """Return the cached archive of the checkout as it is now; older ones are cleared away."""
     files = project_files()
     with paths.locked("project"):
         path = paths.cache() / "project" / f"{_project_key(files, runtime)}.cpio"

@@ -45,16 +45,19 @@ def _found() -> dict[str, Path]:
 
 
 def shell() -> str:
-    """Where the shell to type at lies in a guest. Raises Problem when this machine has none."""
+    """Return where the shell to type at lies in a guest. Raises Problem when this machine has
+    none."""
     found = _found()
     name = next((name for name in _SHELLS if name in found), "")
     if not name:
-        raise Problem("no bash and no sh on PATH: a guest is given this machine's shell")
+        raise Problem(
+            "no bash and no sh on PATH: a guest is given this machine's shell\nhint: install bash"
+        )
     return f"/usr/bin/{name}"
 
 
 def archive(runtime: Runtime) -> Path:
-    """The cached archive of them, made when it is missing."""
+    """Return the cached archive of them, made when it is missing."""
     found = {name: path.resolve() for name, path in _found().items()}
     parts: list[object] = [str(runtime.executable), Path(__file__).read_text(), _terminal()]
     for name, path in found.items():

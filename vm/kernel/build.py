@@ -30,23 +30,33 @@ from vm.errors import Exit, Problem
 from vm.kernel import kconfig
 from vm.kernel.tree import Tree, built
 from vm.process import started
-from vm.terminal import say
+from vm.terminal import complain, say
 
 _OWN = ".config.open_tree_ns"
+_NEEDED = (
+    "a kernel is built with make, a C compiler, flex, bison, bc and the headers of libelf and"
+    " OpenSSL (Debian: apt install build-essential flex bison bc libelf-dev libssl-dev)"
+)
 _ERROR = re.compile(
     r"\berror: |undefined reference|multiple definition|: not found$|No such file or directory"
     r"|^\*\*\* \S|^make.*\*\*\* |^\S*Kconfig\S*:\d+:"
 )
+#: Words for what this machine lacks, at each commit alike, and what to do.
+_HOSTS = {
+    r"No space left on device|Disk quota exceeded": "make room on the disk",
+    r"Killed signal terminated program|Cannot allocate memory|virtual memory exhausted": (
+        "the compiler wants more memory than there is: give the machine, or the container, more"
+    ),
+    r"^/bin/\w*sh: .*: (?:command )?not found$|fatal error: (?:libelf|gelf|openssl/\w+)\.h:": (
+        f"install what is missing; {_NEEDED}"
+    ),
+}
 #: Lines that are shown from the first error on.
 _ERROR_LINES = 5
 #: Seconds for make to take away what it has half made.
 _TERM_WAIT = 10.0
 #: Bytes of memory that a compiler may take.
 _COMPILER = 512 << 20
-_TOOLS = (
-    "make is missing; a kernel is built with make, a C compiler, flex, bison, bc and the headers of"
-    " libelf (Debian: apt install build-essential flex bison bc libelf-dev)"
-)
 
 
 def _compilers() -> Path | None:
@@ -85,7 +95,7 @@ def command(tree: Tree, target: str, config: str) -> list[str]:
 
 
 def described(tree: Tree) -> str:
-    """The command that builds, for people."""
+    """Return the command that builds, for people."""
     return shlex.join(command(tree, ARCHITECTURES[tree.arch].target, _config(tree).name))
 
 
@@ -152,17 +162,20 @@ class _Make:
         at = next((n for n, line in enumerate(lines) if _ERROR.search(line)), len(lines) - 1)
         for line in lines[at : at + _ERROR_LINES]:
             say(f"  {line}")
-        raise Problem(
-            f"{self._tree.source}: make {target} failed; its output: {path}", Exit.NOT_BOOTED
-        )
+        what = f"{self._tree.source}: make {target} failed; its output: {path}"
+        text = "\n".join(lines)
+        for words, hint in _HOSTS.items():
+            if re.search(words, text, re.M):
+                raise Problem(f"{what}\nhint: {hint}", Exit.HOST)
+        raise Problem(what, Exit.NOT_BOOTED)
 
 
 def _fragments(tree: Tree, debug: bool) -> list[Path]:
     return [kconfig.CASES, kconfig.guest(tree.arch), *([kconfig.DEBUG] if debug else [])]
 
 
-def _configure(tree: Tree, make: _Make, fragments: Sequence[Path]) -> Path:
-    """Bring the configuration that is built with up to date."""
+def _configure(tree: Tree, make: _Make, ours: Sequence[Path], theirs: Sequence[Path]) -> Path:
+    """Bring the configuration that is built with up to date: *ours* laid over it, then *theirs*."""
     config = _config(tree)
     draft = config.with_name(f"{_OWN}.new")
     try:
@@ -171,22 +184,40 @@ def _configure(tree: Tree, make: _Make, fragments: Sequence[Path]) -> Path:
         else:
             make(ARCHITECTURES[tree.arch].defconfig, draft.name)
         before = kconfig.read(draft)
-        texts = [fragment.read_text() for fragment in fragments]
+        texts = [fragment.read_text() for fragment in (*ours, *theirs)]
         draft.write_text(kconfig.over(draft.read_text(), texts))
         make("olddefconfig", draft.name)
-        after, wanted = kconfig.read(draft), kconfig.options("\n".join(texts))
+        after = kconfig.read(draft)
         if not config.exists() or config.read_bytes() != draft.read_bytes():
             draft.replace(config)
     finally:
         draft.unlink(missing_ok=True)
+    wanted = kconfig.options("\n".join(texts))
+    for path in theirs:
+        _name_dropped(path, after, wanted)
+        wanted = {name: value for name, value in wanted.items() if name not in kconfig.read(path)}
     _say(tree, before, after, wanted)
     return config
+
+
+def _name_dropped(path: Path, after: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Tell which options of the user's fragment *path* did not come out as it has them."""
+    dropped = [
+        f"CONFIG_{name} (wanted {value}, is {after.get(name, 'n')})"
+        for name, value in kconfig.read(path).items()
+        if after.get(name, "n") != value == wanted.get(name)  # else a later one wants another
+    ]
+    if dropped:
+        complain(
+            f"--kconfig {path}: did not stick: {', '.join(dropped)}\n"
+            "hint: they are not known to this kernel, or depend on options that are off"
+        )
 
 
 def _say(
     tree: Tree, before: Mapping[str, str], after: Mapping[str, str], wanted: Mapping[str, str]
 ) -> None:
-    """Tell what the fragments changed in somebody's configuration, and what they could not."""
+    """Tell what our fragments changed in somebody's configuration, and what they could not."""
     lacking = kconfig.missing(after, wanted)
     changed = [name for name in kconfig.missing(before, wanted) if name not in lacking]
     if tree.configured and changed:
@@ -212,21 +243,26 @@ def _renew(tree: Tree, config: Path) -> None:
         os.utime(config)
 
 
-def build(tree: Tree, debug: bool, log: Path) -> None:
+def build(tree: Tree, debug: bool, log: Path, fragments: Sequence[Path] = ()) -> None:
     """Build the kernel in *tree*, with the debugging options if *debug*; make's output to *log*.
 
-    Raises Problem when it cannot be built.
+    The user's *fragments* are laid over all options, a later one over an earlier.
+
+    :raises Problem: it cannot be built.
     """
     if tree.source is None:
-        raise Problem(f"{tree.objects}: cannot be built, the kernel's source is not to be found")
+        raise Problem(
+            f"{tree.objects}: cannot be built, the kernel's source is not to be found\n"
+            "hint: give the folder of the source: --kernel DIR"
+        )
     if shutil.which("make") is None:
-        raise Problem(_TOOLS)
+        raise Problem(f"make is missing\nhint: {_NEEDED}")
     target, begin = ARCHITECTURES[tree.arch].target, time.monotonic()
     tree.objects.mkdir(parents=True, exist_ok=True)
     with paths.changing(tree.objects), log.open("wb") as file:
         say(f"building {target} in {tree.objects} (make's output: {log}) ...")
         make = _Make(tree, file)
-        config = _configure(tree, make, _fragments(tree, debug))
+        config = _configure(tree, make, _fragments(tree, debug), fragments)
         try:
             _renew(tree, config)
             make(target, config.name)

@@ -52,7 +52,7 @@ class Entry:
 
 
 def entries() -> Iterator[Entry]:
-    """All of them."""
+    """Yield all of them."""
     for scheme in SCHEMES.values():
         for kernel in scheme.cached():
             yield Entry(kernel.name, f"Linux {kernel.release}", kernel.folders)
@@ -71,7 +71,7 @@ def _described(folder: Path) -> str:
 
 
 def listing() -> Iterator[str]:
-    """A line for each of them."""
+    """Yield a line for each of them."""
     for entry in entries():
         yield f"{entry.name}  {entry.what}, in the cache, {megabytes(entry.size)}"
 

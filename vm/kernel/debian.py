@@ -53,7 +53,7 @@ class Spec:
 
 
 def parse(text: str) -> Spec:
-    """The specification in *text*. Raises Problem when it is none."""
+    """Return the specification in *text*. Raises Problem when it is none."""
     match = _SPEC.fullmatch(text)
     if match is None:
         raise Problem(
@@ -65,19 +65,19 @@ def parse(text: str) -> Spec:
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """Sorts kernel versions: 7.2.12 after 7.2.9, 7.3~rc7 before 7.3."""
+    """Return what sorts kernel versions: 7.2.12 after 7.2.9, 7.3~rc7 before 7.3."""
     numbers, _, candidate = re.sub(r"[~-]?rc", "~", version).partition("~")
     parts = [int(number) for number in numbers.split(".")]
     return (*(parts + [0] * 3)[:3], int(candidate) if candidate else 1 << 30)
 
 
 def matches(version: str, wanted: str) -> bool:
-    """Whether *version* is *wanted* or, number by number, begins with it."""
+    """Return whether *version* is *wanted* or, number by number, begins with it."""
     return not wanted or version == wanted or version.startswith((f"{wanted}.", f"{wanted}~"))
 
 
 def choose(names: Iterable[str], spec: Spec) -> tuple[str, str] | None:
-    """(package, kernel version) of the newest package in *names* that *spec* allows."""
+    """Return (package, kernel version) of the newest package in *names* that *spec* allows."""
     found = []
     for name in names:
         match = _PACKAGE.fullmatch(name)
@@ -101,7 +101,9 @@ def _site() -> str:
     name, _ = apt.distribution()
     sites = [site for site, _, _ in apt.own_sites()] if name == "debian" else []
     if not sites:
-        raise Problem("no Debian package source on this machine: give a kernel with --kernel PATH")
+        raise Problem(
+            "no Debian package source on this machine\nhint: give a kernel with --kernel PATH"
+        )
     return next((site for site in sites if "security" not in site), sites[0])
 
 
@@ -115,7 +117,7 @@ def source(suite: str) -> str:
         raise
     except Problem as problem:
         raise Problem(
-            f"{site} has no suite {suite}: {problem}\nhint: debian:trixie is one", Exit.USAGE
+            f"{site} has no suite {suite}: {problem.what}\nhint: debian:trixie is one", Exit.USAGE
         ) from None
     return state.source
 
@@ -170,7 +172,9 @@ def _image(folder: Path, spec: Spec) -> Kernel:
     patterns = ("linux.uml", "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz")
     path = next((path for pattern in patterns for path in folder.glob(pattern)), None)
     if path is None:
-        raise Problem(f"{folder}: no kernel in this package; remove the folder to fetch it again")
+        raise Problem(
+            f"{folder}: no kernel in this package\nhint: remove the folder to fetch it again"
+        )
     kernel = identify(path, f"debian {folder.parent.name}, {spec.flavour}")
     kernel = replace(kernel, home=folder, modules=_modules_in(folder))
     return uml_libc.with_loader(kernel, folder) if spec.flavour == UML else kernel
@@ -241,7 +245,7 @@ def _find_in(suite: str, spec: Spec) -> Kernel | None:
 
 
 def get(spec: Spec) -> Kernel:
-    """The kernel that *spec* means, with its modules, from the cache or the mirror.
+    """Return the kernel that *spec* means, with its modules, from the cache or the mirror.
 
     Raises Problem when no suite has it, or no mirror can be reached. Modules that are not to be
     had are no Problem.
@@ -302,7 +306,8 @@ def _listed() -> Iterator[Cached]:
 
 
 def obtainable(suite: str) -> list[str]:
-    """Specifications of the packaged kernels of *suite* that have the feature, newest first."""
+    """Return specifications of the packaged kernels of *suite* that have the feature, newest
+    first."""
     state, suite = _state(suite)
     found = set()
     for match in filter(None, map(_PACKAGE.fullmatch, _names(state))):

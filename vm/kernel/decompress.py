@@ -91,7 +91,7 @@ def _boots_as_pvh(data: bytes) -> bool:
 
 
 def unpacked(kernel: Kernel, folder: Path) -> Kernel:
-    """*kernel* with its image decompressed; as it is where that cannot be done.
+    """Return *kernel* with its image decompressed; as it is where that cannot be done.
 
     That of a fetched kernel is kept beside it, any other one's goes to *folder*.
     """

@@ -18,6 +18,27 @@ _BANNER = re.compile(rb"Linux version (\d[^\s\0]{1,80}) \(")
 #: Kernel code of x86-64 lies in the upper half of the address space, User-Mode Linux's does not.
 _UPPER_HALF = 1 << 63
 
+_HINT = "give a bzImage, a vmlinux or a User-Mode Linux binary"
+_AGAIN = "fetch or build it again"
+_UNPACK = "unpack it, and give the kernel in it"
+#: Offset, magic number, what that is, what to do about it.
+_OTHERS = (
+    (0x38, b"ARM\x64", "a kernel for arm64, and guests are x86-64", _HINT),
+    (0x38, b"RSC\x05", "a kernel for riscv, and guests are x86-64", _HINT),
+    (4, b"zimg", "a compressed EFI kernel (zboot), which x86-64 does not have", _HINT),
+    (
+        0,
+        b"MZ",
+        "an EFI program without the header of a bzImage: a unified kernel image?",
+        "objcopy -O binary --only-section=.linux FILE bzImage takes the kernel out of one",
+    ),
+    (0, b"\x1f\x8b", "compressed with gzip", _UNPACK),
+    (0, b"\xfd7zXZ", "compressed with xz", _UNPACK),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", _UNPACK),
+    (0, b"!<arch>", "a package or an archive", f"{_UNPACK}: dpkg-deb -x FILE FOLDER"),
+    (0, b"\xed\xab\xee\xdb", "a package", f"{_UNPACK}: rpm2cpio FILE | cpio -id"),
+)
+
 
 class Kind(Enum):
     """The forms a kernel comes in."""
@@ -60,7 +81,7 @@ def _bzimage(path: Path, data: mmap.mmap) -> str:
     )
     needed = (sectors + 1) * 512 + paragraphs * 16
     if len(data) < needed:
-        raise Problem(f"{path}: truncated bzImage ({len(data)} bytes of {needed}): fetch it again")
+        raise Problem(f"{path}: truncated bzImage ({len(data)} bytes of {needed})\nhint: {_AGAIN}")
     if not version:
         return ""
     text = data[0x200 + version : 0x200 + version + 128].split(b"\0")[0]
@@ -70,29 +91,35 @@ def _bzimage(path: Path, data: mmap.mmap) -> str:
 def _elf(path: Path, data: mmap.mmap) -> tuple[Kind, str]:
     """Kind and release of an ELF kernel; Problem when it is none or is cut."""
     if len(data) < 64 or data[4] != 2 or struct.unpack_from("<H", data, 18)[0] != ELF_MACHINE:
-        raise Problem(f"{path}: an ELF file, but not for x86-64")
+        raise Problem(f"{path}: an ELF file, but not for x86-64\nhint: {_HINT}")
     offset, sections = struct.unpack_from("<QQ", data, 32)
     size, count, section_size, section_count = struct.unpack_from("<HHHH", data, 54)
     needed, kind = sections + section_size * section_count, Kind.UML
     if offset + size * count > len(data):
-        raise Problem(f"{path}: truncated ELF file ({len(data)} bytes): fetch or build it again")
+        raise Problem(f"{path}: truncated ELF file ({len(data)} bytes)\nhint: {_AGAIN}")
     for segment in elf.segments(data):
         if segment.kind == elf.PT_LOAD:
             needed = max(needed, segment.offset + segment.size)
             if segment.address >= _UPPER_HALF:
                 kind = Kind.VMLINUX
     if needed > len(data):
-        raise Problem(
-            f"{path}: truncated ELF file ({len(data)} bytes of {needed}): fetch or build it again"
-        )
+        raise Problem(f"{path}: truncated ELF file ({len(data)} bytes of {needed})\nhint: {_AGAIN}")
     banner = _BANNER.search(data)
     if banner is None:
-        raise Problem(f"{path}: an ELF file, but not a Linux kernel")
+        raise Problem(f"{path}: an ELF file, but not a Linux kernel\nhint: {_HINT}")
     return kind, banner[1].decode("ascii", "replace")
 
 
+def _other(head: bytes) -> tuple[str, str]:
+    """Return what a file is that begins with *head* and is no kernel for guests, and what to do."""
+    for at, magic, what, hint in _OTHERS:
+        if head[at : at + len(magic)] == magic:
+            return what, hint
+    return "not a kernel image", _HINT
+
+
 def identify(path: Path, origin: str = "") -> Kernel:
-    """The kernel in the file *path*. Raises Problem, with the reason, when there is none."""
+    """Return the kernel in the file *path*. Raises Problem, with the reason, when there is none."""
     origin = origin or str(path)
     if path.is_dir():
         raise Problem(f"{path}: is a directory, not a kernel image")
@@ -106,10 +133,15 @@ def identify(path: Path, origin: str = "") -> Kernel:
                 if data[:4] == b"\x7fELF":
                     kind, release = _elf(path, data)
                     return Kernel(path.resolve(), kind, release, origin)
+                what, hint = _other(data[:64])
+                raise Problem(f"{path}: {what}\nhint: {hint}")
+    except FileNotFoundError as error:
+        raise Problem(
+            f"{path}: {error.strerror}\n"
+            "hint: give a path; a packaged kernel as debian[:SUITE][/FLAVOUR][=VERSION], such as"
+            " debian=7.0"
+        ) from None
     except OSError as error:
         raise Problem(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise Problem(f"{path}: cannot be mapped ({error})") from None
-    raise Problem(
-        f"{path}: not a kernel image\nhint: give a bzImage, a vmlinux or a User-Mode Linux binary"
-    )

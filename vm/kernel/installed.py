@@ -15,26 +15,27 @@ NAME = "host"
 
 
 def kernel(root: Path = Path("/")) -> Kernel:
-    """The running kernel's image. Raises Problem when there is none, or it cannot be read."""
+    """Return the running kernel's image. Raises Problem when there is none, or it cannot be
+    read."""
     release = os.uname().release
     modules = root / "lib/modules" / release
     places = (root / f"boot/vmlinuz-{release}", modules / "vmlinuz")
     path = next((path for path in places if path.exists()), None)
     if path is None:
         raise Problem(
-            f"no image of the running kernel {release}: neither {places[0]} nor {places[1]};"
-            " give one with --kernel PATH"
+            f"no image of the running kernel {release}: neither {places[0]} nor {places[1]}\n"
+            "hint: give one with --kernel PATH"
         )
     if not os.access(path, os.R_OK):
         raise Problem(
-            f"{path}: only root may read it; run as root, or give a copy with --kernel PATH"
+            f"{path}: only root may read it\nhint: run as root, or give a copy with --kernel PATH"
         )
     return with_modules(identify(path, f"the running kernel, {path}"))
 
 
 def with_modules(kernel: Kernel) -> Kernel:
-    """*kernel* with the modules that were installed along with it, if they are where they belong:
-    beside /lib/modules/RELEASE/vmlinuz, or in that folder for /boot/vmlinuz-RELEASE."""
+    """Return *kernel* with the modules that were installed along with it, if they are where they
+    belong: beside /lib/modules/RELEASE/vmlinuz, or in that folder for /boot/vmlinuz-RELEASE."""
     here = kernel.path.parent
     beside = [here.parent / top / kernel.release for top in ("lib/modules", "usr/lib/modules")]
     folders = [folder for folder in (here, *beside) if (folder / "kernel").is_dir()]

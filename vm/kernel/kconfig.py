@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vm import paths
+from vm.errors import Exit, Problem
 
 #: What the cases need, in the form the kernel's own selftests have it.
 CASES = paths.ROOT / "tests/open_tree_ns/config"
@@ -16,11 +17,12 @@ _CONFIGS = Path(__file__).parent / "configs"
 DEBUG = _CONFIGS / "debug.config"
 #: Option that is wanted only because it selects another, which cannot be set by itself.
 _SELECTS = {"USER_EVENTS": "TRACING"}
+_VALUE = re.compile(r'[ymn]|-?\d+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*"')
 _LINE = re.compile(r"^(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)$", re.M)
 
 
 def guest(arch: str) -> Path:
-    """The fragment with what a guest of the architecture *arch* cannot do without."""
+    """Return the fragment with what a guest of the architecture *arch* cannot do without."""
     return _CONFIGS / f"{arch}.config"
 
 
@@ -30,12 +32,34 @@ def options(text: str) -> dict[str, str]:
 
 
 def read(path: Path) -> dict[str, str]:
-    """The options in the file *path*."""
+    """Return the options in the file *path*."""
     return options(path.read_text(errors="replace"))
 
 
+def require_fragment(path: Path) -> None:
+    """Raise Problem where *path* is not a fragment: options, comments and blank lines."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, ValueError) as error:
+        text = error.strerror if isinstance(error, OSError) else "not a text"
+        raise Problem(f"--kconfig {path}: {text}", Exit.USAGE) from None
+    found = False
+    for number, line in enumerate(lines, 1):
+        option = _LINE.fullmatch(line)
+        if option and (option[3] or _VALUE.fullmatch(option[2])):
+            found = True
+        elif option or (line.strip() and not line.startswith("#")):
+            raise Problem(
+                f"--kconfig {path}:{number}: not an option: {line}\n"
+                'hint: CONFIG_NAME=y, =m, =n, =100 or ="text"; a comment has a line of its own',
+                Exit.USAGE,
+            )
+    if not found:
+        raise Problem(f"--kconfig {path}: no option in it\nhint: CONFIG_NAME=y", Exit.USAGE)
+
+
 def over(base: str, fragments: Iterable[str]) -> str:
-    """*base* with the *fragments* laid over it, a later one over an earlier."""
+    """Return *base* with the *fragments* laid over it, a later one over an earlier."""
     have = options(base)
     wanted: dict[str, str] = {}
     for fragment in fragments:
@@ -59,7 +83,7 @@ def _needless(have: Mapping[str, str], name: str) -> bool:
 
 
 def missing(have: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """The options of *wanted* that *have* has not; a module will do where "y" is wanted."""
+    """Return the options of *wanted* that *have* has not; a module will do where "y" is wanted."""
     return [
         name
         for name, value in wanted.items()

@@ -12,14 +12,13 @@ import gzip
 import lzma
 import os
 import re
-import subprocess
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vm.errors import Problem
 from vm.kernel.decompress import unzstd
+from vm.process import stripped
 
 #: By name, as lsmod(8) prints it.
 NEEDED = ("overlay", "fuse")
@@ -59,24 +58,12 @@ def _read(path: Path) -> bytes:
         data = _DECOMPRESS[end](path.read_bytes())
     except (OSError, EOFError, lzma.LZMAError, zlib.error, Problem) as error:
         raise Problem(f"{path}: {error}") from None
-    return data if data.endswith(_SIGNED) else _strip(data)
-
-
-def _strip(data: bytes) -> bytes:
-    """A module without its debugging information, which is most of it, if strip(1) is here."""
-    with tempfile.NamedTemporaryFile(prefix="vm-", suffix=".ko") as file:
-        file.write(data)
-        file.flush()
-        try:
-            subprocess.run(["strip", "--strip-debug", file.name], capture_output=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return data
-        return Path(file.name).read_bytes()
+    return data if data.endswith(_SIGNED) else stripped(data, "--strip-debug")
 
 
 def collect(folder: Path, needed: tuple[str, ...] = NEEDED) -> dict[str, bytes]:
-    """Name -> contents of the *needed* modules in *folder* and what they depend on, in the order
-    to load them. One that is not there is built in, or the kernel does without it.
+    """Return name -> contents of the *needed* modules in *folder* and what they depend on, in the
+    order to load them. One that is not there is built in, or the kernel does without it.
 
     Raises Problem when one cannot be read.
     """

@@ -70,5 +70,5 @@ class Scheme:
     obtainable: Callable[[str], list[str]]
 
     def names(self, text: str) -> bool:
-        """Whether *text* is this scheme's, be it right or wrong, rather than a path."""
+        """Return whether *text* is this scheme's, be it right or wrong, rather than a path."""
         return re.match(rf"{self.name}(?:$|[:/=])", text) is not None

@@ -28,6 +28,8 @@ class Building:
     log: Path
     #: With the debugging options.
     debug: bool = False
+    #: The user's fragments of a `.config`.
+    fragments: tuple[Path, ...] = ()
     #: Only print the command.
     dry_run: bool = False
 
@@ -43,7 +45,7 @@ def newest(arch: Arch) -> Source:
 
 
 def obtainable(place: str) -> list[str]:
-    """What *place* has: one of the first scheme's, or SCHEME:PLACE."""
+    """Return what *place* has: one of the first scheme's, or SCHEME:PLACE."""
     name, colon, rest = place.partition(":")
     scheme = SCHEMES.get(name) if colon else next(iter(SCHEMES.values()))
     if scheme is None:
@@ -60,9 +62,10 @@ def find(text: str, wanted: Arch, building: Building | None) -> Source:
     :raises Problem: there is no such source.
     """
     path = Path(os.path.expanduser(text))
-    if building is not None and not (text and path.is_dir()):
+    if building is not None and not path.is_dir():
         raise Problem(
-            f"--build: {text or 'no --kernel given'}: give a build tree (--kernel DIR)", Exit.USAGE
+            f"--build: {text}: not a build tree\nhint: --kernel DIR, or nothing in the tree itself",
+            Exit.USAGE,
         )
     if scheme := scheme_of(text):
         return scheme.find(text)
@@ -102,5 +105,5 @@ def _built(found: tree.Tree, building: Building | None) -> Kernel:
     if building.dry_run:
         print(build.described(found))
         return tree.planned(found)
-    build.build(found, building.debug, building.log)
+    build.build(found, building.debug, building.log, building.fragments)
     return tree.kernel(found)

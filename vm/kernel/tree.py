@@ -45,7 +45,7 @@ class Tree:
 
 
 def builds() -> Path:
-    """Where the cache keeps what --build built out of clean sources: SOURCE/ARCHITECTURE."""
+    """Return where the cache keeps what --build built out of clean sources: SOURCE/ARCHITECTURE."""
     return paths.cache() / "builds"
 
 
@@ -71,17 +71,20 @@ def _arch(config: Path) -> str:
     for arch in ARCHITECTURES.values():
         if options.get(arch.option) == "y":
             return arch.name
-    raise Problem(f"{config}: a kernel for neither x86 nor User-Mode Linux")
+    raise Problem(
+        f"{config}: a kernel for neither x86 nor User-Mode Linux\n"
+        "hint: configure it with ARCH=x86 or ARCH=um"
+    )
 
 
 def cached(source: Path, arch: str, debug: bool = False) -> Path:
-    """The folder of the cache that the clean *source* is built in."""
+    """Return the folder of the cache that the clean *source* is built in."""
     key = hashlib.sha256(str(source).encode()).hexdigest()[:8]
     return builds() / f"{source.name}-{key}" / (f"{arch}-debug" if debug else arch)
 
 
 def find(folder: Path, arch: str, debug: bool = False) -> Tree:
-    """The build tree *folder*.
+    """Return the build tree *folder*.
 
     *arch* is what a source without a `.config` is, or would be, built for; *debug* whether with
     the debugging options. Raises Problem when the folder is no build tree.
@@ -91,8 +94,9 @@ def find(folder: Path, arch: str, debug: bool = False) -> Tree:
         return Tree(folder, _source_of(folder), _arch(folder / ".config"))
     if not _is_source(folder):
         raise Problem(
-            f"{folder}: no build tree: it has neither a .config nor the kernel's source; give an"
-            " image, a source tree, or the folder that make O= was given"
+            f"{folder}: not a build tree: it has neither a .config nor the kernel's source\n"
+            "hint: give an image, a source tree, or the folder that make O= was given",
+            Exit.USAGE,
         )
     if output := os.environ.get("KBUILD_OUTPUT"):
         objects = (folder / output).resolve()
@@ -102,20 +106,20 @@ def find(folder: Path, arch: str, debug: bool = False) -> Tree:
 
 
 def built(tree: Tree) -> dict[str, str]:
-    """The options that make last built *tree* with, empty when it never did."""
+    """Return the options that make last built *tree* with, empty when it never did."""
     # Not .config: that may have been edited since, and --build has one of its own.
     path = tree.objects / "include/config/auto.conf"
     return kconfig.read(path) if path.is_file() else {}
 
 
 def lacking(tree: Tree) -> list[str]:
-    """The options for the cases that the kernel in *tree* was built without."""
+    """Return the options for the cases that the kernel in *tree* was built without."""
     have = built(tree)
     return kconfig.missing(have, kconfig.read(kconfig.CASES)) if have else []
 
 
 def kernel(tree: Tree) -> Kernel:
-    """The kernel that was built in *tree*. Raises Problem when there is none."""
+    """Return the kernel that was built in *tree*. Raises Problem when there is none."""
     for name in ARCHITECTURES[tree.arch].images:
         if (tree.objects / name).exists():
             found = identify(tree.objects / name, str(tree.objects))
@@ -123,8 +127,8 @@ def kernel(tree: Tree) -> Kernel:
     else:
         what = tree.source if tree.ours else tree.objects
         raise Problem(
-            f"{what}: not built yet, no {ARCHITECTURES[tree.arch].images[0]}: run make, or give"
-            " --build",
+            f"{what}: not built yet, no {ARCHITECTURES[tree.arch].images[0]}\n"
+            "hint: run make, or give --build",
             Exit.NOT_BOOTED,
         )
     release = tree.objects / "include/config/kernel.release"
@@ -134,7 +138,7 @@ def kernel(tree: Tree) -> Kernel:
 
 
 def planned(tree: Tree) -> Kernel:
-    """The kernel in *tree*, as it is or, where there is none yet, as make will name it."""
+    """Return the kernel in *tree*, as it is or, where there is none yet, as make will name it."""
     try:
         return kernel(tree)
     except Problem as problem:
@@ -146,13 +150,13 @@ def planned(tree: Tree) -> Kernel:
 
 
 def placed(kernel: Kernel, tree: Tree) -> Kernel:
-    """*kernel*, an image in *tree*, with what the tree has for it."""
+    """Return *kernel*, an image in *tree*, with what the tree has for it."""
     modules = tree.objects if (tree.objects / "modules.order").exists() else None
     return replace(kernel, modules=modules, home=tree.objects, source=tree.source)
 
 
 def around(image: Path) -> Tree | None:
-    """The build tree that the file *image* was made in, None when there is none."""
+    """Return the build tree that the file *image* was made in, None when there is none."""
     for name in {name for arch in ARCHITECTURES.values() for name in arch.images}:
         if image.match(name):
             objects = image.parents[name.count("/")]

@@ -27,20 +27,20 @@ _LIBC = "libc"
 
 
 def needed_glibc(data: bytes) -> tuple[int, int]:
-    """The newest glibc symbol version that the program in *data* asks for."""
+    """Return the newest glibc symbol version that the program in *data* asks for."""
     found = re.findall(rb"\0GLIBC_(\d+)\.(\d+)(?=[.\0])", data)
     return max(((int(a), int(b)) for a, b in found), default=(0, 0))
 
 
 def host_glibc() -> tuple[int, int]:
-    """This machine's glibc, (0, 0) when it has another C library."""
+    """Return this machine's glibc, (0, 0) when it has another C library."""
     name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     major, _, minor = version.partition(".")
     return (int(major), int(minor.partition(".")[0])) if name == "glibc" else (0, 0)
 
 
 def with_interpreter(data: bytes, loader: bytes) -> bytes:
-    """The ELF program *data* with *loader* as the path of its dynamic loader.
+    """Return the ELF program *data* with *loader* as the path of its dynamic loader.
 
     Raises Problem when it names none, or the new path is longer than the old.
     """
@@ -76,7 +76,8 @@ def adopt(folder: Path, fetch_libc: Callable[[Path], None]) -> None:
 
 
 def with_loader(kernel: Kernel, folder: Path) -> Kernel:
-    """*kernel* with what it takes to start it, when adopt() gave it a C library of its own."""
+    """Return *kernel* with what it takes to start it, when adopt() gave it a C library of its
+    own."""
     if not (folder / "ld.so").exists():
         return kernel
     libraries = next((folder / _LIBC).glob("usr/lib*/**/libc.so.6")).parent

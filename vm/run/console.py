@@ -27,17 +27,17 @@ _TOP, _NEAR = 5, 80
 
 
 def message(line: str) -> str:
-    """A console line without its time stamp and line end."""
+    """Return a console line without its time stamp and line end."""
     return _STAMP.sub("", line.rstrip("\r\n"), count=1)
 
 
 def splats(lines: Iterable[str]) -> list[str]:
-    """The lines that report a fault of the kernel."""
+    """Return the lines that report a fault of the kernel."""
     return [line for line in lines if is_complaint(message(line))]
 
 
 def panicked(lines: Iterable[str]) -> str:
-    """The message of the panic, empty when there was none."""
+    """Return the message of the panic, empty when there was none."""
     for line in lines:
         if message(line).startswith("Kernel panic"):
             return message(line)
@@ -45,7 +45,7 @@ def panicked(lines: Iterable[str]) -> str:
 
 
 def top_frames(lines: Sequence[str]) -> list[str]:
-    """The functions on top of the stack when the kernel first complained, innermost first.
+    """Return the functions on top of the stack when the kernel first complained, innermost first.
 
     As "function+0x1/0x2". Empty when it did not complain, or printed no stack.
     """
@@ -71,5 +71,5 @@ def top_frames(lines: Sequence[str]) -> list[str]:
 
 
 def said_by_init(lines: Iterable[str]) -> str:
-    """Why the guest's process 1 gave up, in its own words, empty when it did not."""
+    """Return why the guest's process 1 gave up, in its own words; empty when it did not."""
     return next((line.removeprefix("vm: ") for line in lines if line.startswith("vm: ")), "")

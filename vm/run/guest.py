@@ -178,7 +178,7 @@ class Guest:
         return bool(data)
 
     def deadline(self, limits: Limits) -> tuple[float, Stop]:
-        """When to stop waiting, and what that would mean."""
+        """Return when to stop waiting, and what that would mean."""
         if Kind.END in self.records.first:
             return self.records.first[Kind.END] + _GRACE, Stop.EXITED
         if Kind.HELLO in self.records.first:
@@ -190,7 +190,7 @@ class Guest:
         self._program.kill()
 
     def finish(self, stop: Stop) -> None:
-        """The guest has ended, or must: take what it still said, and let go of all it held."""
+        """Take what a guest that has ended, or must, still wrote, and let go of all it held."""
         self.ending.returncode = self._program.process.poll()
         self._program.kill()
         for fd in self._takers:

@@ -49,7 +49,7 @@ class Log:
                 self.error = error
 
     def close(self) -> None:
-        """The guest is gone: put the end behind the beginning."""
+        """Put the end behind the beginning: the guest is gone."""
         left_out = self.size - self._head - len(self._end)
         if left_out > 0:
             self._put(f"\n[... {left_out} bytes left out ...]\n".encode())
@@ -58,7 +58,7 @@ class Log:
             self._file.close()
 
     def lines(self) -> list[str]:
-        """What is kept of it, without blanks at the ends of lines; after close()."""
+        """Return what is kept of it, without blanks at the ends of lines; after close()."""
         with self.path.open("rb") as file:
             data = file.read(self._written)
         if self.error:

@@ -67,7 +67,8 @@ def _added() -> list[str]:
 
 
 def color() -> bool:
-    """Whether to print colours: to a terminal, and not against the user's wish (NO_COLOR)."""
+    """Return whether to print colours: to a terminal, and not against the user's wish
+    (NO_COLOR)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
@@ -87,7 +88,7 @@ def pytest_arguments(
 
 
 def has_workers(pytest: Sequence[str]) -> bool:
-    """Whether pytest is to share the cases among processes of its own (pytest-xdist)."""
+    """Return whether pytest is to share the cases among processes of its own (pytest-xdist)."""
     return Words.of(pytest).has("n", "numprocesses", "dist")
 
 
@@ -128,8 +129,8 @@ def job(
 
 
 def default_guests(pytest: Sequence[str], kernels: int = 1, memory: int | None = None) -> int:
-    """How many guests share the cases of a kernel: one per processor, fewer where several kernels
-    share the processors or the memory is short, or one for a look at a single case.
+    """Return how many guests share the cases of a kernel: one per processor, fewer where several
+    kernels share the processors or the memory is short, or one for a look at a single case.
 
     :param memory: of each guest, in MiB; None for the default.
     """
@@ -141,11 +142,12 @@ def default_guests(pytest: Sequence[str], kernels: int = 1, memory: int | None =
 
 
 def default_jobs(guests: int, machine: Machine) -> int:
-    """How many kernels are tested at a time, each in so many *guests*."""
+    """Return how many kernels are tested at a time, each in so many *guests*."""
     processors = cgroups.processors() // (guests * machine.cpus)
     return max(1, min(processors, fitting(machine.memory) // guests))
 
 
 def fitting(memory: int | None) -> int:
-    """How many guests of *memory* MiB, None for the default, this machine has the memory for."""
+    """Return how many guests of *memory* MiB, None for the default, this machine has the memory
+    for."""
     return (cgroups.memory() >> 20) // (memory or MEMORY)

@@ -41,11 +41,11 @@ class Words:
         return cls(options, tuple(value for name, value in found if not name))
 
     def has(self, *names: str) -> bool:
-        """Whether one of these options is given."""
+        """Return whether one of these options is given."""
         return any(name in names for name, _ in self.options)
 
     def names_cases(self, root: Path) -> bool:
-        """Whether the cases to run are named, by files or folders below *root*."""
+        """Return whether the cases to run are named, by files or folders below *root*."""
         return any((root / place.partition("::")[0]).exists() for place in self.places)
 
     @property

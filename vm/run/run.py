@@ -47,13 +47,13 @@ class Numbers:
         self._taken: set[int] = set()
 
     def take(self) -> int:
-        """The lowest that is free."""
+        """Take the lowest that is free, and return it."""
         number = next(n for n in range(1, len(self._taken) + 2) if n not in self._taken)
         self._taken.add(number)
         return number
 
     def give(self, number: int) -> None:
-        """This one is free again."""
+        """Free *number* again."""
         self._taken.discard(number)
 
 
@@ -106,7 +106,8 @@ class Run:
             self._show.text(text)
 
     def ended(self, guest: Guest) -> list[Guest]:
-        """A guest has ended; if it died, the one that goes on with what it has left."""
+        """Return the guest that goes on with what *guest*, which has ended, has left; none if it
+        did not die."""
         slot = next(slot for slot in self.slots if slot.guest is guest)
         self._numbers.give(slot.machine.slot)
         records = guest.records

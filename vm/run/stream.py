@@ -68,7 +68,7 @@ class Records:
         return "".join(self._line(line) for line in lines if line.strip())
 
     def close(self) -> None:
-        """The stream has ended: what is left of a line is a message that was cut."""
+        """Count what is left of a line as a message that was cut: the stream has ended."""
         if self._buffer.strip():
             self.lost += 1
             self._buffer.clear()

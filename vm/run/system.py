@@ -26,6 +26,7 @@ from vm.initramfs import rootfs
 from vm.initramfs.cpio import Archive
 from vm.initramfs.python import Runtime
 from vm.kernel import debian, modules
+from vm.process import output
 from vm.terminal import say
 
 #: Modules for the guest, by name: what makes the disk, and what a system without udev rules for
@@ -191,16 +192,7 @@ def _build(suite: str, draft: Path) -> None:
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> None:
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        check=False,
-        env={**os.environ, "LC_ALL": "C", **environment},
-    )
+    done = output(command, environment)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Can't"))]
         why = (lines or [f"mmdebstrap exited with status {done.returncode}"])[0]

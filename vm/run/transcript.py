@@ -43,7 +43,7 @@ class Transcript:
                 self._tail = (self._tail + piece)[-_TAIL:]
 
     def close(self) -> None:
-        """The guest is gone."""
+        """Close the file: the guest is gone."""
         self._log.close()
 
     @property

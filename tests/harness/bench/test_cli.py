@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bench import cli
-from bench.crew import CrewError, MethodFailed
 from bench.measure import Progress
 from bench.plan import Plan
 from bench.results import Results
+from bench.workers import MethodFailed, WorkersFailed
 from tests.harness.helpers.bench_results import results
 
 
@@ -112,6 +112,36 @@ def test_file_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert (name in error, why in error, error.count("\n")) == (True, True, 1)
 
 
+def test_a_file_that_cannot_be_written_loses_nothing(
+    asked: list[Plan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named before anything is measured; and what fails only then, after the report."""
+    for option in ("--json", "--plot"):
+        assert cli.main([option, str(tmp_path)]) == 3
+        first, second = capsys.readouterr().err.splitlines()
+        assert first == f"bench: {tmp_path}: cannot write: it is a folder"
+        assert second == "hint: name a file in it"
+    assert asked == []
+    assert cli.main(["--json", "/dev/full"]) == 3
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Linux 7.9.1")
+    assert "No space left on device" in printed.err
+
+
+def test_a_plot_of_nothing_is_told_beforehand(
+    asked: list[Plan],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of one size of table there is no curve."""
+    monkeypatch.setattr(cli, "require", lambda _: None)
+    for words in (["--tables", "30"], ["--modes", "bystander"]):
+        assert cli.main(["--plot", str(tmp_path / "x.svg"), *words]) == 3
+        assert ": nothing to plot\nhint: " in capsys.readouterr().err
+    assert asked == []
+
+
 @pytest.mark.parametrize("option", ["--json", "--plot"])
 def test_folder_that_is_not_there(
     option: str, asked: list[Plan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -154,7 +184,7 @@ def test_more_mounts_than_allowed(
     ("error", "status", "text"),
     [
         (MethodFailed("(c) setns: Operation not permitted"), 1, "(c) setns"),
-        (CrewError("unshare: Operation not permitted"), 3, "unshare"),
+        (WorkersFailed("unshare: Operation not permitted"), 3, "unshare"),
         (OSError(28, "No space left on device", "/x"), 3, "/x: No space left"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],

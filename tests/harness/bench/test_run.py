@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.crew import Crew, CrewError
 from bench.ground import Ground, Layout
 from bench.methods import METHODS
 from bench.results import load
 from bench.work import Done, Job, repeated, too_old
+from bench.workers import Workers, WorkersFailed
 from tests.utils.probes.plugin import NEEDS
 from vm.paths import ROOT
 
@@ -106,7 +106,7 @@ def test_leaves_nothing(number: signal.Signals) -> None:
     assert "Traceback" not in said
 
 
-def test_crew_at_work_ends_with_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_at_work_ends_with_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     """A benchmark that is killed takes a process along that looks at nothing but its work."""
     busy, at_work = os.pipe()
 
@@ -114,12 +114,12 @@ def test_crew_at_work_ends_with_the_benchmark(monkeypatch: pytest.MonkeyPatch) -
         os.write(at_work, b"!")
         signal.pause()
 
-    monkeypatch.setattr("bench.crew.perform", perform)
+    monkeypatch.setattr("bench.workers.perform", perform)
     with nobody_left(soon=True):
         pid = os.fork()
         if pid == 0:
             try:
-                Crew(Layout(1), 1).work([Job("calls")])
+                Workers(Layout(1), 1).work([Job("calls")])
             finally:
                 os._exit(1)
         assert os.read(busy, 1) == b"!"
@@ -129,12 +129,12 @@ def test_crew_at_work_ends_with_the_benchmark(monkeypatch: pytest.MonkeyPatch) -
     os.close(at_work)
 
 
-def test_crew_ends_with_its_block() -> None:
+def test_workers_ends_with_its_block() -> None:
     """No process is left at the end, also when it comes by an error."""
 
     def work_and_fail() -> None:
-        with Crew(Layout(3), 2) as crew:
-            done = crew.work([Job("calls", "b", 0.0)] * 2)
+        with Workers(Layout(3), 2) as workers:
+            done = workers.work([Job("calls", "b", 0.0)] * 2)
             assert [isinstance(one, Done) for one in done] == [True, True]
             raise ZeroDivisionError
 
@@ -148,9 +148,9 @@ def test_dead_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def perform(job: Job, _ground: Ground) -> None:
         signal.pause() if job.letter == "a" else os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr("bench.crew.perform", perform)
-    with Crew(Layout(1), 2) as crew, pytest.raises(CrewError, match="has died"):
-        crew.work([Job("calls", "a"), Job("calls", "b")])
+    monkeypatch.setattr("bench.workers.perform", perform)
+    with Workers(Layout(1), 2) as workers, pytest.raises(WorkersFailed, match="has died"):
+        workers.work([Job("calls", "a"), Job("calls", "b")])
 
 
 def test_failed_set_up_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,10 +159,10 @@ def test_failed_set_up_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(_layout: Layout) -> None:
         raise OSError(28, "mount: No space left on device")
 
-    monkeypatch.setattr("bench.crew.prepare", prepare)
-    error = r"mount: No space .*sysctl fs\.mount-max"
-    with nobody_left(), pytest.raises(CrewError, match=error):
-        Crew(Layout(1), 2)
+    monkeypatch.setattr("bench.workers.prepare", prepare)
+    error = r"mount: No space .*\nhint: see sysctl fs\.mount-max"
+    with nobody_left(), pytest.raises(WorkersFailed, match=error):
+        Workers(Layout(1), 2)
 
 
 def test_repeated() -> None:

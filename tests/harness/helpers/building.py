@@ -45,6 +45,9 @@ elif play == "broken source":
     print("    7 | return x", file=sys.stderr)
     print("make[2]: *** [fs/namespace.o] Error 1", file=sys.stderr)
     sys.exit(2)
+elif play.startswith("says "):
+    print(play.removeprefix("says "), file=sys.stderr)
+    sys.exit(2)
 elif play == "hang":
     def tidy(*_):
         (output / "half.o").unlink()

@@ -2,7 +2,8 @@
 """Filters of system calls, as services and containers have them: real ones, by prctl(2).
 
 As a module on its own (``-p tests.harness.helpers.filters``) it is a plugin that puts the process
-of pytest under the filter that $OPEN_TREE_NS_FILTER names: "kill open_tree", "EPERM unshare".
+of pytest under the filters that $OPEN_TREE_NS_FILTER names: "kill open_tree", "EPERM unshare,ENOSYS
+mount".
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ import errno
 import os
 import platform
 
-from tests.utils.uapi.syscalls import NR_OPEN_TREE, prctl
+from tests.utils.uapi.syscalls import (
+    NR_FSOPEN,
+    NR_LISTMOUNT,
+    NR_MOVE_MOUNT,
+    NR_OPEN_TREE,
+    NR_STATMOUNT,
+    prctl,
+)
 
 VARIABLE = "OPEN_TREE_NS_FILTER"
 _OTHERS = {
@@ -37,7 +45,14 @@ _OTHERS = {
     },
 }
 #: Name of a call -> its number here.
-CALLS = {"open_tree": NR_OPEN_TREE, **_OTHERS.get(platform.machine(), {})}
+CALLS = {
+    "open_tree": NR_OPEN_TREE,
+    "statmount": NR_STATMOUNT,
+    "listmount": NR_LISTMOUNT,
+    "fsopen": NR_FSOPEN,
+    "move_mount": NR_MOVE_MOUNT,
+    **_OTHERS.get(platform.machine(), {}),
+}
 # linux/prctl.h, linux/seccomp.h, linux/bpf_common.h.
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 _KILL_PROCESS, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
@@ -80,5 +95,5 @@ def install(how: str, call: str) -> None:
 
 def pytest_configure() -> None:
     """Come under the filter."""
-    how, _, call = os.environ[VARIABLE].partition(" ")
-    install(how, call)
+    for rule in os.environ[VARIABLE].split(","):
+        install(*rule.split())

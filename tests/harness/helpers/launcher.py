@@ -55,6 +55,16 @@ if mode == "early panic":
 if mode == "panics" and order["only"]:
     print("[    1.0] Kernel panic - not syncing: crash", flush=True)
     sys.exit(0)
+if mode == "chooses nothing":
+    stream.hello().end(5)
+    with open(report, "wb") as file:
+        file.write(stream.data)
+    sys.exit(0)
+if mode == "lacks the flag":
+    stream.begin().case("t.py::one", "skipped", "no flag").end(0)
+    with open(report, "wb") as file:
+        file.write(stream.data)
+    sys.exit(0)
 stream.begin()
 stream.add("text", "init", text="arguments: " + " ".join(order["arguments"]) + "\n")
 for path, text in order["files"].items():

@@ -297,6 +297,27 @@ def test_a_host_that_lets_no_user_mode_linux_run_is_told_so(
     assert second.startswith("hint: allow ")
 
 
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        ("EPERM statmount", "statmount(2) gave EPERM: a seccomp filter is in force"),
+        ("ENOSYS listmount,EPERM fsopen", "listmount(2) gave ENOSYS, fsopen(2) gave EPERM: a sec"),
+        ("kill move_mount", "move_mount(2) ended in SIGSYS: a seccomp filter kills"),
+    ],
+)
+def test_a_sandbox_that_refuses_what_cases_stand_on_is_one_reason_to_skip(
+    launcher: RealLauncher, rules: str, text: str
+) -> None:
+    words = "-q -rs -p tests.harness.helpers.filters tests/open_tree_ns/test_covered.py"
+    script = f"export {filters.VARIABLE}='{rules}'\npytest {words}\nexit 0\n"
+    done = launcher.run(command=shell_command(launcher), input=script)
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+    assert re.fullmatch(r"\d+ skipped in .*", done.stdout.splitlines()[-2])
+    lines = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED [")]
+    (reason,) = {line.partition("py:")[2].partition(": ")[2] for line in lines}
+    assert reason.startswith(text)
+
+
 # --- several kernels ------------------------------------------------------------------------------
 
 

@@ -57,7 +57,7 @@ def test_what_is_not_in_the_lock_is_refused() -> None:
 def test_the_lock_has_all_that_the_project_declares(extra: str) -> None:
     for requirement in python.requirements(extra):
         name, least = re.split(r">=", requirement)
-        found = re.search(rf"^{pins._normal(name)}==([0-9.]+)", pins.pinned([requirement]), re.M)
+        found = re.search(rf"^{pins.normal(name)}==([0-9.]+)", pins.pinned([requirement]), re.M)
         assert found, requirement
         assert [*map(int, found[1].split("."))] >= [*map(int, least.split("."))], requirement
 

@@ -44,7 +44,7 @@ class World:
             self._change_type(0, name, kind)
 
     def holds(self, number: int) -> list[str]:
-        """The mounts of a namespace: where each is, and its attributes."""
+        """Return the mounts of a namespace: where each is, and its attributes."""
         tree = [
             " ".join((point, *sorted(self._attributes[number][name])))
             for name, point in MOUNTS.items()
@@ -52,11 +52,11 @@ class World:
         return sorted([*tree, *(f"/{place}" for place in self._extra[number])])
 
     def groups(self) -> dict[Mount, Groups]:
-        """The peer groups and masters of the mounts of the tree, in all namespaces."""
+        """Return the peer groups and masters of the mounts of the tree, in all namespaces."""
         return self._ties.groups()
 
     def possible(self, verb: str) -> list[str]:
-        """The events of that kind which mean something now."""
+        """Return the events of that kind which mean something now."""
         there = list(self._extra)
         found: list[tuple[object, ...]]
         if verb in COPIES:

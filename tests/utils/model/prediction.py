@@ -52,7 +52,7 @@ class Node:
     children: tuple[Node, ...] = ()
 
     def line(self) -> str:
-        """The mount in one line: where, what, how."""
+        """Return the mount in one line: where, what, how."""
         words = [
             self.mnt_point,
             f"{self.fs_type}:{self.sb_dev[0]}:{self.sb_dev[1]}:{self.mnt_root}",
@@ -69,16 +69,17 @@ class Node:
         return "  ".join(words)
 
     def lines(self, depth: int = 0) -> Lines:
-        """The whole tree, a line a mount, what is mounted on a mount indented below it."""
+        """Return the whole tree, a line a mount, what is mounted on a mount indented below it."""
         below = (line for child in self.children for line in child.lines(depth + 1))
         return Lines(["    " * depth + self.line(), *below])
 
     def mount_points(self) -> list[str]:
-        """The mount points of the whole tree, top first."""
+        """Return the mount points of the whole tree, top first."""
         return [self.mnt_point, *(p for child in self.children for p in child.mount_points())]
 
     def visible(self) -> Node:
-        """The part that can be reached from inside: the topmost mount on "/" and what is on it."""
+        """Return the part that can be reached from inside: the topmost mount on "/" and what is
+        on it."""
         for child in self.children:
             if child.mnt_point == self.mnt_point:
                 return child.visible()
@@ -128,7 +129,7 @@ def _by_parent(table: Iterable[Mount]) -> Mapping[int, list[Mount]]:
 
 
 def tree_of(table: list[Mount], top: Mount) -> Node:
-    """The part of a mount table that starts at *top*, as it is."""
+    """Return the part of a mount table that starts at *top*, as it is."""
     children = _by_parent(table)
 
     def subtree(mount: Mount) -> Node:
@@ -138,7 +139,7 @@ def tree_of(table: list[Mount], top: Mount) -> Node:
 
 
 def namespace_tree(ns_fd: int = -1) -> Node:
-    """What the mount namespace *ns_fd* holds; without one, the caller's own.
+    """Return what the mount namespace *ns_fd* holds; without one, the caller's own.
 
     From outside the tree starts at the mount that lies on the hidden base. From inside it starts
     at the caller's root: in a stack, the topmost.
@@ -173,12 +174,12 @@ def _lowest(table: list[Mount]) -> Mount:
 
 
 def base_of(ns_fd: int) -> Mount:
-    """The hidden mount below all that the namespace *ns_fd* lists."""
+    """Return the hidden mount below all that the namespace *ns_fd* lists."""
     return statmount(_lowest(mount_table(ns_fd=ns_fd)).mnt_parent_id, ns_fd=ns_fd)
 
 
 def is_mnt_ns_file(mount: Mount) -> bool:
-    """Whether *mount* is a bind mount of a mount namespace's file."""
+    """Return whether *mount* is a bind mount of a mount namespace's file."""
     return mount.fs_type == "nsfs" and mount.mnt_root.startswith("mnt:[")
 
 
@@ -201,7 +202,7 @@ def _propagation(mount: Mount, *, foreign: bool) -> dict[str, object]:
 def predict(
     table: list[Mount], mnt_id: int, directory: str, *, recursive: bool, foreign: bool
 ) -> Node:
-    """The tree the new namespace must hold, for a call that must succeed.
+    """Return the tree the new namespace must hold, for a call that must succeed.
 
     :param table: the caller's mount table before the call.
     :param mnt_id: the mount the path leads to (of a stack: the one named, mostly the topmost).
@@ -247,7 +248,7 @@ def predict_refusal(
     foreign: bool,
     locked: Collection[int] = (),
 ) -> str | None:
-    """The errno, by name, with which a call must be refused; None when it must succeed.
+    """Return the errno, by name, with which a call must be refused; None when it must succeed.
 
     :param locked: the ids of the mounts with MNT_LOCKED, which no call tells.
 

@@ -42,17 +42,17 @@ class Propagation:
         self._groups = count(1)
 
     def add(self, mount: Mount) -> None:
-        """A new mount, private."""
+        """Add a new mount, private."""
         self._ties[mount] = _Tie()
 
     def copy(self, mount: Mount, name: Mount, *, foreign: bool) -> None:
-        """*name* is a copy of *mount*, made by an owner or a foreign caller."""
+        """Add *name*, a copy of *mount*, made by an owner or a foreign caller."""
         tie = self._ties[mount]
         slave = foreign and tie.group is not None
         self._ties[name] = _Tie(None, tie.group) if slave else _Tie(tie.group, tie.master)
 
     def remove(self, mount: Mount) -> None:
-        """*mount* is gone."""
+        """Remove *mount*."""
         self.make_private(mount)
         del self._ties[mount]
 
@@ -75,7 +75,7 @@ class Propagation:
         self._ties[mount].master = None
 
     def groups(self) -> dict[Mount, Groups]:
-        """The ties of each mount."""
+        """Return the ties of each mount."""
         return {name: (tie.group or 0, tie.master or 0) for name, tie in self._ties.items()}
 
     def _in(self, group: int) -> Iterator[Mount]:
@@ -91,7 +91,7 @@ class Propagation:
                     other.master = tie.master
 
     def reached(self, mount: Mount) -> set[Mount]:
-        """The mounts that a mount or umount on *mount* reaches, itself among them."""
+        """Return the mounts that a mount or umount on *mount* reaches, itself among them."""
         found = {mount}
         todo = [self._ties[mount].group]
         while todo:

@@ -25,7 +25,8 @@ class Copy:
     userns_fd: int
 
     def inside(self, function: Callable[[], T]) -> T:
-        """What *function* returns inside, as root of the maker's user namespace (in a child)."""
+        """Return what *function* returns inside, as root of the maker's user namespace (in a
+        child)."""
 
         def run() -> T:
             # Entering the user namespace one is in already is an error.

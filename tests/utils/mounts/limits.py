@@ -22,7 +22,8 @@ MAX_MNT_NAMESPACES = Path("/proc/sys/user/max_mnt_namespaces")
 
 
 def open_limit() -> int:
-    """A descriptor to set the limit of the caller's user namespace by, where /proc is no more."""
+    """Return a descriptor to set the limit of the caller's user namespace by, where /proc is no
+    more."""
     return os.open(MAX_MNT_NAMESPACES, os.O_WRONLY | os.O_CLOEXEC)
 
 
@@ -53,7 +54,8 @@ def start_counting() -> int:
 
 
 def until_refused(directory: Path, most: int = 100) -> int:
-    """How many copies of *directory* can be had at once until ENOSPC. They are gone afterwards."""
+    """Return how many copies of *directory* can be had at once until ENOSPC. They are gone
+    afterwards."""
     fds: list[int] = []
     try:
         while len(fds) < most:
@@ -70,6 +72,6 @@ def until_refused(directory: Path, most: int = 100) -> int:
 
 
 def room_for(directory: Path, count: int) -> int:
-    """How many copies of *directory* can be had at once, for a case that expects *count*: fewer are
-    counted again for a while, since others may hold what is gone already."""
+    """Return how many copies of *directory* can be had at once, for a case that expects *count*:
+    fewer are counted again for a while, since others may hold what is gone already."""
     return settled(partial(until_refused, directory), count)

@@ -31,21 +31,21 @@ FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
 
 
 def closing(fd: int) -> Callable[[], None]:
-    """What closes *fd*."""
+    """Return what closes *fd*."""
     return partial(os.close, fd)
 
 
 class Holds:
     """The ways to hold a namespace. Each is a method that takes the handle."""
 
-    def __init__(self, visitor: NamespaceThread, targets: Path) -> None:
-        self._visitor = visitor
+    def __init__(self, thread: NamespaceThread, targets: Path) -> None:
+        self._thread = thread
         self._target = write(targets / "target")
         #: A namespace older than any that is held.
         self._before = current_mnt_ns()
 
     def duplicate(self, fd: int) -> Callable[[], None]:
-        """The same open file once more."""
+        """Duplicate the descriptor."""
         return closing(os.dup(fd))
 
     def reopened(self, fd: int) -> Callable[[], None]:
@@ -53,46 +53,44 @@ class Holds:
         return closing(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY))
 
     def path_only(self, fd: int) -> Callable[[], None]:
-        """An O_PATH descriptor of its file."""
+        """Open its file with O_PATH."""
         return closing(os.open(f"/proc/self/fd/{fd}", os.O_PATH))
 
     def message(self, fd: int) -> Callable[[], None]:
-        """A descriptor in a message that nobody has received yet."""
+        """Send a descriptor in a message that nobody has received yet."""
         ours, theirs = socket.socketpair()
         socket.send_fds(ours, [b"handle"], [fd])
         ours.close()
         return theirs.close
 
     def task(self, fd: int) -> Callable[[], None]:
-        """A task inside."""
-        self._visitor.enter(fd)
-        return self._visitor.leave
+        """Start a task inside."""
+        self._thread.enter(fd)
+        return self._thread.leave
 
     def mountinfo(self, fd: int) -> Callable[[], None]:
-        """An open /proc/PID/mountinfo of a task that was inside and has left."""
-        return closing(
-            self._visitor.bring(fd, lambda: self._visitor.open_own_proc_file("mountinfo"))
-        )
+        """Open /proc/PID/mountinfo of a task that was inside and has left."""
+        return closing(self._thread.bring(fd, lambda: self._thread.open_own_proc_file("mountinfo")))
 
     def namespace_file(self, fd: int) -> Callable[[], None]:
-        """An open /proc/PID/ns/mnt of a task that was inside and has left."""
-        return closing(self._visitor.bring(fd, lambda: self._visitor.open_own_proc_file("ns/mnt")))
+        """Open /proc/PID/ns/mnt of a task that was inside and has left."""
+        return closing(self._thread.bring(fd, lambda: self._thread.open_own_proc_file("ns/mnt")))
 
     def bind_mount(self, fd: int) -> Callable[[], None]:
-        """A bind mount of the handle."""
+        """Bind-mount the handle."""
         mount(f"/proc/self/fd/{fd}", self._target, None, MS_BIND)
         return partial(umount2, self._target)
 
     def detached_mount(self, fd: int) -> Callable[[], None]:
-        """A mount of the handle that is attached nowhere."""
+        """Make a mount of the handle that is attached nowhere."""
         return closing(open_tree(AT_FDCWD, f"/proc/self/fd/{fd}", OPEN_TREE_CLONE))
 
     def next_neighbour(self, fd: int) -> Callable[[], None]:
-        """What NS_MNT_GET_NEXT gave."""
+        """Return what NS_MNT_GET_NEXT gave."""
         return closing(neighbour(ns_id(fd), NS_MNT_GET_NEXT, self._before))
 
     def previous_neighbour(self, fd: int) -> Callable[[], None]:
-        """What NS_MNT_GET_PREV gave."""
+        """Return what NS_MNT_GET_PREV gave."""
         after = open_tree(AT_FDCWD, self._target.parent, FLAGS)
         try:
             return closing(neighbour(ns_id(fd), NS_MNT_GET_PREV, after))
@@ -101,7 +99,7 @@ class Holds:
 
 
 def neighbour(number: int, request: int, start: int) -> int:
-    """The namespace with this id, reached from *start* step by step."""
+    """Return the namespace with this id, reached from *start* step by step."""
     step, info = mnt_get_neighbour(start, request)
     while info.mnt_ns_id != number:
         beyond, info = mnt_get_neighbour(step, request)

@@ -27,7 +27,7 @@ from tests.utils.uapi.syscalls import attach, open_tree, setns, umount2, unshare
 
 
 def root_is_locked() -> bool:
-    """Whether the root of an owner's copies made here is locked."""
+    """Return whether the root of an owner's copies made here is locked."""
     here, directory = current_mnt_ns(), os.open(".", os.O_PATH)
     setns(open_tree(fresh_tmpfs(), "", OPEN_TREE_NAMESPACE | AT_EMPTY_PATH), CLONE_NEWNS)
     try:

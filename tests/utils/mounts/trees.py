@@ -55,7 +55,7 @@ def propagation(path: Path, kind: int, *, recursive: bool = False) -> Path:
 
 
 def fresh_tmpfs() -> int:
-    """A descriptor of a new tmpfs that is mounted nowhere (fsopen(2), fsmount(2))."""
+    """Return a descriptor of a new tmpfs that is mounted nowhere (fsopen(2), fsmount(2))."""
     fs = fsopen("tmpfs")
     fsconfig(fs, FSCONFIG_SET_STRING, "source", tmpfs_source())
     fsconfig(fs, FSCONFIG_CMD_CREATE)
@@ -63,7 +63,7 @@ def fresh_tmpfs() -> int:
 
 
 def readable(top: Path | str) -> dict[str, str]:
-    """Every file that can be read below *top*: its path from there, and what it holds.
+    """Return every file that can be read below *top*: its path from there, and what it holds.
 
     What mounts cover is not reached: two trees that give the same here show the same files.
     Files that cannot be read (those of namespaces) do not count.

@@ -56,7 +56,7 @@ class Missing:
     broken: bool = False
 
 
-def _ask(function: Callable[[], None], what: str, absent: tuple[int, ...]) -> Missing | None:
+def _ask(function: Callable[[], object], what: str, absent: tuple[int, ...]) -> Missing | None:
     """Run a probe: None when it succeeds; *what* is missing when it ends in an errno of *absent*,
     and broken when it ends in any other way."""
     try:
@@ -86,10 +86,6 @@ def _beneath_root() -> None:
     move_mount(fresh_tmpfs(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
 
 
-def _empty_namespace() -> None:
-    unshare(UNSHARE_EMPTY_MNTNS)
-
-
 def _fsmount_namespace() -> None:
     try:
         fsmount(-1, FSMOUNT_NAMESPACE)
@@ -97,10 +93,6 @@ def _fsmount_namespace() -> None:
         # Flags are checked before the descriptor.
         if error.errno != errno.EBADF:
             raise
-
-
-def _list_namespaces() -> None:
-    listns()
 
 
 def _see_all_namespaces() -> None:
@@ -114,10 +106,6 @@ def _see_all_namespaces() -> None:
         os.close(fd)
 
 
-def _mount_events() -> None:
-    mount_watch(current_mnt_ns())
-
-
 def _mount_proc() -> None:
     enter_new_userns()
     enter_new_mount_ns()
@@ -128,14 +116,6 @@ def _mount_proc() -> None:
 def _fuse_file() -> None:
     mount("tmpfs", tempfile.gettempdir(), "tmpfs")
     SlowFile(Path(tempfile.gettempdir()) / "file")
-
-
-def _uts_namespace() -> None:
-    unshare(CLONE_NEWUTS)
-
-
-def _inject_faults() -> None:
-    ask_for_faults()
 
 
 def _expendable() -> None:
@@ -160,14 +140,10 @@ def _overlay() -> None:
     mount("overlay", directory, "overlay", 0, options)
 
 
-def _devpts() -> None:
-    mount("devpts", tempfile.gettempdir(), "devpts", 0, "newinstance")
-
-
 _Probe = Callable[[], Missing | None]
 
 
-def _probe(function: Callable[[], None], what: str, *absent: int) -> _Probe:
+def _probe(function: Callable[[], object], what: str, *absent: int) -> _Probe:
     return functools.cache(functools.partial(_ask, function, what, absent))
 
 
@@ -179,7 +155,9 @@ _OF_ONE_RELEASE: dict[str, _Probe] = {
         errno.EINVAL,
     ),
     "UNSHARE_EMPTY_MNTNS": _probe(
-        _empty_namespace, "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)", errno.EINVAL
+        lambda: unshare(UNSHARE_EMPTY_MNTNS),
+        "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
+        errno.EINVAL,
     ),
     "FSMOUNT_NAMESPACE": _probe(
         _fsmount_namespace, "fsmount(FSMOUNT_NAMESPACE) (Linux 7.1)", errno.EINVAL
@@ -231,13 +209,13 @@ FEATURES: dict[str, _Probe] = {
     ),
     # No debugfs, or none with this in it; for root alone; or locked down.
     "fault injection": _probe(
-        _inject_faults,
+        ask_for_faults,
         "fault injection (CONFIG_FAULT_INJECTION_DEBUG_FS, CONFIG_FAILSLAB, debugfs)",
         errno.ENOENT,
         errno.EACCES,
         errno.EPERM,
     ),
-    "listns": _probe(_list_namespaces, "listns(2) (Linux 6.19)", errno.ENOSYS),
+    "listns": _probe(listns, "listns(2) (Linux 6.19)", errno.ENOSYS),
     "sight of all namespaces": _probe(
         _see_all_namespaces,
         "sight of all mount namespaces for the caller; it takes CAP_SYS_ADMIN in the initial "
@@ -245,7 +223,7 @@ FEATURES: dict[str, _Probe] = {
         errno.EPERM,
     ),
     "mount events": _probe(
-        _mount_events,
+        lambda: mount_watch(current_mnt_ns()),
         "fanotify events of mounts (FAN_REPORT_MNT, Linux 6.15; CONFIG_FANOTIFY)",
         errno.EINVAL,
         errno.ENOSYS,
@@ -258,8 +236,15 @@ FEATURES: dict[str, _Probe] = {
         errno.EPERM,
         errno.EINVAL,
     ),
-    "devpts": _probe(_devpts, "devpts here (CONFIG_UNIX98_PTYS)", errno.ENODEV, errno.EPERM),
-    "UTS namespace": _probe(_uts_namespace, "UTS namespaces (CONFIG_UTS_NS)", errno.EINVAL),
+    "devpts": _probe(
+        lambda: mount("devpts", tempfile.gettempdir(), "devpts", 0, "newinstance"),
+        "devpts here (CONFIG_UNIX98_PTYS)",
+        errno.ENODEV,
+        errno.EPERM,
+    ),
+    "UTS namespace": _probe(
+        lambda: unshare(CLONE_NEWUTS), "UTS namespaces (CONFIG_UTS_NS)", errno.EINVAL
+    ),
     # ENOENT: debugfs without tracing; EPERM: for the initial user namespace only, or locked down.
     "debugfs automount": _probe(
         _debugfs_automount,

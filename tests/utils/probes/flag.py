@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tests.utils.mounts.trees import fresh_tmpfs
-from tests.utils.probes import seccomp
+from tests.utils.probes import emulation, seccomp
 from tests.utils.tasks.process import ChildError, ChildKilled, in_child
 from tests.utils.tasks.userns import in_own_mount_ns
 from tests.utils.uapi.constants import AT_EMPTY_PATH, AT_FDCWD, OPEN_TREE_NAMESPACE
@@ -117,6 +117,8 @@ def probe() -> Probe:
         why = seccomp.why_refused()
         how = f"gave {errno.errorcode[number]}; {why}" if why else ""
         return Probe(Support.UNCLEAR, number, how)
+    if _MEANING.get(number) is Support.ABSENT and emulation.why():
+        return Probe(Support.UNCLEAR, number, f"gave {errno.errorcode[number]}; {emulation.why()}")
     if number == errno.EINVAL and _copies_a_directory():
         return Probe(Support.PRESENT, number)
     return Probe(_MEANING.get(number, Support.UNCLEAR), number)

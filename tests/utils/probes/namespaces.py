@@ -114,7 +114,8 @@ def _first_missing(*steps: tuple[Callable[[], None], str]) -> Missing | None:
 
 @functools.cache
 def mount_ns_missing() -> Missing | None:
-    """What keeps the caller from a mount namespace of its own, in a user namespace or without."""
+    """Return what keeps the caller from a mount namespace of its own, in a user namespace or
+    without."""
     if _privileged():
         return _first_missing((_enter_case, "make a mount namespace"))
     missing = _first_missing(
@@ -126,7 +127,7 @@ def mount_ns_missing() -> Missing | None:
 
 @functools.cache
 def userns_missing() -> Missing | None:
-    """What keeps a case from user namespaces with all capabilities in them."""
+    """Return what keeps a case from user namespaces with all capabilities in them."""
     return mount_ns_missing() or _first_missing(
         (_become_foreign, "make a user namespace"),
         (_use_foreign, "make a mount namespace in a user namespace"),
@@ -135,7 +136,7 @@ def userns_missing() -> Missing | None:
 
 @functools.cache
 def nested_userns_missing() -> Missing | None:
-    """What keeps a case from a user namespace in one it has made."""
+    """Return what keeps a case from a user namespace in one it has made."""
     return userns_missing() or _first_missing(
         (_nest, "make a user namespace in a user namespace"),
     )

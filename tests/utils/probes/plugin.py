@@ -18,8 +18,8 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
+from tests.utils.probes import calls, room
 from tests.utils.probes import flag as flag
-from tests.utils.probes import room
 from tests.utils.probes.features import FEATURES, Missing
 from tests.utils.probes.namespaces import mount_ns_missing, nested_userns_missing, userns_missing
 from tests.utils.tasks.userns import is_initial_userns
@@ -35,7 +35,7 @@ MARKERS = (
 
 def _need_flag() -> Missing | None:
     found = flag.probe()
-    return None if found.support is flag.Support.PRESENT else Missing(found.reason)
+    return calls.missing() if found.support is flag.Support.PRESENT else Missing(found.reason)
 
 
 def _need_proc() -> Missing | None:
@@ -107,12 +107,12 @@ _PID = pytest.StashKey[int]()
 
 
 def needs_of(item: pytest.Item) -> list[str]:
-    """The names of all that *item* needs."""
+    """Return the names of all that *item* needs."""
     return [name for mark in item.iter_markers("needs") for name in mark.args]
 
 
 def room_of(item: pytest.Item) -> dict[str, int]:
-    """What *item* must have room for: the most that one of its markers says of each kind."""
+    """Return what *item* must have room for: the most that one of its markers says of each kind."""
     wanted: dict[str, int] = {}
     for mark in item.iter_markers("room"):
         for kind, count in mark.kwargs.items():

@@ -111,7 +111,7 @@ KINDS: dict[str, Callable[[int], str]] = {
 
 
 def lacking(wanted: Mapping[str, int]) -> str:
-    """Why there is no room for what is *wanted* (kind -> how many), empty where there is."""
+    """Return why there is no room for what is *wanted* (kind -> how many), empty where there is."""
     for kind, count in wanted.items():
         if reason := KINDS[kind](count):
             return f"needs room for {reason}"

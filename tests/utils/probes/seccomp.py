@@ -18,7 +18,7 @@ _HINT = "under systemd see SystemCallFilter=; @system-service leaves out @mount"
 
 
 def in_force() -> bool:
-    """Whether a filter of system calls holds for the calling process."""
+    """Return whether a filter of system calls holds for the calling process."""
     try:
         return _FILTERED in _STATUS.read_text(errors="replace")
     except OSError:
@@ -26,17 +26,17 @@ def in_force() -> bool:
 
 
 def killed_by_filter(error: BaseException) -> bool:
-    """Whether *error* is the death of a child that made a call which a filter kills for."""
+    """Return whether *error* is the death of a child that made a call which a filter kills for."""
     return isinstance(error, ChildKilled) and error.signal == signal.SIGSYS
 
 
 def why_killed(error: ChildKilled) -> str:
-    """The signal that killed a child, and where it comes from as far as that is known."""
+    """Return the signal that killed a child, and where it comes from as far as that is known."""
     if killed_by_filter(error):
         return f"SIGSYS: a seccomp filter kills whoever makes the call ({_HINT})"
     return error.signal.name
 
 
 def why_refused() -> str:
-    """What may be why a call is refused, where a filter is in force; else empty."""
+    """Return what may be why a call is refused, where a filter is in force; else empty."""
     return f"a seccomp filter is in force, and may be why ({_HINT})" if in_force() else ""

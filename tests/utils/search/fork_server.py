@@ -27,7 +27,7 @@ _MOST = 1 << 17
 
 @contextmanager
 def fork_server(function: Callable[[T], R]) -> Iterator[Callable[[T], R]]:
-    """A callable that runs *function* in a child of its own each time, until the block ends.
+    """Give a callable that runs *function* in a child of its own each time, until the block ends.
 
     Arguments and results travel pickled. The callable raises ChildError for whatever the child
     raises, or for its death.

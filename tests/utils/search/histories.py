@@ -20,6 +20,7 @@ from tests.utils.model.prediction import Node, namespace_tree, tree_of
 from tests.utils.model.propagation import Groups, renumbered
 from tests.utils.mounts.settle import gone
 from tests.utils.mounts.trees import propagation, tmpfs
+from tests.utils.search.programs import ATTRIBUTES, TYPES
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -27,12 +28,8 @@ from tests.utils.uapi.constants import (
     CLONE_NEWNS,
     CLONE_NEWUSER,
     MNT_DETACH,
-    MS_PRIVATE,
-    MS_SHARED,
-    MS_SLAVE,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
-    MountAttr,
 )
 from tests.utils.uapi.nsfs import current_mnt_ns, ns_get_userns, ns_id
 from tests.utils.uapi.statmount import mnt_id_of, mount_table
@@ -46,13 +43,6 @@ from tests.utils.uapi.syscalls import (
     unshare,
 )
 
-_TYPES = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}
-_ATTRIBUTES = {
-    "ro": MountAttr.MOUNT_ATTR_RDONLY,
-    "nosuid": MountAttr.MOUNT_ATTR_NOSUID,
-    "nodev": MountAttr.MOUNT_ATTR_NODEV,
-    "noexec": MountAttr.MOUNT_ATTR_NOEXEC,
-}
 _FLAGS = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
 
 
@@ -83,7 +73,7 @@ class _Play:
         self._last = 0
         self._world = World(types)
         for name, kind in zip(MOUNTS, types, strict=True):
-            propagation(_at(top, MOUNTS[name]), _TYPES[kind])
+            propagation(_at(top, MOUNTS[name]), TYPES[kind])
 
     @contextmanager
     def _inside(self, number: int) -> Iterator[Path]:
@@ -125,12 +115,12 @@ class _Play:
             mount("tmpfs", top / name, "tmpfs")
         elif verb == "umount":
             umount2(top / name, MNT_DETACH)
-        elif verb in _TYPES:
-            propagation(_at(top, MOUNTS[name]), _TYPES[verb])
+        elif verb in TYPES:
+            propagation(_at(top, MOUNTS[name]), TYPES[verb])
         elif verb == "restrict":
-            mount_setattr(AT_FDCWD, _at(top, MOUNTS[name]), 0, attr_set=_ATTRIBUTES[attribute])
+            mount_setattr(AT_FDCWD, _at(top, MOUNTS[name]), 0, attr_set=ATTRIBUTES[attribute])
         elif verb == "relax":
-            mount_setattr(AT_FDCWD, _at(top, MOUNTS[name]), 0, attr_clr=_ATTRIBUTES[attribute])
+            mount_setattr(AT_FDCWD, _at(top, MOUNTS[name]), 0, attr_clr=ATTRIBUTES[attribute])
 
     def _copy(self, source: int, verb: str) -> None:
         self._last += 1
@@ -208,15 +198,13 @@ def _mounts(tree: Node) -> Iterator[tuple[str, Node]]:
 def _holds(tree: Node) -> list[str]:
     """The mounts of a tree as the model names them."""
     return sorted(
-        " ".join(
-            (point, *sorted(name for name, bit in _ATTRIBUTES.items() if bit in node.mnt_attr))
-        )
+        " ".join((point, *sorted(name for name, bit in ATTRIBUTES.items() if bit in node.mnt_attr)))
         for point, node in _mounts(tree)
     )
 
 
 def deviation(history: History, scratch: Path) -> str:
-    """What the kernel makes of *history* otherwise than predicted; empty when nothing.
+    """Return what the kernel makes of *history* otherwise than predicted; empty when nothing.
 
     For a child that ends afterwards, in a mount namespace of its own.
     """

@@ -69,7 +69,7 @@ class Search:
         self._found: tuple[int, float] | None = None
 
     def seeds(self) -> Iterator[int]:
-        """Seeds, one at least, until the time is over."""
+        """Yield seeds, one at least, until the time is over."""
         seed = self._first
         while seed == self._first or not self.over():
             print(f"seed {seed}", flush=True)
@@ -77,7 +77,7 @@ class Search:
             seed += 1
 
     def over(self) -> bool:
-        """Whether the time is over."""
+        """Return whether the time is over."""
         return time.monotonic() - self.started >= self._seconds
 
     def found(self) -> None:
@@ -85,7 +85,7 @@ class Search:
         self._found = self._found or self._so_far()
 
     def told(self) -> str:
-        """How far it came, up to what it found."""
+        """Return how far it came, up to what it found."""
         done, seconds = self._found or self._so_far()
         return f"{done} in {seconds:.0f} s, {done / seconds:.1f} a second, from seed {self._first}"
 

@@ -60,13 +60,14 @@ from tests.utils.uapi.syscalls import (
 DIRECTORIES = ("a", "a/b", "c")
 FILES = ("f", "a/g")
 
-_TYPES = {
+#: The types of propagation and the attributes that steps and events name.
+TYPES = {
     "private": MS_PRIVATE,
     "shared": MS_SHARED,
     "slave": MS_SLAVE,
     "unbindable": MS_UNBINDABLE,
 }
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "ro": MountAttr.MOUNT_ATTR_RDONLY,
     "nosuid": MountAttr.MOUNT_ATTR_NOSUID,
     "nodev": MountAttr.MOUNT_ATTR_NODEV,
@@ -83,8 +84,8 @@ STEPS = {
     "idmap": 1,
     "netns": 1,
     "mntns": 1,
-    **dict.fromkeys((*_TYPES, *(f"r{name}" for name in _TYPES)), 1),
-    **dict.fromkeys(_ATTRIBUTES, 1),
+    **dict.fromkeys((*TYPES, *(f"r{name}" for name in TYPES)), 1),
+    **dict.fromkeys(ATTRIBUTES, 1),
 }
 #: Who makes the call. "nested" owns a mount namespace in which all that the steps made is locked;
 #: "nested foreign" is one more user namespace below it.
@@ -149,8 +150,8 @@ class _Ground:
             move_mount(AT_FDCWD, place, AT_FDCWD, target, 0)
         elif verb == "detach":
             umount2(place, MNT_DETACH)
-        elif verb in _ATTRIBUTES:
-            mount_setattr(AT_FDCWD, place, 0, attr_set=_ATTRIBUTES[verb])
+        elif verb in ATTRIBUTES:
+            mount_setattr(AT_FDCWD, place, 0, attr_set=ATTRIBUTES[verb])
         elif verb == "idmap":
             tree = open_tree(AT_FDCWD, place, OPEN_TREE_CLONE)
             flags, ids = MOUNT_ATTR_IDMAP, _other_ids()
@@ -161,8 +162,8 @@ class _Ground:
         elif verb == "mntns":
             fd = open_tree(AT_FDCWD, self.top / "a/b", OPEN_TREE_NAMESPACE | AT_RECURSIVE)
             mount(f"/proc/self/fd/{fd}", place, None, MS_BIND)
-        elif kind in _TYPES:
-            mount(None, place, None, _TYPES[kind] | (MS_REC if verb != kind else 0))
+        elif kind in TYPES:
+            mount(None, place, None, TYPES[kind] | (MS_REC if verb != kind else 0))
         else:
             raise ValueError(f"unknown step: {verb}")
 
@@ -182,7 +183,7 @@ class _Call:
     locked: Collection[int]
 
     def predicted(self) -> list[str]:
-        """The errno by name, or the lines of the copy's tree."""
+        """Return the errno by name, or the lines of the copy's tree."""
         arguments = (self.table, self.mnt_id, self.directory)
         refusal = predict_refusal(
             *arguments, recursive=self.recursive, foreign=self.foreign, locked=self.locked
@@ -192,7 +193,8 @@ class _Call:
         return predict(*arguments, recursive=self.recursive, foreign=self.foreign).lines()
 
     def made(self) -> tuple[int, list[str]]:
-        """The new namespace, or -1; and what came of the call, as :meth:`predicted` says it."""
+        """Return the new namespace, or -1; and what came of the call, as :meth:`predicted` says
+        it."""
         try:
             fd = open_tree(self.dirfd, self.path, self.flags)
         except OSError as error:
@@ -245,7 +247,7 @@ def _peel() -> None:
 
 
 def deviation(program: Program, scratch: Path) -> str:
-    """What the kernel makes of *program* otherwise than predicted; empty when nothing.
+    """Return what the kernel makes of *program* otherwise than predicted; empty when nothing.
 
     For a child that ends afterwards: mounts, credentials and namespaces are not put back.
     """

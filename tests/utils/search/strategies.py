@@ -77,7 +77,7 @@ def _program(late: int, picks: bytes) -> Program:
 
 
 def programs(most: int = 12, late: int = 3) -> st.SearchStrategy[Program]:
-    """Programs of up to *most* steps, and up to *late* ones of the caller."""
+    """Return programs of up to *most* steps, and up to *late* ones of the caller."""
     return _bytes(4 + 3 * most + 3 * late).map(partial(_program, late))
 
 
@@ -122,6 +122,6 @@ def _first(events: list[str], order: int) -> str:
 
 
 def histories(most: int = 36) -> st.SearchStrategy[History]:
-    """Histories of up to *most* events."""
+    """Return histories of up to *most* events."""
     kind = st.sampled_from(("shared", "private"))
     return st.builds(_history, st.tuples(kind, kind), _bytes(2 * most))

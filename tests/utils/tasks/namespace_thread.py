@@ -87,7 +87,7 @@ class NamespaceThread:
         self.enter(self._home)
 
     def bring(self, ns_fd: int, function: Callable[[], T]) -> T:
-        """What *function* returns in the mount namespace *ns_fd*; the task comes back."""
+        """Return what *function* returns in the mount namespace *ns_fd*; the task comes back."""
         self.enter(ns_fd)
         try:
             return self.run(function)

@@ -15,6 +15,7 @@ import os
 import pickle
 import select
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -61,7 +62,7 @@ def fork() -> int:
 
 
 def ended(pidfd: int, seconds: float) -> bool:
-    """Whether the process of *pidfd* ends within *seconds*."""
+    """Return whether the process of *pidfd* ends within *seconds*."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(seconds * 1000))
@@ -160,58 +161,6 @@ def in_child(function: Callable[[], T]) -> T:
 
 
 @dataclass(slots=True)
-class Holder:
-    """A child that has done its set-up and now sits still. See :func:`holding`."""
-
-    pid: int
-
-    def proc(self, name: str) -> str:
-        """The path of the child's ``/proc/PID/name``."""
-        return f"/proc/{self.pid}/{name}"
-
-
-@contextmanager
-def holding(function: Callable[[], object]) -> Iterator[Holder]:
-    """A child that runs *function* and then sits still until the block ends.
-
-    What the function raises is raised here (see :func:`in_child`), before the block is entered.
-    When the block has ended, the child is dead and reaped.
-    """
-    ready_read, ready_write = os.pipe()
-    stay_read, stay_write = os.pipe()
-
-    def stay() -> None:
-        payload = memoryview(pickle.dumps((True, function())))
-        while payload:
-            payload = payload[os.write(ready_write, payload) :]
-        os.close(ready_write)
-        os.close(stay_write)
-        os.read(stay_read, 1)
-        os._exit(0)
-
-    sys.stdout.flush()
-    pid = fork()
-    if pid == 0:
-        os.close(ready_read)
-        _exit_with(ready_write, stay)
-    os.close(ready_write)
-    os.close(stay_read)
-    with os.fdopen(ready_read, "rb") as pipe:
-        payload = pipe.read()
-    try:
-        if not payload or not pickle.loads(payload)[0]:
-            _, status = os.waitpid(pid, 0)
-            pid = 0
-            _outcome(payload, status)
-        yield Holder(pid)
-    finally:
-        os.close(stay_write)
-        if pid:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-
-
-@dataclass(slots=True)
 class Task(Generic[T]):
     """A child at work. See :func:`started`."""
 
@@ -219,8 +168,12 @@ class Task(Generic[T]):
     _results: int
     _ended: bool = False
 
+    def proc(self, name: str) -> str:
+        """Return the path of the child's ``/proc/PID/name``."""
+        return f"/proc/{self.pid}/{name}"
+
     def finished(self, seconds: float) -> bool:
-        """Whether the child is done, waiting for it at most so long."""
+        """Return whether the child is done, waiting for it at most so long."""
         return bool(select.select([self._results], [], [], seconds)[0])
 
     def result(self) -> T:
@@ -251,6 +204,28 @@ def started(function: Callable[[], T]) -> Iterator[Task[T]]:
         if not task._ended:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+@contextmanager
+def holding(function: Callable[[], object]) -> Iterator[Task[None]]:
+    """Have a child that runs *function* and then sits still until the block ends.
+
+    What the function raises is raised here (see :func:`in_child`), before the block is entered.
+    When the block has ended, the child is dead and reaped.
+    """
+    ours, theirs = socket.socketpair()
+
+    def stay() -> None:
+        ours.close()
+        function()
+        theirs.send(b"!")
+        theirs.recv(1)  # until the caller, or its process, has ended
+
+    with ours, started(stay) as task:
+        theirs.close()
+        if not ours.recv(1):
+            task.result()
+        yield task
 
 
 def shared_numbers(count: int) -> memoryview[int]:

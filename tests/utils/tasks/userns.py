@@ -61,7 +61,7 @@ def in_own_mount_ns(function: Callable[[], T]) -> Callable[[], T]:
 
 
 def userns_fd(uid_map: str, gid_map: str) -> int:
-    """A descriptor of a new user namespace with these maps, for an idmapped mount.
+    """Return a descriptor of a new user namespace with these maps, for an idmapped mount.
 
     Maps of more than the caller's own id need CAP_SETUID and CAP_SETGID over the caller's user
     namespace.
@@ -82,5 +82,5 @@ def as_foreign(function: Callable[[], T]) -> Callable[[], T]:
 
 
 def is_initial_userns() -> bool:
-    """Whether the caller is in the initial user namespace, as far as its id map tells."""
+    """Return whether the caller is in the initial user namespace, as far as its id map tells."""
     return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]

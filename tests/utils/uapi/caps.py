@@ -54,12 +54,12 @@ class Capabilities:
     inheritable: int
 
     def has(self, cap: Cap) -> bool:
-        """Whether *cap* is effective."""
+        """Return whether *cap* is effective."""
         return bool(self.effective >> cap & 1)
 
 
 def capget() -> Capabilities:
-    """The calling thread's capabilities."""
+    """Return the calling thread's capabilities."""
     header = _Header(_LINUX_CAPABILITY_VERSION_3, 0)
     data = (_Data * 2)()
     checked("capget", _libc.capget(ctypes.byref(header), data))
@@ -71,8 +71,8 @@ def capget() -> Capabilities:
 
 
 def effective_in_proc() -> int:
-    """The effective capabilities as /proc/self/status has them, for a caller that must not be
-    killed: a filter of system calls may kill whoever calls capget(2).
+    """Return the effective capabilities as /proc/self/status has them, for a caller that must not
+    be killed: a filter of system calls may kill whoever calls capget(2).
 
     :raises OSError: there is no /proc.
     """

@@ -41,7 +41,7 @@ FAN_MNT_DETACH = MountEvent.FAN_MNT_DETACH
 
 
 def mount_watch(*ns_fds: int) -> int:
-    """A descriptor on which the mount events of the namespaces *ns_fds* can be read.
+    """Return a descriptor on which the mount events of the namespaces *ns_fds* can be read.
 
     :raises OSError: EINVAL on kernels without FAN_REPORT_MNT; EPERM without privilege over the
         namespace.
@@ -66,7 +66,7 @@ def mount_watch(*ns_fds: int) -> int:
 
 
 def mount_events(group: int, seconds: float = 0) -> list[tuple[MountEvent, int]]:
-    """The events that wait on *group*: what happened, and the id of the mount.
+    """Return the events that wait on *group*: what happened, and the id of the mount.
 
     :param seconds: how long to wait for a first one.
     """

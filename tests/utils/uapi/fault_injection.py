@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def open_fail_nth() -> int:
-    """The descriptor that the calling thread's faults are set by, for :func:`each_fault`."""
+    """Return the descriptor that the calling thread's faults are set by, for :func:`each_fault`."""
     return os.open(_FAIL_NTH, os.O_RDWR | os.O_CLOEXEC)
 
 
@@ -42,7 +42,7 @@ def ask_for_faults() -> None:
 
 @contextmanager
 def faults_possible() -> Iterator[None]:
-    """Faults can be injected during the block.
+    """Have faults possible during the block.
 
     The settings are the whole machine's, and stay when the caller is killed: only for a kernel that
     is expendable (see tests.utils.probes.plugin).

@@ -22,7 +22,8 @@ _EVENT = struct.Struct("=iIII")
 
 
 def watch(path: str | os.PathLike[str]) -> int:
-    """A descriptor that tells the end of the file system *path* is on (see :func:`is_gone`)."""
+    """Return a descriptor that tells the end of the file system *path* is on (see
+    :func:`is_gone`)."""
     fd = checked("inotify_init1", _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
     # Some event has to be asked for; IN_UNMOUNT comes unasked.
     wanted = ctypes.c_uint32(_IN_DELETE_SELF)
@@ -31,8 +32,8 @@ def watch(path: str | os.PathLike[str]) -> int:
 
 
 def is_gone(fd: int, seconds: float = 2) -> bool:
-    """Whether the file system of the watch *fd* has ended, or does so within *seconds*: the kernel
-    may leave the work to a thread of its own. Asking takes the answer away."""
+    """Return whether the file system of the watch *fd* has ended, or does so within *seconds*:
+    the kernel may leave the work to a thread of its own. Asking takes the answer away."""
     if not select.select([fd], [], [], seconds)[0]:
         return False
     data = os.read(fd, 4096)

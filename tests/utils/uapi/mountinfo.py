@@ -45,12 +45,12 @@ class Line:
 
 
 def escape(name: str) -> str:
-    """A name as mountinfo writes it: blanks and backslashes in octal."""
+    """Return a name as mountinfo writes it: blanks and backslashes in octal."""
     return "".join(f"\\{ord(char):03o}" if char in _ESCAPED else char for char in name)
 
 
 def parse(text: str) -> list[Line]:
-    """The lines of a mountinfo file."""
+    """Return the lines of a mountinfo file."""
     lines = []
     for text_line in text.splitlines():
         before, _, after = text_line.partition(" - ")
@@ -71,19 +71,19 @@ def parse(text: str) -> list[Line]:
 
 
 def open_proc() -> int:
-    """A descriptor of /proc: it works in a namespace where proc is not mounted too."""
+    """Return a descriptor of /proc: it works in a namespace where proc is not mounted too."""
     return os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def mountinfo(proc: int) -> list[Line]:
-    """The caller's own mountinfo, by way of a descriptor from :func:`open_proc`."""
+    """Return the caller's own mountinfo, by way of a descriptor from :func:`open_proc`."""
     fd = os.open("self/mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
     with os.fdopen(fd, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return parse(file.read())
 
 
 def line_of(mount: Mount) -> Line:
-    """The line mountinfo must have for *mount*."""
+    """Return the line mountinfo must have for *mount*."""
     options = {name for attr, name in _OPTIONS.items() if attr in mount.mnt_attr}
     options.add("ro" if MountAttr.MOUNT_ATTR_RDONLY in mount.mnt_attr else "rw")
     atime = mount.mnt_attr & MOUNT_ATTR__ATIME

@@ -93,7 +93,7 @@ class MntNsInfo:
 
 
 def ns_ioctl(fd: int, request: int) -> int:
-    """An nsfs ioctl without an argument. Return its result (a type, or a new descriptor)."""
+    """Make an nsfs ioctl without an argument. Return its result (a type, or a new descriptor)."""
     return _ioctl(fd, request)
 
 
@@ -111,7 +111,7 @@ def ns_get_nstype(fd: int) -> int:
 
 
 def ns_id(fd: int, request: int = NS_GET_MNTNS_ID) -> int:
-    """The 64-bit id of a namespace: NS_GET_MNTNS_ID, or NS_GET_ID when asked."""
+    """Return the 64-bit id of a namespace: NS_GET_MNTNS_ID, or NS_GET_ID when asked."""
     buffer = array.array("Q", [0])
     _ioctl(fd, request, buffer)
     return buffer[0]
@@ -139,12 +139,13 @@ def mnt_get_neighbour(fd: int, request: int) -> tuple[int, MntNsInfo]:
 
 
 def current_mnt_ns() -> int:
-    """A descriptor of the caller's own mount namespace."""
+    """Return a descriptor of the caller's own mount namespace."""
     return os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def ns_inode(fd_or_path: int | str) -> tuple[int, int]:
-    """What tells one namespace from another: the device and inode number of its nsfs file."""
+    """Return what tells one namespace from another: the device and inode number of its nsfs
+    file."""
     status = os.stat(fd_or_path)
     return status.st_dev, status.st_ino
 
@@ -182,7 +183,7 @@ def listns(kinds: int = CLONE_NEWNS, *, page: int = 256) -> list[int]:
 
 
 def listns_page(after: int, count: int, kinds: int = CLONE_NEWNS, user_ns_id: int = 0) -> list[int]:
-    """One call of listns(2): up to *count* ids larger than *after*, all owners' or one's.
+    """Call listns(2) once: up to *count* ids larger than *after*, all owners' or one's.
 
     :raises OSError: ENOENT when no namespace has a larger id.
     """
@@ -200,7 +201,8 @@ def listns_page(after: int, count: int, kinds: int = CLONE_NEWNS, user_ns_id: in
 
 
 def exists(mnt_ns_id: int) -> bool:
-    """Whether a mount namespace with this id exists, for a caller privileged over its owner."""
+    """Return whether a mount namespace with this id exists, for a caller privileged over its
+    owner."""
     try:
         listmount_page(ns_id=mnt_ns_id, count=1)
     except OSError as error:

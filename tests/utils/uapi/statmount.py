@@ -167,7 +167,7 @@ def listmount_page(
     ns_fd: int = -1,
     reverse: bool = False,
 ) -> list[int]:
-    """One call of listmount(2): up to *count* ids that come after the id *after*."""
+    """Call listmount(2) once: up to *count* ids that come after the id *after*."""
     buffer = (ctypes.c_uint64 * count)()
     request = _request(mnt_id, after, ns_id, ns_fd)
     got = syscall(
@@ -205,7 +205,7 @@ def statmount_into(
     ns_id: int = 0,
     ns_fd: int = -1,
 ) -> None:
-    """One call of statmount(2), which may write *size* bytes of *buffer*.
+    """Call statmount(2) once, which may write *size* bytes of *buffer*.
 
     :raises OSError: EOVERFLOW when the answer does not fit.
     """
@@ -255,7 +255,7 @@ def _mount(raw: bytes) -> Mount:
 
 
 def mount_table(*, ns_id: int = 0, ns_fd: int = -1, tolerant: bool = False) -> list[Mount]:
-    """Every listed mount of a namespace, in the order of listmount(2) (ascending ids).
+    """Return every listed mount of a namespace, in the order of listmount(2) (ascending ids).
 
     :param tolerant: leave out what is gone before it is described: for a table in which others
         than the caller mount and unmount, such as the machine's own. In that of a case it is a
@@ -278,7 +278,8 @@ _STX_MNT_ID_OFFSET = 0x90
 
 
 def mnt_id_of(path: str | os.PathLike[str] | int) -> int:
-    """The unique id of the mount a path (or a descriptor) is on: statx(STATX_MNT_ID_UNIQUE)."""
+    """Return the unique id of the mount a path (or a descriptor) is on:
+    statx(STATX_MNT_ID_UNIQUE)."""
     buffer = ctypes.create_string_buffer(_STATX_SIZE)
     fd, name = (path, "") if isinstance(path, int) else (AT_FDCWD, os.fspath(path))
     flags = AT_EMPTY_PATH if isinstance(path, int) else 0

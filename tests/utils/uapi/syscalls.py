@@ -69,7 +69,7 @@ def syscall(call: str, number: int, *arguments: Any, path: object = None) -> int
 
 
 def c_path(path: PathLike) -> ctypes.c_void_p | ctypes.c_char_p:
-    """A path argument as a C pointer: None is NULL, an int is taken as an address."""
+    """Return a path argument as a C pointer: None is NULL, an int is taken as an address."""
     if path is None or isinstance(path, int):
         return ctypes.c_void_p(path)
     return ctypes.c_char_p(os.fsencode(path))

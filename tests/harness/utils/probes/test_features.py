@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils.probes import features
 from tests.utils.uapi import fault_injection
 
 
@@ -29,7 +28,7 @@ def state(folder: Path) -> dict[str, tuple[str, int]]:
 
 def test_the_question_writes_nothing(failslab: Path) -> None:
     before = state(failslab)
-    features._inject_faults()
+    fault_injection.ask_for_faults()
     assert state(failslab) == before
 
 
@@ -37,7 +36,7 @@ def test_the_question_writes_nothing(failslab: Path) -> None:
 def test_a_kernel_without_it(failslab: Path, name: str) -> None:
     (failslab / name).unlink()
     with pytest.raises(FileNotFoundError):
-        features._inject_faults()
+        fault_injection.ask_for_faults()
 
 
 def test_the_settings_are_restored(failslab: Path) -> None:

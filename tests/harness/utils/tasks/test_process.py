@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A fork without what Python does about it: what it leaves out, and when it must not."""
+"""Forks without what Python does about them, and children that run a function or sit still."""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
+from tests.utils.tasks.process import ChildError, ChildKilled, holding, in_child
 
 #: What is asked of kernel and machine before a case, and what a case itself may do.
 WORKER = f"""{HEADER}
@@ -109,3 +112,38 @@ except OSError as error:
     print(error.errno, error.strerror)
 """
     assert run(program) == f"{errno.EAGAIN} {os.strerror(errno.EAGAIN)}"
+
+
+def test_what_a_holding_child_fails_with_is_raised_before_the_block() -> None:
+    with pytest.raises(FileNotFoundError), holding(lambda: os.stat("/no/such")):
+        pytest.fail("entered")
+    with pytest.raises(ChildError, match="ZeroDivisionError"), holding(lambda: 1 / 0):
+        pytest.fail("entered")
+    with pytest.raises(ChildKilled), holding(lambda: os.kill(os.getpid(), signal.SIGKILL)):
+        pytest.fail("entered")
+
+
+def test_a_holding_child_sits_still_and_is_gone_after_the_block(tmp_path: Path) -> None:
+    with holding((tmp_path / "made").touch) as child:
+        assert (tmp_path / "made").exists()
+        assert not child.finished(0.1)
+        proc = Path(child.proc("status"))
+        assert proc.exists()
+    assert not proc.exists()
+
+
+def test_a_holding_child_ends_with_the_caller() -> None:
+    """Killed, the caller runs no clean-up: what it held must not stay for ever."""
+    read_end, write_end = os.pipe()
+
+    def caller() -> None:
+        with holding(lambda: None) as child:
+            os.write(write_end, str(child.pid).encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(ChildKilled):
+        in_child(caller)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:  # ends with the last process that has it open
+        pid = int(pipe.read())
+    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.helpers.images import BANNER, elf
 from vm.backend.base import Boot, Machine
 from vm.backend.qemu import Qemu
 from vm.commands import main
@@ -32,6 +33,26 @@ def test_only_an_emulated_kernel_is_told_to_be_sparing_and_none_that_is_measured
     assert SPARING & set(words) == told
     # What the user says comes last, where the kernel lets the last one win.
     assert words[-1] == "highres=on"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--qemu-args", "-s"), "--qemu-args: User-Mode Linux is run without QEMU"),
+        (("--cpus", "4"), "--cpus 4: User-Mode Linux has one processor"),
+    ],
+)
+def test_what_user_mode_linux_cannot_have_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...], line: str
+) -> None:
+    (tmp_path / "linux").write_bytes(elf(0x60000000, banner=BANNER))
+    for verb in ("run", "bench"):
+        output = ["--output", str(tmp_path / "out")]
+        status = main.main([verb, "--kernel", str(tmp_path / "linux"), *output, *words])
+        assert status == Exit.USAGE
+        first, second = capsys.readouterr().err.splitlines()
+        assert first == f"vm: {tmp_path / 'linux'} is a User-Mode Linux kernel: {line}"
+        assert second.startswith("hint: ")
 
 
 @pytest.mark.parametrize("verb", ["run", "shell", "bench"])

@@ -50,7 +50,7 @@ def test_a_version_that_was_not_tried_is_warned_of_and_used(
     ("lines", "qemu_lines", "words"),
     [
         (["echo broken >&2; exit 1"], ["exit 0"], "vng does not run here: broken"),
-        (["echo virtme-ng 1.42"], ["exit 1"], "has no virtio-9p, .* or use --backend qemu"),
+        (["echo virtme-ng 1.42"], ["exit 1"], "has no virtio-9p, .*\nhint: .* use --backend"),
         (None, ["exit 0"], "VNG=.*: no such program"),
     ],
 )
@@ -71,7 +71,7 @@ def test_what_is_missing_is_named(
 def test_the_guest_is_given_our_image_and_no_folder_but_an_empty_one(tmp_path: Path) -> None:
     found = virtme_ng.Vng(tmp_path / "bin/vng", Qemu(Path("/opt/my qemu"), ("-L", "/a b")))
     kernel = Kernel(Path("/k/bzImage"), Kind.BZIMAGE, "7.9", "k")
-    machine = Machine(share="1/2", append=("--", "-c", "f('x')"))
+    machine = Machine(share="1/2", append=("--", "-c", "f('x')"), qemu_args=("-s", "a b"))
     command = found.command(Boot(kernel, Path("/i"), "/proc/7/fd/9", machine, Path("/scratch")))
     words = command.arguments
     assert words[words.index("--root") + 1] == "/scratch"
@@ -79,6 +79,7 @@ def test_the_guest_is_given_our_image_and_no_folder_but_an_empty_one(tmp_path: P
     # vng hands this to a shell.
     assert shlex.split(extra.partition("=")[2]) == [
         *("-L", "/a b", "-no-reboot", "-initrd", "/i", "-serial", "file:/proc/7/fd/9"),
+        *("-s", "a b"),
     ]
     assert shlex.split(words[words.index("--qemu") + 1]) == ["/opt/my qemu"]
     appended = shlex.split(words[words.index("--append") + 1])

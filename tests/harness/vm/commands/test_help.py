@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
@@ -32,6 +33,22 @@ def test_the_usage_has_what_stands_behind_the_dashes(
     assert page(capsys, verb).splitlines()[0].endswith(f"[-- {behind}]")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "git bisect run python3 -m vm run --build",
+        "git rebase -x 'python3 -m vm run --build' BASE",
+        "b4 shazam MESSAGE-ID && python3 -m vm run --build",
+    ],
+)
+def test_there_is_a_line_for_a_series_and_for_a_bisection(
+    capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    assert f"\n    {line}\n" in page(capsys, "run")
+    words = shlex.split(line.replace("python3 -m vm", "vm"))
+    assert "run --build" in " ".join(words)
+
+
 @pytest.mark.parametrize("verb", ["run", "bench", "shell", "check", "kernels"])
 def test_each_verb_is_described_with_examples(
     capsys: pytest.CaptureFixture[str], verb: str
@@ -48,3 +65,11 @@ def test_a_page_fits_a_terminal_of_a_hundred_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     assert max(map(len, page(capsys, *verb.split()).splitlines())) <= 100
+
+
+@pytest.mark.parametrize("verb", ["bench", "shell"])
+def test_a_page_explains_no_option_by_one_that_the_verb_lacks(
+    capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert "--system" not in page(capsys, verb)
+    assert "1024; 512 for User-Mode Linux)" in " ".join(page(capsys, verb).split())

@@ -76,6 +76,8 @@ def test_a_mistake_in_an_option_is_a_line_and_a_hint(
     [
         (["check", "lint"], "vm check -- lint"),
         (["bench", "--quick"], "vm bench -- --quick"),
+        (["bench", "--", "--json", "x"], "bench.json of the folder for results"),
+        (["bench", "--", "--from=x"], "bench.json of the folder for results"),
         (["shell", "--kernel", ""], "shell variable"),
         (["kernels", "trixie", "--prune"], "one of the two"),
         (["kernels", "--prune", "trixie"], "--help"),

@@ -59,4 +59,4 @@ def test_without_terminal_and_script_it_says_what_to_do(
     assert done.returncode == Exit.USAGE
     first, *hints = done.stderr.splitlines()
     assert first.startswith("vm: shell: takes no command" if words else "vm: shell: no terminal")
-    assert [hint[:6] for hint in hints] == (["hint: "] if words else [])
+    assert [hint[:6] for hint in hints] == ["hint: "]

@@ -170,6 +170,8 @@ def test_a_failed_build_shows_the_first_error_and_is_skipped(workshop: Workshop)
         ("refuses", (), Exit.NOT_BOOTED),
         ("pass", ("--waive", "/no/such"), Exit.NO_BISECTION),
         ("pass", ("--no-such-option",), Exit.NO_BISECTION),
+        ("lacks the flag", (), Exit.NOT_BOOTED),
+        ("chooses nothing", (), Exit.NO_BISECTION),
         ("pass", ("--backend", "uml"), Exit.NO_BISECTION),
     ],
 )
@@ -180,6 +182,30 @@ def test_git_bisect_is_told_good_bad_skip_or_to_stop(
     done = workshop.run(play, *words)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "hint"),
+    [
+        ("fs/x.c:1: error: nonsense", Exit.NOT_BOOTED, ""),
+        ("fs/x.c:1:10: fatal error: linux/gone.h: No such file or directory", Exit.NOT_BOOTED, ""),
+        ("ld: final link failed: No space left on device", Exit.NO_BISECTION, "make room"),
+        ("gcc: fatal error: Killed signal terminated program cc1", Exit.NO_BISECTION, "memory"),
+        ("/bin/sh: 1: flex: not found", Exit.NO_BISECTION, "install what is missing"),
+        ("/bin/sh: line 1: bison: command not found", Exit.NO_BISECTION, "install what"),
+        ("elf.h:9: fatal error: libelf.h: No such file or directory", Exit.NO_BISECTION, "install"),
+    ],
+)
+def test_what_makes_a_build_fail_at_each_commit_ends_a_bisection(
+    workshop: Workshop, said: str, status: Exit, hint: str
+) -> None:
+    workshop.configure()
+    done = workshop.run(make=f"says {said}")
+    assert done.returncode == status, done.stderr
+    assert f"  {said}\n" in done.stderr
+    last = complaints(done.stderr).splitlines()[-1]
+    assert last.startswith("hint: ") == bool(hint)
+    assert hint in last
 
 
 def test_a_crash_comes_with_the_command_that_decodes_it(workshop: Workshop) -> None:
@@ -212,23 +238,95 @@ def test_a_guest_is_given_the_modules_that_the_cases_need(workshop: Workshop) ->
 def test_a_kernel_that_cannot_run_where_it_is_asked_to_is_not_built(workshop: Workshop) -> None:
     workshop.configure()
     done = workshop.run("pass", "--backend", "uml")
-    assert "configured as an x86 kernel: it runs with --backend qemu" in done.stderr
+    assert (
+        "configured as an x86 kernel: not for --backend uml\nhint: it runs with --backend qemu"
+        in done.stderr
+    )
     assert not (workshop.launcher.folder / "calls").exists()
 
 
-@pytest.mark.parametrize("kernel", ["vmlinuz", "debian:sid", "host", ""])
+@pytest.mark.parametrize("kernel", ["vmlinuz", "debian:sid", "host", "", "."])
 def test_what_is_no_tree_cannot_be_built(workshop: Workshop, kernel: str) -> None:
     named = ["--kernel", kernel] if kernel else []
     command = [sys.executable, "-m", "vm", "run", "--build", *named]
     done = workshop.launcher.run("pass", command=command)
     assert done.returncode == Exit.NO_BISECTION
-    assert done.stderr.startswith("vm: --build: ")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("vm: ")
+    assert ": not a build tree" in first
+    assert second.startswith("hint: ")
+
+
+def test_the_tree_one_stands_in_needs_no_name(workshop: Workshop) -> None:
+    workshop.configure()
+    environment = {**workshop.launcher.environment, "PYTHONPATH": str(paths.ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "vm", "run", "--build", "--guests", "1"],
+        cwd=workshop.source,
+        env={**environment, "PLAY": "pass", "MAKE_PLAYS": "build"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+    assert f"building bzImage in {workshop.source} " in done.stderr
+
+
+def test_fragments_of_the_users_are_built_with_and_what_does_not_stick_is_named(
+    workshop: Workshop,
+) -> None:
+    workshop.configure(f"{CONFIGS['x86']}CONFIG_TMPFS=y\n")
+    one, two = (workshop.launcher.folder / name for name in ("one", "two"))
+    one.write_text("# why\n\nCONFIG_MINE=y\nCONFIG_FUSE_FS=m\nCONFIG_NUMBER=10\n")
+    two.write_text('CONFIG_NUMBER=20\nCONFIG_TEXT="a b"\n# CONFIG_TMPFS is not set\n')
+    done = workshop.run("pass", "--kconfig", str(one), "--kconfig", str(two))
+    assert done.returncode == Exit.OK, done.stderr
+    used = kconfig.read(workshop.source / ".config.open_tree_ns")
+    wanted = {"MINE": "y", "NUMBER": "20", "TEXT": '"a b"', "TMPFS": "n"}
+    assert {name: used.get(name) for name in wanted} == wanted
+    first, second = complaints(done.stderr).splitlines()
+    assert first == f"vm: --kconfig {one}: did not stick: CONFIG_FUSE_FS (wanted m, is n)"
+    assert second.startswith("hint: ")
+    # For one run, and nothing is said of options that the user has changed.
+    assert "dropped" not in done.stderr
+    workshop.run()
+    assert "MINE" not in kconfig.read(workshop.source / ".config.open_tree_ns")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "No such file"),
+        ("", "no option in it"),
+        ("# nothing\n", "no option in it"),
+        ("CONFIG_A=y\nA=y\n", ":2: not an option: A=y"),
+        ("CONFIG_A y\n", ":1: not an option"),
+        ("CONFIG_A=yes\n", ":1: not an option"),
+        ("CONFIG_A=y # why\n", ":1: not an option"),
+        ("\xff", "not a text"),
+    ],
+)
+def test_what_is_no_fragment_is_a_usage_error(
+    workshop: Workshop, text: str | None, words: str
+) -> None:
+    workshop.configure()
+    fragment = workshop.launcher.folder / "fragment"
+    if text is not None:
+        fragment.write_bytes(text.encode("latin-1"))
+    done = workshop.run("pass", "--kconfig", str(fragment))
+    assert done.returncode == Exit.NO_BISECTION
+    assert done.stderr.startswith(f"vm: --kconfig {fragment}")
+    assert words in done.stderr.splitlines()[0]
+    assert not (workshop.launcher.folder / "calls").exists()
 
 
 def test_debugging_options_without_a_build_are_a_usage_error(workshop: Workshop) -> None:
     done = workshop.launcher.run("pass", "--debug-kernel")
     assert done.returncode == Exit.USAGE
-    assert "--debug-kernel needs --build" in done.stderr
+    assert "--debug-kernel needs --build\nhint: " in done.stderr
+    done = workshop.launcher.run("pass", "--kconfig", "x")
+    assert done.returncode == Exit.USAGE
+    assert "--kconfig needs --build\nhint: " in done.stderr
 
 
 def test_an_interrupted_build_is_tidied_up_by_make(workshop: Workshop) -> None:

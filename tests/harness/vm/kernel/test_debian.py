@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -42,7 +44,16 @@ def test_the_load_address_tells_vmlinux_from_user_mode_linux(
     ("contents", "words"),
     [
         (b"", "empty file"),
-        (b"#!/bin/sh\n" * 100, "not a kernel image"),
+        (b"#!/bin/sh\n" * 100, "not a kernel image\nhint: give a bzImage"),
+        (b"MZ".ljust(0x38, b"\0") + b"ARM\x64", "a kernel for arm64, and guests are x86-64"),
+        (b"\0" * 0x38 + b"RSC\x05", "a kernel for riscv"),
+        (b"MZ\0\0zimg", r"a compressed EFI kernel \(zboot\)"),
+        (b"MZ".ljust(999, b"\0"), "an EFI program .*\nhint: objcopy .*--only-section=.linux"),
+        (gzip.compress(bzimage(), mtime=0), "compressed with gzip\nhint: unpack it"),
+        (lzma.compress(bzimage()), "compressed with xz\nhint: unpack it"),
+        (b"\x28\xb5\x2f\xfd", "compressed with zstd\nhint: unpack it"),
+        (b"!<arch>\ndebian-binary", "a package or an archive\nhint: unpack it.*: dpkg-deb -x"),
+        (b"\xed\xab\xee\xdb\3", "a package\nhint: unpack it.*: rpm2cpio"),
         (bzimage()[:-1], "truncated bzImage"),
         (elf(0x400000), "not a Linux kernel"),
         (elf(0x60000000, banner=BANNER)[:-20], "truncated ELF"),
@@ -63,7 +74,7 @@ def test_a_bad_kernel_is_named_with_the_reason(tmp_path: Path, contents: bytes, 
 def test_a_folder_and_nothing_are_no_kernels(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="is a directory"):
         identify(tmp_path)
-    with pytest.raises(Problem, match="No such file"):
+    with pytest.raises(Problem, match=r"No such file or directory\nhint: .*as debian=7\.0"):
         identify(tmp_path / "gone")
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,10 @@ from tests.harness.helpers.launcher import Launcher, complaints
 from tests.harness.helpers.story import table
 from tests.utils.report import header
 from vm import paths
-from vm.errors import Exit
+from vm.arch import QEMU_KVM
+from vm.backend import qemu
+from vm.distro import apt
+from vm.errors import Exit, Problem
 
 
 @pytest.mark.parametrize(
@@ -227,6 +232,22 @@ def test_a_dry_run_prints_the_command_and_starts_nothing(launcher: Launcher) -> 
     assert list(launcher.temporary.iterdir()) == []
 
 
+def test_words_for_qemu_come_last(launcher: Launcher) -> None:
+    words = (
+        "--qemu-args",
+        "-s",
+        "--qemu-args",
+        "-device 'virtio-rng-pci,id=a b'",
+        "--append",
+        "-x",
+    )
+    done = launcher.run("refuses", "--dry-run", *words)
+    assert done.returncode == 0, done.stderr
+    found = shlex.split(done.stdout.partition("</dev/null")[0])
+    assert found[-3:] == ["-s", "-device", "virtio-rng-pci,id=a b"]
+    assert found[-4].endswith(" -x")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_no_process_and_no_file(launcher: Launcher, number: signal.Signals) -> None:
     os.mkfifo(launcher.folder / "started")
@@ -281,8 +302,56 @@ def test_a_wrong_command_line_is_a_usage_error(launcher: Launcher, words: tuple[
     assert done.stderr.splitlines()[-1].startswith("hint: ")
 
 
+def test_a_choice_of_no_case_is_told_apart_from_a_kernel_without_the_flag(
+    launcher: Launcher,
+) -> None:
+    done = launcher.run("chooses nothing")
+    assert done.returncode == Exit.NOTHING
+    assert complaints(done.stderr).startswith("vm: no case was chosen\nhint: ")
+    done = launcher.run("chooses nothing", "--", "--co")  # that was only to be listed
+    assert complaints(done.stderr) == ""
+    done = launcher.run("lacks the flag")
+    assert done.returncode == Exit.NOTHING
+    assert complaints(done.stderr) == ""
+
+
 def test_a_missing_qemu_that_was_asked_for_is_named(launcher: Launcher) -> None:
     launcher.environment["QEMU"] = "/no/such/qemu"
     done = launcher.run("pass")
     assert done.returncode == Exit.HOST
-    assert done.stderr == "vm: QEMU=/no/such/qemu: no such program\n"
+    first, second = done.stderr.splitlines()
+    assert first == "vm: QEMU=/no/such/qemu: no such program"
+    assert second.startswith("hint: set QEMU ")
+
+
+def test_a_qemu_that_is_on_no_path_is_found_where_rhel_has_it(launcher: Launcher) -> None:
+    place = Path(QEMU_KVM)
+    script = f'mount -t tmpfs none {place.parent} && ln -s "$0" {place} && exec "$@"'
+    isolated = ["unshare", "-rm", "sh", "-c", script, str(launcher.folder / "qemu")]
+    (launcher.folder / "bin/qemu-system-x86_64").rename(launcher.folder / "qemu")
+    if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
+        pytest.skip(f"no user namespace to mount something on {place.parent} in")
+    for name in ("sh", "ldd", "unshare", "mount", "ln", "true"):
+        (launcher.folder / "bin" / name).symlink_to(shutil.which(name) or "")
+    launcher.environment["PATH"] = str(launcher.folder / "bin")
+    launcher.environment.pop("QEMU", None)
+    done = launcher.run("pass", command=[*isolated, *launcher.command()])
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+
+
+def test_where_there_is_none_the_variable_that_names_one_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail() -> None:
+        raise Problem("E: no network")
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("QEMU", raising=False)
+    monkeypatch.setattr(qemu, "QEMU_KVM", str(tmp_path / "qemu-kvm"))
+    monkeypatch.setattr(qemu, "_fetch", fail)
+    for sites in ([], ["debian"]):
+        monkeypatch.setattr(apt, "own_sites", lambda sites=sites: sites)
+        with pytest.raises(Problem, match=r"no qemu-system-x86_64 on PATH") as caught:
+            qemu.find()
+        assert "\nhint: install " in str(caught.value)
+        assert "set QEMU" in str(caught.value)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The processes that measure: each in the same mount namespace, which ends with them.
 
-Between the benchmark and them stand two more: a keeper, which makes the user namespace where the
+Between the benchmark and them stand two more: a monitor, which makes the user namespace where the
 caller has too little privilege, and the PID namespace; and PID 1 of that, which makes the ground
-and forks the others. When the benchmark ends in whatever way, the keeper ends, and with it PID 1,
+and forks the others. When the benchmark ends in whatever way, the monitor ends, and with it PID 1,
 and with that every process and mount there is.
 """
 
@@ -30,16 +30,16 @@ from tests.utils.uapi.syscalls import unshare
 _SIGNALS = {signal.SIGTERM, signal.SIGCHLD}
 
 
-class CrewError(Exception):
+class WorkersFailed(Exception):
     """The processes could not be set up, or one has died."""
 
 
-class MethodFailed(CrewError):
-    """A method failed: which, and what the kernel said."""
+class MethodFailed(WorkersFailed):
+    """A method failed: which, and the kernel's error."""
 
 
 def _fork(run: Callable[[], object], failures: Connection) -> int:
-    """Fork a child that runs *run*, dies with the caller, and says on *failures* why it failed."""
+    """Fork a child that runs *run*, dies with the caller, and sends to *failures* why it failed."""
     own = os.pidfd_open(os.getpid())
     pid = os.fork()
     if pid:
@@ -49,32 +49,34 @@ def _fork(run: Callable[[], object], failures: Connection) -> int:
         die_with(own)
         run()
     except OSError as error:
-        failures.send(CrewError(f"{error.strerror}{_hint(error)}"))
+        failures.send(WorkersFailed(f"{error.strerror}{_hint(error)}"))
     except BaseException:
-        failures.send(CrewError(traceback.format_exc()))
+        failures.send(WorkersFailed(traceback.format_exc()))
     finally:
         os._exit(0)
 
 
 def _hint(error: OSError) -> str:
-    """What to do about an errno, where that is not plain."""
+    """What to do about an errno, on a line of its own; empty where that is plain."""
     match error.errno:
         case errno.EPERM if not capget().has(CAP_SYS_ADMIN):
-            return " (run it as root, or allow user namespaces: sysctl user.max_user_namespaces)"
+            text = "run it as root, or allow user namespaces (sysctl user.max_user_namespaces)"
         case errno.ENOSPC:
-            return " (see sysctl fs.mount-max and user.max_mnt_namespaces)"
+            text = "see sysctl fs.mount-max and user.max_mnt_namespaces"
         case errno.EINVAL if "pivot_root" in str(error.strerror):
-            return " (before Linux 7.0 an initramfs is a root that cannot be left)"
-    return ""
+            text = "before Linux 7.0 an initramfs is a root that cannot be left: boot from a disk"
+        case _:
+            return ""
+    return f"\nhint: {text}"
 
 
-class Crew:
-    """So many processes on one ground. Use as a context manager: the block's end is theirs."""
+class Workers:
+    """Processes on one ground. A context manager: they end with the block."""
 
     def __init__(self, layout: Layout, size: int) -> None:
         """Start them.
 
-        :raises CrewError: no namespace may be made, or a limit is in the way.
+        :raises WorkersFailed: no namespace may be made, or a limit is in the way.
         """
         pipes = [Pipe() for _ in range(size)]
         self._lines = [ours for ours, _ in pipes]
@@ -82,7 +84,7 @@ class Crew:
         # Kept blocked in the child, which waits for them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            self._keeper = _fork(lambda: self._keep(layout, theirs), theirs[0])
+            self._monitor_pid = _fork(lambda: self._monitor(layout, theirs), theirs[0])
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for end in theirs:
@@ -94,7 +96,7 @@ class Crew:
             self.close()
             raise
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,18 +104,18 @@ class Crew:
 
     def close(self) -> None:
         """End all processes; they, their namespaces and their mounts are gone on return."""
-        if self._keeper:
+        if self._monitor_pid:
             with suppress(ProcessLookupError):
-                os.kill(self._keeper, signal.SIGTERM)
-            os.waitpid(self._keeper, 0)
-            self._keeper = 0
+                os.kill(self._monitor_pid, signal.SIGTERM)
+            os.waitpid(self._monitor_pid, 0)
+            self._monitor_pid = 0
         for line in self._lines:
             line.close()
 
     def work(self, jobs: Sequence[Job]) -> list[Done | Container]:
         """Have each process do one of *jobs*, all at the same time; their results.
 
-        :raises CrewError: one failed.
+        :raises WorkersFailed: one failed.
         """
         lines = self._lines[: len(jobs)]
         for line, job in zip(lines, jobs, strict=True):
@@ -124,31 +126,31 @@ class Crew:
         try:
             answer = line.recv()
         except (EOFError, ConnectionError):
-            raise CrewError("a measuring process has died") from None
-        if isinstance(answer, CrewError):
+            raise WorkersFailed("a measuring process has died") from None
+        if isinstance(answer, WorkersFailed):
             raise answer
         assert isinstance(answer, Done | Container)
         return answer
 
     # --- in the processes -----------------------------------------------------------------------
 
-    def _keep(self, layout: Layout, lines: list[Connection]) -> None:
-        """The keeper: Ctrl-C is the benchmark's business, and so is not heard here or below."""
+    def _monitor(self, layout: Layout, lines: list[Connection]) -> None:
+        """Start PID 1, and end it at a signal. Ctrl-C, the benchmark's own, does not come here."""
         os.setsid()
         for line in self._lines:
             line.close()
         if not capget().has(CAP_SYS_ADMIN):
             enter_new_userns()
         unshare(CLONE_NEWPID)
-        init = _fork(lambda: self._reign(layout, lines), lines[0])
+        init = _fork(lambda: self._be_init(layout, lines), lines[0])
         for line in lines:
             line.close()
         signal.sigwait(_SIGNALS)
         os.kill(init, signal.SIGKILL)
         os.waitpid(init, 0)
 
-    def _reign(self, layout: Layout, lines: list[Connection]) -> None:
-        """PID 1: when one of the others ends, all do."""
+    def _be_init(self, layout: Layout, lines: list[Connection]) -> None:
+        """Be PID 1: make the ground, fork the workers, end with the first that ends."""
         ground = prepare(layout)
         gc.disable()
         gc.freeze()
