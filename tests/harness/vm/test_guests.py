@@ -295,7 +295,8 @@ def test_memory_that_the_host_cannot_give_is_no_fault_of_the_kernels(
     first, second = complaints(errors).splitlines()
     assert first == "vm: the host ran out of room for the memory of User-Mode Linux"
     assert second.startswith("hint: less --memory")
-    assert text.splitlines()[-1].partition("uml: ")[2].startswith("the host ran out of room")
+    # Before the first case or after some: that is as quick as the filling.
+    assert "the host ran out of room" in text.splitlines()[-1].partition("uml: ")[2]
 
 
 @pytest.mark.parametrize(
