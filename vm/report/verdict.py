@@ -190,7 +190,9 @@ def _accounted(verdict: Verdict) -> Verdict:
     """
     if verdict.status in (Exit.OK, Exit.NOTHING) or any(case.bad for case in verdict.cases):
         return verdict
-    run = Case("run", "error", verdict.text, text="\n".join(verdict.splats))
+    # Of the host's trouble, or the user's Ctrl-C, no rule and no fix has anything to say.
+    no_word = verdict.status in (Exit.HOST, Exit.INTERRUPTED)
+    run = Case("run", "error", verdict.text, text="\n".join(verdict.splats), unreached=no_word)
     return replace(verdict, cases=[*verdict.cases, run])
 
 

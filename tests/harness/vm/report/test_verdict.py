@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.harness.helpers.stream import IDS, MARKERS, Stream, records_of
+from tests.utils.report.digest import digest
 from vm.errors import Exit
 from vm.report.verdict import Verdict, combine, judge
 from vm.run.guest import Ending, Stop
@@ -175,6 +176,20 @@ def test_a_kernel_that_does_not_boot_is_no_failure_of_a_case(
     found = verdict(Stream(), ending, log)
     assert found.status is status
     assert re.search(words, found.text)
+
+
+@pytest.mark.parametrize(
+    ("ending", "clean"),
+    [
+        (Ending(Stop.EXITED, 1, "a\nbad image", 0, {}), True),
+        (Ending(Stop.INTERRUPTED, None, "", 0, {}), True),
+        (BOOT_LIMIT, False),
+    ],
+)
+def test_what_is_no_word_of_the_kernels_is_in_no_digest(ending: Ending, clean: bool) -> None:
+    found = combine([verdict(Stream(), ending)])
+    assert [case.outcome for case in found.cases] == ["error"]
+    assert digest(found.cases, {}).is_clean is clean
 
 
 def test_a_guest_that_dies_of_the_hosts_trouble_blames_no_case_and_no_fix() -> None:
