@@ -72,6 +72,15 @@ NULLFS_ATIME = pytest.mark.fixed_by(
 NULLFS_READERS = pytest.mark.fixed_by(
     "e08f57a7dcb8", "7.2.12", "readdir: take no inode lock on an immutable directory"
 )
+PICKED_NULLFS = pytest.mark.fixed_by(
+    "02587a4af82a", "7.2.11", "fs: refuse fspick() on internal superblocks"
+)
+NULLFS_RW_HINT = pytest.mark.fixed_by(
+    "b0d1022b9bdb", "7.2.11", "fcntl: refuse F_SET_RW_HINT on an immutable inode"
+)
+NULLFS_MARKS = pytest.mark.fixed_by(
+    "c9ec8607b4d1", "7.3", "fsnotify: let a filesystem refuse marks on its objects"
+)
 
 # Entering, leaving and watching
 SHARED_FS_STRUCT = pytest.mark.fixed_by(
