@@ -62,6 +62,9 @@ STAND_INS = pytest.mark.fixed_by("01cbebb42070", "7.3", "namespace: rework conne
 STAND_INS_FOR_FILES = pytest.mark.fixed_by(
     "54867884fef5", "7.3", "nullfs: add an empty immutable regular file"
 )
+BUSY_COPIES = pytest.mark.fixed_by(
+    "6857e209015f", "7.2.11", "fs: don't silently unmount busy mounts"
+)
 
 # The base
 RECONFIGURED_NULLFS = pytest.mark.fixed_by(
