@@ -134,3 +134,6 @@ STATMOUNT_PERMISSION = pytest.mark.fixed_by(
 MOUNTINFO_ITERATION = pytest.mark.fixed_by(
     "4a403d7aa907", "7.0-rc2", "namespace: fix proc mount iteration"
 )
+HANDLE_PERMISSION = pytest.mark.fixed_by(
+    "d2324a9317f0", "7.0-rc3", "nsfs: tighten permission checks for handle opening"
+)
