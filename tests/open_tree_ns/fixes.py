@@ -58,6 +58,9 @@ STALE_OVERMOUNT = pytest.mark.fixed_by(
     "7.2.11",
     "namespace: reset the old parent's ->overmount in mnt_change_mountpoint()",
 )
+UNBINDABLE_GROUPS = pytest.mark.fixed_by(
+    "a2b42babc912", "7.2.11", "mount: refuse MOVE_MOUNT_SET_GROUP on an unbindable mount"
+)
 STAND_INS = pytest.mark.fixed_by("01cbebb42070", "7.3", "namespace: rework connected mounts")
 STAND_INS_FOR_FILES = pytest.mark.fixed_by(
     "54867884fef5", "7.3", "nullfs: add an empty immutable regular file"
