@@ -137,6 +137,9 @@ STATMOUNT_PERMISSION = pytest.mark.fixed_by(
 MOUNTINFO_ITERATION = pytest.mark.fixed_by(
     "4a403d7aa907", "7.0-rc2", "namespace: fix proc mount iteration"
 )
+LISTNS_CURSOR = pytest.mark.fixed_by(
+    "-", "7.3.4", "listns: don't wrap around with a U64_MAX cursor"
+)
 HANDLE_PERMISSION = pytest.mark.fixed_by(
     "d2324a9317f0", "7.0-rc3", "nsfs: tighten permission checks for handle opening"
 )

@@ -150,6 +150,10 @@ def ns_inode(fd_or_path: int | str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+#: listns(2): the caller's own user namespace.
+LISTNS_CURRENT_USER = 0xFFFFFFFFFFFFFFFF
+
+
 class NsIdReq(ctypes.Structure):
     """``struct ns_id_req`` (``linux/nsfs.h``), first version."""
 
@@ -183,12 +187,14 @@ def listns(kinds: int = CLONE_NEWNS, *, page: int = 256) -> list[int]:
 
 
 def listns_page(after: int, count: int, kinds: int = CLONE_NEWNS, user_ns_id: int = 0) -> list[int]:
-    """Call listns(2) once: up to *count* ids larger than *after*, all owners' or one's.
+    """Call listns(2) once: up to *count* ids larger than *after*.
 
+    :param user_ns_id: only what this user namespace owns, by its 64-bit id; LISTNS_CURRENT_USER is
+        the caller's; 0 is all.
     :raises OSError: ENOENT when no namespace has a larger id.
     """
     buffer = (ctypes.c_uint64 * count)()
-    request = NsIdReq(ctypes.sizeof(NsIdReq), 0, after, int(kinds), 0, 0)
+    request = NsIdReq(ctypes.sizeof(NsIdReq), 0, after, int(kinds), 0, user_ns_id)
     got = syscall(
         "listns",
         NR_LISTNS,
