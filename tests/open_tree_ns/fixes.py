@@ -68,6 +68,12 @@ STAND_INS_FOR_FILES = pytest.mark.fixed_by(
 BUSY_COPIES = pytest.mark.fixed_by(
     "6857e209015f", "7.2.11", "fs: don't silently unmount busy mounts"
 )
+AUTOMOUNT_LOCKS = pytest.mark.fixed_by(
+    "33aadc7c7205", "7.2.11", "namespace: handle mount locking for automounts correctly"
+)
+LOCKED_EXPIRY = pytest.mark.fixed_by(
+    "f78ddcc87224", "7.2.11", "namespace: never expire a locked mount"
+)
 
 # The base
 RECONFIGURED_NULLFS = pytest.mark.fixed_by(
