@@ -29,7 +29,7 @@ class Copy:
         child)."""
 
         def run() -> T:
-            self._enter()
+            self.enter()
             return function()
 
         return in_child(run)
@@ -39,12 +39,13 @@ class Copy:
         namespace; the task that opened it is gone."""
 
         def run() -> list[int]:
-            self._enter()
+            self.enter()
             return [open_it()]
 
         return fds_from_child(run)[0]
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
+        """Have the caller become root of the maker's user namespace, inside."""
         # Entering the user namespace one is in already is an error.
         if ns_inode(self.userns_fd) != ns_inode("/proc/self/ns/user"):
             setns(self.userns_fd, CLONE_NEWUSER)
