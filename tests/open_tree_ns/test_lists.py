@@ -229,10 +229,13 @@ def test_listed_by_owner(caller: Caller, scratch: Path) -> None:
     other = copy_by(Caller.FOREIGN, scratch / "leaf")
     number = ns_id(copied.ns_fd)
 
-    def owned(userns_fd: int) -> list[int]:
-        return listns_page(0, 256, user_ns_id=ns_id(userns_fd, NS_GET_ID))
+    def owned(userns_fd: int, after: int = 0) -> list[int]:
+        return listns_page(after, 256, user_ns_id=ns_id(userns_fd, NS_GET_ID))
 
-    listed = {"its owner's": number in owned(copied.userns_fd), "another's": owned(other.userns_fd)}
+    listed = {
+        "its owner's": number in owned(copied.userns_fd, number - 1),
+        "another's": owned(other.userns_fd),
+    }
 
     assert listed == {"its owner's": True, "another's": [ns_id(other.ns_fd)]}
 
