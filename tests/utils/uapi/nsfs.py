@@ -124,6 +124,21 @@ def mnt_get_info(fd: int) -> MntNsInfo:
     return MntNsInfo(*_MNT_NS_INFO.unpack(buffer))
 
 
+def mnt_ns_ioctl(fd: int, name: str, size: int, *, null: bool = False) -> bytes:
+    """Make the ioctl *name* (NS_MNT_GET_INFO, _NEXT or _PREV) as a program whose ``struct
+    mnt_ns_info`` has *size* bytes does.
+
+    :param null: pass NULL in place of the struct.
+    :returns: the struct, whose bytes are 0xff where the kernel has written nothing.
+    """
+    request = {value: key for key, value in _NAMES.items()}[name] & ~(0x1FFF << 16) | size << 16
+    struct_bytes = bytearray(b"\xff" * size)
+    result = fcntl.ioctl(fd, request, 0 if null else struct_bytes)
+    if result > 0:
+        os.close(result)
+    return bytes(struct_bytes)
+
+
 def mnt_get_neighbour(fd: int, request: int) -> tuple[int, MntNsInfo]:
     """NS_MNT_GET_NEXT or NS_MNT_GET_PREV: a descriptor of the neighbour, and what it is.
 
