@@ -58,6 +58,22 @@ STALE_OVERMOUNT = pytest.mark.fixed_by(
     "7.2.11",
     "namespace: reset the old parent's ->overmount in mnt_change_mountpoint()",
 )
+UNBINDABLE_GROUPS = pytest.mark.fixed_by(
+    "a2b42babc912", "7.2.11", "mount: refuse MOVE_MOUNT_SET_GROUP on an unbindable mount"
+)
+STAND_INS = pytest.mark.fixed_by("01cbebb42070", "7.3", "namespace: rework connected mounts")
+STAND_INS_FOR_FILES = pytest.mark.fixed_by(
+    "54867884fef5", "7.3", "nullfs: add an empty immutable regular file"
+)
+BUSY_COPIES = pytest.mark.fixed_by(
+    "6857e209015f", "7.2.11", "fs: don't silently unmount busy mounts"
+)
+AUTOMOUNT_LOCKS = pytest.mark.fixed_by(
+    "33aadc7c7205", "7.2.11", "namespace: handle mount locking for automounts correctly"
+)
+LOCKED_EXPIRY = pytest.mark.fixed_by(
+    "f78ddcc87224", "7.2.11", "namespace: never expire a locked mount"
+)
 
 # The base
 RECONFIGURED_NULLFS = pytest.mark.fixed_by(
@@ -71,6 +87,15 @@ NULLFS_ATIME = pytest.mark.fixed_by(
 )
 NULLFS_READERS = pytest.mark.fixed_by(
     "e08f57a7dcb8", "7.2.12", "readdir: take no inode lock on an immutable directory"
+)
+PICKED_NULLFS = pytest.mark.fixed_by(
+    "02587a4af82a", "7.2.11", "fs: refuse fspick() on internal superblocks"
+)
+NULLFS_RW_HINT = pytest.mark.fixed_by(
+    "b0d1022b9bdb", "7.2.11", "fcntl: refuse F_SET_RW_HINT on an immutable inode"
+)
+NULLFS_MARKS = pytest.mark.fixed_by(
+    "c9ec8607b4d1", "7.3", "fsnotify: let a filesystem refuse marks on its objects"
 )
 
 # Entering, leaving and watching
@@ -117,4 +142,10 @@ STATMOUNT_PERMISSION = pytest.mark.fixed_by(
 )
 MOUNTINFO_ITERATION = pytest.mark.fixed_by(
     "4a403d7aa907", "7.0-rc2", "namespace: fix proc mount iteration"
+)
+LISTNS_CURSOR = pytest.mark.fixed_by(
+    "-", "7.3.4", "listns: don't wrap around with a U64_MAX cursor"
+)
+HANDLE_PERMISSION = pytest.mark.fixed_by(
+    "d2324a9317f0", "7.0-rc3", "nsfs: tighten permission checks for handle opening"
 )

@@ -13,7 +13,7 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
 from tests.utils.expect import fails, outcome
-from tests.utils.mounts.trees import bind, propagation, tmpfs, write
+from tests.utils.mounts.trees import bind, propagation, readable, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -25,6 +25,7 @@ from tests.utils.uapi.constants import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_PRIVATE,
     MS_RDONLY,
     MS_SHARED,
     MS_SLAVE,
@@ -141,3 +142,52 @@ def test_propagated_mount_does_not_bury(scratch: Path) -> None:
     assert (mnt_id_of("/file"), Path("/file").read_text()) == (own, "own")
     umount2("/file", MNT_DETACH)
     assert Path("/file").read_text() == "plain"
+
+
+@pytest.mark.rule("G11")
+@pytest.mark.needs("user namespace")
+def test_source_that_leaves_its_group(scratch: Path) -> None:
+    """A foreign copy is a slave of the group, and not of the mount that was copied: when that turns
+    private, mounts arrive from the peer that is left; when that does too, from the group's master;
+    and when that does, none arrive."""
+    master = propagation(tmpfs(scratch / "master", "a/x", "b/x", "c/x", "d/x"), MS_SHARED)
+    source = bind(master, scratch / "source")
+    propagation(propagation(source, MS_SLAVE), MS_SHARED)
+    peer = bind(source, scratch / "peer")
+    copied = copy_by(Caller.FOREIGN, source)
+    arrived = {}
+
+    for name, where, leaves in (
+        ("a", source, None),
+        ("b", peer, source),
+        ("c", master, peer),
+        ("d", master, master),
+    ):
+        if leaves:
+            propagation(leaves, MS_PRIVATE)
+        tmpfs(where / name)
+        arrived[name] = f"/{name}" in mount_points(copied.ns_fd)
+
+    assert arrived == {"a": True, "b": True, "c": True, "d": False}
+
+
+@pytest.mark.rule("G12")
+@pytest.mark.needs("user namespace")
+def test_lazy_umount_leaves_what_is_held_in_place(scratch: Path) -> None:
+    """A tree that is lazily unmounted at the source stays in a foreign copy, with its locked
+    covers, as far as a mount that was made inside lies on it; another goes."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    for name in ("held", "free"):
+        tree = propagation(tmpfs(top / name, "covered/secret", "place/x"), MS_SHARED)
+        tmpfs(tree / "covered", "cover")
+    copied = copy_by(Caller.FOREIGN, top)
+    copied.inside(lambda: tmpfs(Path("/held/place"), "own"))
+
+    for name in ("held", "free"):
+        umount2(top / name, MNT_DETACH)
+
+    assert sorted(mount_points(copied.ns_fd)) == ["/", "/held", "/held/covered", "/held/place"]
+    assert copied.inside(lambda: readable("/")) == {
+        "held/covered/cover": "cover",
+        "held/place/own": "own",
+    }

@@ -24,6 +24,7 @@ from tests.utils.uapi.constants import (
     MOUNT_ATTR_NODIRATIME,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_NOSYMFOLLOW,
     MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_STRICTATIME,
     MS_BIND,
@@ -276,3 +277,20 @@ def test_foreign_copy_of_a_copy_locks_what_was_added(scratch: Path) -> None:
     become_foreign()
     enter(copy("/", recursive=True))
     assert outcome(clear_attr, "/plain", MOUNT_ATTR_NODEV) == "EPERM"
+
+
+@pytest.mark.rule("K11")
+def test_nosymfollow_is_not_locked(caller: Caller, scratch: Path) -> None:
+    """nosymfollow, which comes along, may be taken off again inside, by a foreign caller too: what
+    it keeps from being followed is nothing that was hidden."""
+    top = tmpfs(scratch / "top", "file")
+    (top / "link").symlink_to("file")
+    set_attr(top, MOUNT_ATTR_NOSYMFOLLOW)
+    caller.act()
+    enter(copy(top))
+    before = outcome(os.stat, "/link")
+
+    mount_setattr(AT_FDCWD, "/", attr_clr=MOUNT_ATTR_NOSYMFOLLOW)
+
+    assert before == "ELOOP"
+    assert os.stat("/link") == os.stat("/file")

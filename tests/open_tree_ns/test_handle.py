@@ -17,7 +17,7 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.utils.expect import fails
+from tests.utils.expect import fails, outcome
 from tests.utils.mounts.trees import tmpfs, write
 from tests.utils.tasks.namespace_thread import NamespaceThread
 from tests.utils.tasks.process import holding
@@ -40,6 +40,7 @@ from tests.utils.uapi.nsfs import (
     NS_GET_ID,
     current_mnt_ns,
     mnt_get_info,
+    mnt_ns_ioctl,
     ns_get_nstype,
     ns_id,
     ns_inode,
@@ -241,3 +242,42 @@ def test_bind_mount_from_inside(scratch: Path) -> None:
         mount(f"/proc/self/fd/{wanted}", "/target", None, MS_BIND)
         assert ns_inode("/target") == ns_inode(wanted)
         umount2("/target")
+
+
+@pytest.mark.rule("R12")
+def test_info_for_a_larger_struct(scratch: Path) -> None:
+    """NS_MNT_GET_INFO fills as much of a larger struct as the kernel knows, says how much that was,
+    and leaves the rest alone; a smaller one than the first is ENOTTY, and NULL is EINVAL."""
+    fd = copy(tmpfs(scratch / "leaf"))
+    known = mnt_ns_ioctl(fd, "NS_MNT_GET_INFO", 16)
+
+    larger = mnt_ns_ioctl(fd, "NS_MNT_GET_INFO", 64)
+    filled = int.from_bytes(larger[:4], sys.byteorder)
+    refused = {
+        "smaller": outcome(mnt_ns_ioctl, fd, "NS_MNT_GET_INFO", 8),
+        "NULL": outcome(mnt_ns_ioctl, fd, "NS_MNT_GET_INFO", 16, null=True),
+    }
+
+    assert 16 <= filled < 64, "the size that the kernel knows"
+    assert larger[4:16] == known[4:], "what is in the first 16 bytes"
+    assert larger[filled:] == b"\xff" * (64 - filled), "written beyond the size that was told"
+    assert refused == {"smaller": "ENOTTY", "NULL": "EINVAL"}
+
+
+@pytest.mark.rule("R12")
+@pytest.mark.needs("sight of all namespaces")
+@pytest.mark.isolated(pid_namespace=False)
+def test_neighbour_without_a_struct(scratch: Path) -> None:
+    """NS_MNT_GET_NEXT and NS_MNT_GET_PREV want a struct to fill: with NULL they are EFAULT, and
+    leave no descriptor behind."""
+    leaf = tmpfs(scratch / "leaf")
+    fds = [copy(leaf) for _ in range(3)]
+    before = os.listdir("/proc/self/fd")
+
+    got = {
+        name: outcome(mnt_ns_ioctl, fds[1], name, 16, null=True)
+        for name in ("NS_MNT_GET_NEXT", "NS_MNT_GET_PREV")
+    }
+
+    assert got == {"NS_MNT_GET_NEXT": "EFAULT", "NS_MNT_GET_PREV": "EFAULT"}
+    assert os.listdir("/proc/self/fd") == before

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.open_tree_ns import fixes
-from tests.open_tree_ns.calls import copy, enter
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, copy_by, enter
 from tests.utils.expect import Outcome, answer, outcome
 from tests.utils.model.prediction import base_of
 from tests.utils.mounts.settle import gone, settled
@@ -24,6 +25,8 @@ from tests.utils.uapi.constants import (
     Statmount,
 )
 from tests.utils.uapi.nsfs import (
+    LISTNS_CURRENT_USER,
+    NS_GET_ID,
     NS_MNT_GET_NEXT,
     NS_MNT_GET_PREV,
     current_mnt_ns,
@@ -197,6 +200,44 @@ def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
         for fd in mountinfos:
             os.close(fd)
     assert gone(*inactive)
+
+
+@pytest.mark.rule("BL7")
+@fixes.LISTNS_CURSOR
+@pytest.mark.needs("listns")
+@pytest.mark.parametrize("owner", [0, LISTNS_CURRENT_USER], ids=["all", "own"])
+def test_listns_after_the_largest_id(owner: int, scratch: Path) -> None:
+    """listns(2) ends after the largest id there can be, of all namespaces and of those that one's
+    user namespace owns: ENOENT."""
+    copy(tmpfs(scratch / "leaf"))
+
+    got = {
+        after: outcome(listns_page, after, 256, user_ns_id=owner)
+        for after in (U64_MAX - 1, U64_MAX)
+    }
+
+    assert got == {U64_MAX - 1: "ENOENT", U64_MAX: "ENOENT"}
+
+
+@pytest.mark.rule("R11")
+@pytest.mark.needs("sight of all namespaces", "listns", "user namespace")
+@pytest.mark.isolated(pid_namespace=False)
+def test_listed_by_owner(caller: Caller, scratch: Path) -> None:
+    """listns(2) with a user namespace's id lists the mount namespaces which that one owns: the new
+    one among its maker's, and not among another's."""
+    copied = copy_by(caller, tmpfs(scratch / "leaf"))
+    other = copy_by(Caller.FOREIGN, scratch / "leaf")
+    number = ns_id(copied.ns_fd)
+
+    def owned(userns_fd: int, after: int = 0) -> list[int]:
+        return listns_page(after, 256, user_ns_id=ns_id(userns_fd, NS_GET_ID))
+
+    listed = {
+        "its owner's": number in owned(copied.userns_fd, number - 1),
+        "another's": owned(other.userns_fd),
+    }
+
+    assert listed == {"its owner's": True, "another's": [ns_id(other.ns_fd)]}
 
 
 @pytest.mark.rule("BL3", "Y4")

@@ -24,7 +24,7 @@ from tests.utils.uapi.constants import (
     MS_REC,
     MS_UNBINDABLE,
 )
-from tests.utils.uapi.inotify import is_gone, watch
+from tests.utils.uapi.inotify import inotify_watch, is_gone
 from tests.utils.uapi.nsfs import ns_id
 from tests.utils.uapi.statmount import listmount, mnt_id_of, statmount
 from tests.utils.uapi.syscalls import (
@@ -54,7 +54,7 @@ def test_a_copy_that_is_gone_pins_nothing(caller: Caller, scratch: Path) -> None
     tops = [tmpfs(scratch / name) for name in ("single", "recursive", "entered")]
     for top in tops[1:]:
         (top / "child").mkdir()
-    ends = {top: watch(top) for top in tops}
+    ends = {top: inotify_watch(top) for top in tops}
 
     def make() -> None:
         single, recursive, entered = tops
@@ -74,7 +74,7 @@ def test_the_end_of_the_namespace_ends_its_mounts(caller: Caller, scratch: Path)
     """A file system that is mounted nowhere but in the copy lives as long as the namespace, and
     ends with it."""
     top = tmpfs(scratch / "top")
-    end = watch(top)
+    end = inotify_watch(top)
     copied = made_in_child(caller.act, lambda: copy(top, recursive=True))
 
     assert unmounting(top, end, seconds=0) == {"umount2": "success", "file system": "alive"}
@@ -99,7 +99,7 @@ def test_a_refused_call_pins_nothing(caller: Caller, scratch: Path) -> None:
     """What a call was refused to copy is not held by it: it can be unmounted, no EBUSY, and its
     file system ends."""
     top = propagation(tmpfs(scratch / "top"), MS_UNBINDABLE)
-    end = watch(top)
+    end = inotify_watch(top)
 
     refused_copies(caller, top, 2)
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
-from tests.open_tree_ns.trees import tree_with_proc
+from tests.open_tree_ns.trees import small_tree, tree_with_proc
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.mounts.trees import fresh_tmpfs, propagation, tmpfs
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
+    AT_RECURSIVE,
     MNT_DETACH,
     MOUNT_ATTR_NOSUID,
     MOVE_MOUNT_BENEATH,
@@ -27,11 +29,12 @@ from tests.utils.uapi.constants import (
     MS_SLAVE,
 )
 from tests.utils.uapi.nsfs import current_mnt_ns
-from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table, statmount_by_fd
 from tests.utils.uapi.syscalls import (
     mount,
     mount_setattr,
     move_mount,
+    pivot_root,
     umount2,
 )
 
@@ -144,3 +147,55 @@ def test_what_slid_off_a_dead_mount_is_forgotten(scratch: Path) -> None:
     beneath = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | MOVE_MOUNT_BENEATH
     fails(errno.ENOENT, move_mount, tree, "", held, "", beneath)
     assert len(mount_table()) == 1
+
+
+@pytest.mark.rule("N12")
+def test_unmounted_trees_are_not_changed(caller: Caller, scratch: Path) -> None:
+    """mount_setattr(2) changes nothing of a tree that was lazily unmounted inside, recursively or
+    not, neither attributes nor the type: EINVAL."""
+    top = tmpfs(scratch / "top")
+    (top / "dir").mkdir()
+    caller.act()
+    enter(copy(top, recursive=True))
+    tmpfs(Path("/dir"))
+    tmpfs(Path("/dir/child"))
+    held = os.open("/dir", os.O_PATH)
+    umount2("/dir", MNT_DETACH)
+    before = statmount_by_fd(held)
+
+    got = {
+        (name, flags): outcome(mount_setattr, held, "", AT_EMPTY_PATH | flags, **change)
+        for name, change in (
+            ("attribute", {"attr_set": MOUNT_ATTR_NOSUID}),
+            ("type", {"propagation": MS_SHARED}),
+            ("both", {"attr_set": MOUNT_ATTR_NOSUID, "propagation": MS_SLAVE}),
+        )
+        for flags in (0, AT_RECURSIVE)
+    }
+
+    assert got == dict.fromkeys(got, "EINVAL")
+    assert statmount_by_fd(held) == before
+
+
+@pytest.mark.rule("N12")
+@pytest.mark.usefixtures("unlocked")
+def test_pivot_root_across_namespaces(scratch: Path) -> None:
+    """pivot_root(2) takes no root from another namespace, nor one that is unmounted, and puts the
+    old root neither in another: EINVAL, and both namespaces stay as they are."""
+    fd, other = copy(small_tree(scratch), recursive=True), copy(scratch / "top", recursive=True)
+    enter(other)
+    outside = os.open("/child", os.O_PATH)
+    enter(fd)
+    tmpfs(Path("/dir"))
+    unmounted = os.open("/dir", os.O_PATH)
+    umount2("/dir", MNT_DETACH)
+    before = mount_table(), mount_table(ns_fd=other)
+    got = {}
+    for name, root in (("another's root", outside), ("unmounted root", unmounted)):
+        os.fchdir(root)
+        got[name] = outcome(pivot_root, ".", "/child")
+    os.fchdir(outside)
+    got["another's place"] = outcome(pivot_root, "/child", ".")
+
+    assert got == dict.fromkeys(got, "EINVAL")
+    assert (mount_table(), mount_table(ns_fd=other)) == before

@@ -29,13 +29,27 @@ class Copy:
         child)."""
 
         def run() -> T:
-            # Entering the user namespace one is in already is an error.
-            if ns_inode(self.userns_fd) != ns_inode("/proc/self/ns/user"):
-                setns(self.userns_fd, CLONE_NEWUSER)
-            setns(self.ns_fd, CLONE_NEWNS)
+            self.enter()
             return function()
 
         return in_child(run)
+
+    def opened_inside(self, open_it: Callable[[], int]) -> int:
+        """Return the descriptor that *open_it* returns inside, as root of the maker's user
+        namespace; the task that opened it is gone."""
+
+        def run() -> list[int]:
+            self.enter()
+            return [open_it()]
+
+        return fds_from_child(run)[0]
+
+    def enter(self) -> None:
+        """Have the caller become root of the maker's user namespace, inside."""
+        # Entering the user namespace one is in already is an error.
+        if ns_inode(self.userns_fd) != ns_inode("/proc/self/ns/user"):
+            setns(self.userns_fd, CLONE_NEWUSER)
+        setns(self.ns_fd, CLONE_NEWNS)
 
 
 def made_in_child(become: Callable[[], None], make: Callable[[], int]) -> Copy:

@@ -36,6 +36,7 @@ from tests.utils.uapi.fanotify import mount_watch
 from tests.utils.uapi.fault_injection import ask_for_faults
 from tests.utils.uapi.fuse import SlowFile
 from tests.utils.uapi.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
+from tests.utils.uapi.statmount import statmount_by_fd
 from tests.utils.uapi.syscalls import (
     fsmount,
     mount,
@@ -241,6 +242,11 @@ FEATURES: dict[str, _Probe] = {
         "devpts here (CONFIG_UNIX98_PTYS)",
         errno.ENODEV,
         errno.EPERM,
+    ),
+    "STATMOUNT_BY_FD": _probe(
+        lambda: statmount_by_fd(os.open("/", os.O_PATH)),
+        "statmount(STATMOUNT_BY_FD) (Linux 7.0)",
+        errno.EINVAL,
     ),
     "UTS namespace": _probe(
         lambda: unshare(CLONE_NEWUTS), "UTS namespaces (CONFIG_UTS_NS)", errno.EINVAL

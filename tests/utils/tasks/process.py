@@ -259,14 +259,39 @@ def deferred_call(function: Callable[[], T]) -> Iterator[Callable[[], T]]:
 _CLONE3 = 435 + (110 if os.uname().machine == "alpha" else 0)
 
 
+def clone3(flags: int) -> int:
+    """clone3(2) of a child with a copy of the caller's memory. Only for a caller without threads.
+
+    :returns: 0 in the child, in the parent the child's PID.
+    """
+    # struct clone_args, first version: flags, pidfd, two tid pointers, exit signal, stack and tls.
+    arguments = (ctypes.c_uint64 * 8)(flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0)
+    return syscall("clone3", _CLONE3, arguments, ctypes.c_size_t(ctypes.sizeof(arguments)))
+
+
+def in_clone3(flags: int, function: Callable[[], T]) -> T:
+    """Run *function* in a child made by clone3(2) with *flags*; return its result (a picklable
+    value), or raise its error, as :func:`in_child` does.
+
+    :raises OSError: clone3(2) was refused.
+    """
+    read_end, write_end = os.pipe()
+    pid = clone3(flags)
+    if pid == 0:
+        os.close(read_end)
+        _exit_with(write_end, function)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as results:
+        payload = results.read()
+    return _outcome(payload, os.waitpid(pid, 0)[1])  # type: ignore[return-value]
+
+
 @contextmanager
 def sharing_fs() -> Iterator[int]:
     """Have a process share root and working directory with the caller (CLONE_FS), until the block
     ends. Only for a caller without threads."""
     stay_read, stay_write = os.pipe()
-    # struct clone_args, first version: flags, pidfd, two tid pointers, exit signal, stack and tls.
-    arguments = (ctypes.c_uint64 * 8)(CLONE_FS, 0, 0, 0, signal.SIGCHLD, 0, 0, 0)
-    pid = syscall("clone3", _CLONE3, arguments, ctypes.c_size_t(ctypes.sizeof(arguments)))
+    pid = clone3(CLONE_FS)
     if pid == 0:
         os.close(stay_write)
         os.read(stay_read, 1)

@@ -49,6 +49,7 @@ class MoveMount(IntFlag):
 MOVE_MOUNT_F_EMPTY_PATH = MoveMount.MOVE_MOUNT_F_EMPTY_PATH
 MOVE_MOUNT_T_SYMLINKS = MoveMount.MOVE_MOUNT_T_SYMLINKS
 MOVE_MOUNT_T_EMPTY_PATH = MoveMount.MOVE_MOUNT_T_EMPTY_PATH
+MOVE_MOUNT_SET_GROUP = MoveMount.MOVE_MOUNT_SET_GROUP
 MOVE_MOUNT_BENEATH = MoveMount.MOVE_MOUNT_BENEATH
 
 
@@ -61,6 +62,10 @@ class Fsmount(IntFlag):
 
 FSMOUNT_CLOEXEC = Fsmount.FSMOUNT_CLOEXEC
 FSMOUNT_NAMESPACE = Fsmount.FSMOUNT_NAMESPACE
+
+#: fcntl(2) (``linux/fcntl.h``)
+F_SET_RW_HINT = 1036
+F_SETDELEG = 1040
 
 FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
@@ -158,6 +163,8 @@ CLONE_NEWPID = Clone.CLONE_NEWPID
 CLONE_NEWNET = Clone.CLONE_NEWNET
 #: unshare(2): a mount namespace that holds nothing but nullfs (since 7.1).
 UNSHARE_EMPTY_MNTNS = 0x00100000
+#: clone3(2): the same for the child (since 7.1).
+CLONE_EMPTY_MNTNS = 1 << 37
 
 
 class Statmount(IntFlag):
@@ -183,6 +190,8 @@ class Statmount(IntFlag):
 #: listmount(2) and statmount(2): the root mount of the namespace.
 LSMT_ROOT = 0xFFFFFFFFFFFFFFFF
 LISTMOUNT_REVERSE = 1 << 0
+#: statmount(2): the mount is given by a descriptor on it (since 7.0).
+STATMOUNT_BY_FD = 1 << 0
 
 
 class FsMagic(IntEnum):

@@ -12,7 +12,8 @@ import select
 import struct
 from enum import IntFlag
 
-from tests.utils.uapi.syscalls import checked
+from tests.utils.uapi.constants import AT_FDCWD
+from tests.utils.uapi.syscalls import c_path, checked
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -20,6 +21,7 @@ _FAN_CLOEXEC = 0x1
 _FAN_NONBLOCK = 0x2
 _FAN_REPORT_MNT = 0x4000
 _FAN_MARK_ADD = 0x1
+_FAN_OPEN = 0x20
 _FAN_MARK_MNTNS = 0x110
 _FAN_EVENT_INFO_TYPE_MNT = 7
 
@@ -62,6 +64,28 @@ def mount_watch(*ns_fds: int) -> int:
             ctypes.c_void_p(None),
         )
         checked("fanotify_mark(FAN_MARK_MNTNS)", result)
+    return group
+
+
+def fanotify_open_watch(path: str | os.PathLike[str]) -> int:
+    """Return a descriptor that reports who opens *path* (FAN_OPEN).
+
+    :raises OSError: EPERM without CAP_SYS_ADMIN in the initial user namespace.
+    """
+    group = checked(
+        "fanotify_init",
+        _libc.fanotify_init(
+            ctypes.c_uint(_FAN_CLOEXEC | _FAN_NONBLOCK), ctypes.c_uint(os.O_RDONLY)
+        ),
+    )
+    result = _libc.fanotify_mark(
+        ctypes.c_int(group),
+        ctypes.c_uint(_FAN_MARK_ADD),
+        ctypes.c_uint64(_FAN_OPEN),
+        ctypes.c_int(AT_FDCWD),
+        c_path(path),
+    )
+    checked("fanotify_mark", result, path)
     return group
 
 

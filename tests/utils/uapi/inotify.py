@@ -21,7 +21,7 @@ _IN_UNMOUNT = 0x2000
 _EVENT = struct.Struct("=iIII")
 
 
-def watch(path: str | os.PathLike[str]) -> int:
+def inotify_watch(path: str | os.PathLike[str]) -> int:
     """Return a descriptor that tells the end of the file system *path* is on (see
     :func:`is_gone`)."""
     fd = checked("inotify_init1", _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))

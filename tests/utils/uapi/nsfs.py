@@ -114,6 +114,21 @@ def mnt_get_info(fd: int) -> MntNsInfo:
     return MntNsInfo(*_MNT_NS_INFO.unpack(buffer))
 
 
+def mnt_ns_ioctl(fd: int, name: str, size: int, *, null: bool = False) -> bytes:
+    """Make the ioctl *name* (NS_MNT_GET_INFO, _NEXT or _PREV) as a program whose ``struct
+    mnt_ns_info`` has *size* bytes does.
+
+    :param null: pass NULL in place of the struct.
+    :returns: the struct, whose bytes are 0xff where the kernel has written nothing.
+    """
+    request = {value: key for key, value in _NAMES.items()}[name] & ~(0x1FFF << 16) | size << 16
+    struct_bytes = bytearray(b"\xff" * size)
+    result = fcntl.ioctl(fd, request, 0 if null else struct_bytes)
+    if result > 0:
+        os.close(result)
+    return bytes(struct_bytes)
+
+
 def mnt_get_neighbour(fd: int, request: int) -> tuple[int, MntNsInfo]:
     """NS_MNT_GET_NEXT or NS_MNT_GET_PREV: a descriptor of the neighbour, and what it is.
 
@@ -138,6 +153,10 @@ def ns_inode(fd_or_path: int | str) -> tuple[int, int]:
     file."""
     status = os.stat(fd_or_path)
     return status.st_dev, status.st_ino
+
+
+#: listns(2): the caller's own user namespace.
+LISTNS_CURRENT_USER = 0xFFFFFFFFFFFFFFFF
 
 
 class NsIdReq(ctypes.Structure):
@@ -173,12 +192,14 @@ def listns(kinds: int = CLONE_NEWNS, *, page: int = 256) -> list[int]:
 
 
 def listns_page(after: int, count: int, kinds: int = CLONE_NEWNS, user_ns_id: int = 0) -> list[int]:
-    """Call listns(2) once: up to *count* ids larger than *after*, all owners' or one's.
+    """Call listns(2) once: up to *count* ids larger than *after*.
 
+    :param user_ns_id: only what this user namespace owns, by its 64-bit id; LISTNS_CURRENT_USER is
+        the caller's; 0 is all.
     :raises OSError: ENOENT when no namespace has a larger id.
     """
     buffer = (ctypes.c_uint64 * count)()
-    request = NsIdReq(ctypes.sizeof(NsIdReq), 0, after, int(kinds), 0, 0)
+    request = NsIdReq(ctypes.sizeof(NsIdReq), 0, after, int(kinds), 0, user_ns_id)
     got = syscall(
         "listns",
         NR_LISTNS,

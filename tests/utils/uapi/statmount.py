@@ -20,6 +20,7 @@ from tests.utils.uapi.constants import (
     AT_FDCWD,
     LISTMOUNT_REVERSE,
     LSMT_ROOT,
+    STATMOUNT_BY_FD,
     MountAttr,
     MountFlags,
     Statmount,
@@ -196,6 +197,22 @@ def statmount(mnt_id: int, *, ns_id: int = 0, ns_fd: int = -1, mask: int = STATM
         return _mount(buffer.raw)
 
 
+def statmount_by_fd(
+    fd: int, *, mnt_id: int = 0, ns_id: int = 0, mask: int = STATMOUNT_ALL
+) -> Mount:
+    """statmount(2) with STATMOUNT_BY_FD (Linux 7.0): the mount that *fd* is open on.
+
+    ``mnt_point`` is None, and ``mnt_ns_id`` 0, for one that is unmounted. The ids are no arguments
+    of this form.
+
+    :raises OSError: EINVAL on older kernels; for a mount of the kernel's own; with an id.
+    """
+    size = 16384
+    buffer = ctypes.create_string_buffer(size)
+    statmount_into(buffer, size, mnt_id, mask, ns_id=ns_id, ns_fd=fd, flags=STATMOUNT_BY_FD)
+    return _mount(buffer.raw)
+
+
 def statmount_into(
     buffer: ctypes.Array[ctypes.c_char],
     size: int,
@@ -204,9 +221,11 @@ def statmount_into(
     *,
     ns_id: int = 0,
     ns_fd: int = -1,
+    flags: int = 0,
 ) -> None:
     """Call statmount(2) once, which may write *size* bytes of *buffer*.
 
+    :param flags: STATMOUNT_BY_FD, by which *ns_fd* is a descriptor on the mount itself.
     :raises OSError: EOVERFLOW when the answer does not fit.
     """
     request = _request(mnt_id, int(mask), ns_id, ns_fd)
@@ -216,7 +235,7 @@ def statmount_into(
         ctypes.byref(request),
         buffer,
         ctypes.c_size_t(size),
-        ctypes.c_uint(0),
+        ctypes.c_uint(flags),
     )
 
 

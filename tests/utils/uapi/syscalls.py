@@ -30,6 +30,7 @@ NR_MOVE_MOUNT = 429 + _COMMON
 NR_FSOPEN = 430 + _COMMON
 NR_FSCONFIG = 431 + _COMMON
 NR_FSMOUNT = 432 + _COMMON
+NR_FSPICK = 433 + _COMMON
 NR_MOUNT_SETATTR = 442 + _COMMON
 NR_STATMOUNT = 457 + _COMMON
 NR_LISTMOUNT = 458 + _COMMON
@@ -162,6 +163,18 @@ def fsmount(fd: int, flags: int = 0, attr_flags: int = 0) -> int:
         ctypes.c_long(fd),
         ctypes.c_ulong(flags),
         ctypes.c_ulong(attr_flags),
+    )
+
+
+def fspick(dirfd: int, path: PathLike, flags: int = 0) -> int:
+    """fspick(2)."""
+    return syscall(
+        "fspick",
+        NR_FSPICK,
+        ctypes.c_long(dirfd),
+        c_path(path),
+        ctypes.c_ulong(flags),
+        path=path,
     )
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
-from tests.utils.tasks.process import ChildError, ChildKilled, holding, in_child
+from tests.utils.tasks.process import ChildError, ChildKilled, holding, in_child, in_clone3
+from tests.utils.uapi.constants import CLONE_FS, CLONE_NEWNS
 
 #: What is asked of kernel and machine before a case, and what a case itself may do.
 WORKER = f"""{HEADER}
@@ -112,6 +113,22 @@ except OSError as error:
     print(error.errno, error.strerror)
 """
     assert run(program) == f"{errno.EAGAIN} {os.strerror(errno.EAGAIN)}"
+
+
+def test_a_cloned_child_ends_as_a_forked_one() -> None:
+    """What a child of clone3(2) returns or raises comes back, and a refused call is the caller's
+    own error."""
+
+    def fail() -> None:
+        raise OSError(errno.ENOTTY, "no terminal", "/x")
+
+    assert in_clone3(0, os.getppid) == os.getpid()
+    with pytest.raises(OSError, match="no terminal") as caught:
+        in_clone3(0, fail)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOTTY, "/x")
+    with pytest.raises(OSError, match="clone3") as caught:
+        in_clone3(CLONE_NEWNS | CLONE_FS, os.getpid)
+    assert caught.value.errno == errno.EINVAL
 
 
 def test_what_a_holding_child_fails_with_is_raised_before_the_block() -> None:

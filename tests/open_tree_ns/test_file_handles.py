@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""File handles, which lead past paths: to directories that mounts cover, and to namespaces."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.calls import copy, enter
+from tests.utils.expect import Outcome, outcome
+from tests.utils.mounts.settle import gone
+from tests.utils.mounts.trees import bind, tmpfs, write
+from tests.utils.tasks.process import holding, in_child
+from tests.utils.tasks.userns import as_foreign, become_foreign
+from tests.utils.uapi.caps import keep_only
+from tests.utils.uapi.constants import AT_FDCWD, MNT_DETACH
+from tests.utils.uapi.file_handles import (
+    FD_NSFS_ROOT,
+    FileHandle,
+    name_to_handle_at,
+    open_by_handle_at,
+)
+from tests.utils.uapi.nsfs import exists, ns_id, ns_inode
+from tests.utils.uapi.syscalls import umount2
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+
+
+def handle_of(path: Path) -> FileHandle:
+    """Return the handle of a directory."""
+    return name_to_handle_at(AT_FDCWD, path, 0)
+
+
+@pytest.mark.rule("N11")
+@pytest.mark.needs("user namespace")
+def test_handles_do_not_lead_below_locked_mounts(scratch: Path) -> None:
+    """In a foreign copy no handle is decoded below a directory with a locked mount in it, be it the
+    handle of what is covered or of another directory: EPERM. Below one without, it is."""
+    top = tmpfs(scratch / "top")
+    write(top / "covered/hidden/secret")
+    write(top / "beside/dir/file")
+    handles = {name: handle_of(top / name) for name in ("covered/hidden", "beside/dir")}
+    tmpfs(top / "covered")
+    become_foreign()
+    enter(copy(top, recursive=True))
+    below = {name: os.open(name, _DIRECTORY) for name in ("/", "/beside")}
+
+    got = {
+        (where, name): outcome(open_by_handle_at, below[where], handle, _DIRECTORY)
+        for where in below
+        for name, handle in handles.items()
+    }
+
+    assert got == {
+        ("/", "covered/hidden"): "EPERM",
+        ("/", "beside/dir"): "EPERM",
+        ("/beside", "covered/hidden"): "ESTALE",
+        ("/beside", "beside/dir"): "success",
+    }
+
+
+@pytest.mark.rule("N11")
+@pytest.mark.needs("user namespace")
+def test_handles_lead_nowhere_once_unmounted(scratch: Path) -> None:
+    """Through a directory of a mount that was lazily unmounted no handle is decoded, whether locked
+    mounts were on it or none: EPERM."""
+    top = tmpfs(scratch / "top", "plain/dir/file", "tree/covered/hidden/secret")
+    handles = {"/one": handle_of(top / "plain/dir"), "/two": handle_of(top / "tree/covered/hidden")}
+    tmpfs(top / "tree/covered")
+    for name in ("one", "two"):
+        (top / name).mkdir()
+    become_foreign()
+    enter(copy(top, recursive=True))
+    bind(Path("/plain"), Path("/one"))
+    bind(Path("/tree"), Path("/two"), recursive=True)
+    held = {path: os.open(path, _DIRECTORY) for path in handles}
+
+    def decoded() -> dict[str, Outcome]:
+        return {
+            path: outcome(open_by_handle_at, held[path], handle, _DIRECTORY)
+            for path, handle in handles.items()
+        }
+
+    mounted = decoded()
+    for path in handles:
+        umount2(path, MNT_DETACH)
+
+    assert mounted == {"/one": "success", "/two": "EPERM"}
+    assert decoded() == {"/one": "EPERM", "/two": "EPERM"}
+
+
+@pytest.mark.rule("R10")
+@pytest.mark.needs("sight of all namespaces")
+@pytest.mark.isolated(pid_namespace=False)
+def test_handle_of_the_namespace(scratch: Path) -> None:
+    """Who may see all namespaces opens one by its handle, as long as it is active: the handle holds
+    nothing, and revives none that is held and cannot be entered any more."""
+    fd = copy(tmpfs(scratch / "leaf"))
+    mnt_ns_id = ns_id(fd)
+    handle = name_to_handle_at(fd)
+
+    opened = open_by_handle_at(FD_NSFS_ROOT, handle, os.O_RDONLY | os.O_CLOEXEC)
+    assert (ns_inode(opened), os.get_inheritable(opened)) == (ns_inode(fd), False)
+    os.close(fd)
+    assert exists(mnt_ns_id)
+    with holding(partial(enter, opened)) as task:
+        mountinfo = os.open(task.proc("mountinfo"), os.O_RDONLY)
+        os.close(opened)
+    inactive = outcome(open_by_handle_at, FD_NSFS_ROOT, handle)
+    os.close(mountinfo)
+    ended = gone(mnt_ns_id)
+    past = outcome(open_by_handle_at, FD_NSFS_ROOT, handle)
+
+    assert {"inactive": inactive, "ended": past} == {"inactive": "ESTALE", "ended": "ESTALE"}
+    assert ended, "a handle keeps the namespace"
+
+
+@pytest.mark.rule("R10")
+@fixes.HANDLE_PERMISSION
+@pytest.mark.needs("user namespace")
+def test_handle_for_the_unprivileged(scratch: Path) -> None:
+    """Others open by handle the namespace they are in, which takes no capability, and no other:
+    ESTALE, though it be owned by their own user namespace. What is refused holds nothing."""
+    fd = copy(tmpfs(scratch / "leaf"))
+    mnt_ns_id = ns_id(fd)
+    handle = name_to_handle_at(fd)
+
+    def inside() -> Outcome:
+        enter(fd)
+        keep_only()
+        return outcome(open_by_handle_at, FD_NSFS_ROOT, handle)
+
+    def outside() -> Outcome:
+        return outcome(open_by_handle_at, FD_NSFS_ROOT, handle)
+
+    got = {
+        "inside": in_child(inside),
+        "its owner, outside": in_child(outside),
+        "foreign": in_child(as_foreign(outside)),
+    }
+    os.close(fd)
+
+    assert got == {"inside": "success", "its owner, outside": "ESTALE", "foreign": "ESTALE"}
+    assert gone(mnt_ns_id), "a refused call holds the namespace"

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Waiting for changes of a namespace's mounts by poll(2) on a mountinfo file."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy_by
+from tests.utils.mounts.trees import propagation, tmpfs
+from tests.utils.tasks.process import holding
+from tests.utils.uapi.constants import MNT_DETACH, MS_SHARED
+from tests.utils.uapi.syscalls import umount2
+
+
+def changed(mountinfo: int) -> bool:
+    """Return whether mounts have changed since *mountinfo* was last asked."""
+    poller = select.poll()
+    poller.register(mountinfo, select.POLLPRI)
+    return bool(poller.poll(0))
+
+
+@pytest.mark.rule("N13")
+def test_changes_wake(caller: Caller, scratch: Path) -> None:
+    """Who polls the mountinfo of a task inside is told once of a mount or umount there, made inside
+    or arrived from the source, and of none that stays at the source."""
+    top = tmpfs(scratch / "top", "place/file")
+    shared = propagation(tmpfs(top / "shared", "place/file"), MS_SHARED)
+    copied = copy_by(caller, top)
+    with holding(copied.enter) as task:
+        mountinfo = os.open(task.proc("mountinfo"), os.O_RDONLY)
+    steps: dict[str, Callable[[], object]] = {
+        "nothing": lambda: None,
+        "mount inside": lambda: copied.inside(lambda: tmpfs(Path("/place"))),
+        "mount at the source": lambda: tmpfs(top / "place"),
+        "arrival": lambda: tmpfs(shared / "place"),
+        "umount at the source": lambda: umount2(top / "place"),
+        "departure": lambda: umount2(shared / "place"),
+        "umount inside": lambda: copied.inside(lambda: umount2("/place", MNT_DETACH)),
+    }
+
+    told = {}
+    for name, step in steps.items():
+        step()
+        told[name] = changed(mountinfo), changed(mountinfo)
+
+    awake, quiet = (True, False), (False, False)
+    assert told == {
+        "nothing": quiet,
+        "mount inside": awake,
+        "mount at the source": quiet,
+        "arrival": awake,
+        "umount at the source": quiet,
+        "departure": awake,
+        "umount inside": awake,
+    }

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Who may change the propagation of a copy's mounts, and to what: inside, on locked mounts, from
+outside, and by joining groups (MOVE_MOUNT_SET_GROUP)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.open_tree_ns import fixes
+from tests.open_tree_ns.caller import Caller
+from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
+from tests.utils.expect import Outcome, outcome
+from tests.utils.mounts.trees import bind, propagation, tmpfs
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import become_foreign
+from tests.utils.uapi.constants import (
+    CLONE_NEWNS,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_SET_GROUP,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_BIND,
+    MS_PRIVATE,
+    MS_REC,
+    MS_SHARED,
+    MS_SLAVE,
+    MS_UNBINDABLE,
+)
+from tests.utils.uapi.statmount import statmount_by_fd
+from tests.utils.uapi.syscalls import mount, move_mount, unshare
+
+T = TypeVar("T")
+
+TYPES: dict[str, int] = {
+    "private": MS_PRIVATE,
+    "slave": MS_SLAVE,
+    "shared": MS_SHARED,
+    "unbindable": MS_UNBINDABLE,
+}
+
+
+def opened(path: str | Path) -> int:
+    """Return a descriptor on the mount at *path*."""
+    return os.open(path, os.O_PATH)
+
+
+def set_group(group_of: int, target: int) -> None:
+    """Give the mount *target* the peers and the master of another (MOVE_MOUNT_SET_GROUP)."""
+    flags = MOVE_MOUNT_SET_GROUP | MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    move_mount(group_of, "", target, "", flags)
+
+
+def change(fd: int, kind: int) -> None:
+    """Change the propagation type of the mount that *fd* is open on."""
+    mount(None, f"/proc/self/fd/{fd}", None, kind)
+
+
+def from_below(function: Callable[[], T]) -> T:
+    """Return what *function* returns for a caller without privilege over the case's user namespace,
+    in a mount namespace which it owns (in a child)."""
+
+    def run() -> T:
+        become_foreign()
+        unshare(CLONE_NEWNS)
+        return function()
+
+    return in_child(run)
+
+
+@pytest.mark.rule("G8")
+def test_types_of_locked_mounts(caller: Caller, scratch: Path) -> None:
+    """Inside, the propagation of each mount may be changed, locked or not, to every type, alone or
+    with all below it: a lock is no lock of the type."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    tmpfs(top / "child")
+    caller.act()
+    enter(copy(top, recursive=True))
+
+    got = {
+        (name, path, rec): outcome(mount, None, path, None, kind | rec)
+        for name, kind in TYPES.items()
+        for path in ("/", "/child")
+        for rec in (0, MS_REC)
+    }
+
+    assert got == dict.fromkeys(got, "success")
+
+
+@pytest.mark.rule("G9")
+@pytest.mark.needs("user namespace")
+def test_types_from_outside(caller: Caller, scratch: Path) -> None:
+    """From outside the type is changed through a descriptor by whoever has CAP_SYS_ADMIN over the
+    owner of the namespace: its own owner's, or one above. For others it is EPERM."""
+    copied = copy_by(caller, tmpfs(scratch / "top"))
+    inside = copied.opened_inside(partial(opened, "/"))
+
+    def tried(fd: int) -> dict[str, Outcome]:
+        return {name: outcome(change, fd, kind) for name, kind in TYPES.items()}
+
+    below = from_below(lambda: tried(inside))
+    above = tried(inside)
+
+    assert below == dict.fromkeys(TYPES, "EPERM")
+    assert above == dict.fromkeys(TYPES, "success")
+
+
+def tree_with_binds(scratch: Path) -> Path:
+    """Make a shared mount with two binds of a directory of its own: "free", private, and
+    "unbindable"."""
+    top = propagation(tmpfs(scratch / "top", "dir/file"), MS_SHARED)
+    for name, kind in (("free", MS_PRIVATE), ("unbindable", MS_UNBINDABLE)):
+        propagation(bind(top / "dir", top / name), kind)
+    return top
+
+
+@pytest.mark.rule("G9")
+@pytest.mark.needs("user namespace")
+def test_groups_are_joined_from_outside(caller: Caller, scratch: Path) -> None:
+    """MOVE_MOUNT_SET_GROUP makes a private mount of the copy a peer of the source's, across
+    namespaces, for whoever has CAP_SYS_ADMIN over the owners of both: EPERM for others. What is
+    mounted on the one then arrives on the other."""
+    top = tree_with_binds(scratch)
+    copied = copy_by(caller, top)
+    source, target = opened(top), copied.opened_inside(partial(opened, "/free"))
+
+    below = from_below(lambda: outcome(set_group, source, target))
+    assert below == "EPERM"
+    set_group(source, target)
+    tmpfs(top / "dir/place")
+
+    assert statmount_by_fd(target).mnt_peer_group == statmount_by_fd(source).mnt_peer_group
+    assert "/free/place" in mount_points(copied.ns_fd)
+
+
+@pytest.mark.rule("G10")
+@fixes.UNBINDABLE_GROUPS
+def test_unbindable_joins_no_group(caller: Caller, scratch: Path) -> None:
+    """MOVE_MOUNT_SET_GROUP refuses a mount that is unbindable, inside the copy as from outside:
+    EINVAL. It stays what it is."""
+    top = tree_with_binds(scratch)
+    copied = copy_by(caller, top)
+
+    def inside() -> list[Outcome]:
+        propagation(Path("/free"), MS_UNBINDABLE)
+        end = outcome(set_group, opened("/"), opened("/free"))
+        return [end, outcome(mount, "/free", "/dir", None, MS_BIND)]
+
+    joined, bound = copied.inside(inside)
+    target = copied.opened_inside(partial(opened, "/free"))
+    got = {
+        "inside": joined,
+        "bind": bound,
+        "from outside": outcome(set_group, opened(top), target),
+        "at the source": outcome(set_group, opened(top), opened(top / "unbindable")),
+    }
+
+    assert got == dict.fromkeys(got, "EINVAL")
+    assert statmount_by_fd(target).mnt_propagation == MS_UNBINDABLE
