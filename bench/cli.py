@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from bench import machine
+from bench import machine, program
 from bench.grammar import Parser, count, path, seconds, whole
 from bench.measure import measure
 from bench.methods import METHODS
@@ -106,8 +106,9 @@ def parser() -> Parser:
         "--modes",
         type=partial(_list, partial(_word, MODES)),
         metavar="MODE,...",
-        help="calls: in one process, which returns each time; process: with fork and exit;"
-        " bystander: how long others wait for a mount (default: all)",
+        help="calls: in one process, which returns each time; process: each in a process that"
+        " copies nothing; fork: each in a fork of Python, for comparison; bystander: how long"
+        " others wait for a mount (default: all)",
     )
     axes.add_argument(
         "--methods",
@@ -168,6 +169,9 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         if (value := getattr(arguments, field.name)) is not None
     }
     plan = replace(_QUICK if arguments.quick else Plan(), **given)
+    if "process" in plan.modes and (reason := program.missing()):
+        rest = ",".join(mode for mode in MODES if mode != "process")
+        raise _Problem(f"--modes process: {reason}\nhint: --modes {rest}")
     limit, most = machine.mount_max(), max(point.table for point in plan.points())
     # The copy of a table is made before the old one goes, and each has a mount or two of its own.
     if 0 < limit < most + 2:

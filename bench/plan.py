@@ -11,14 +11,14 @@ from bench.methods import NOTHING
 from bench.work import Job
 from tests.utils import cgroups
 
-#: What a run is about: the calls alone, with fork and exit around them, and what the calls do to
-#: somebody else.
-MODES = ("calls", "process", "bystander")
+#: What a run is about: the calls alone, in a process that is made for them, in a fork of Python for
+#: comparison, and what the calls do to somebody else.
+MODES = ("calls", "process", "fork", "bystander")
 #: What the calls cost before they reach the kernel: measured with them.
 HOLLOW = "hollow"
 #: What is varied: attributes of :class:`Point`.
 AXES = ("table", "creators", "depth", "beside")
-_AXES_OF = {"calls": AXES, "process": AXES[:2], "bystander": AXES[:1]}
+_AXES_OF = {"calls": AXES, "process": AXES[:2], "fork": AXES[:1], "bystander": AXES[:1]}
 #: The usual table of a small machine.
 _BASE_TABLE = 30
 
@@ -64,7 +64,7 @@ class Plan:
     creators: tuple[int, ...] = field(default_factory=default_creators)
     depths: tuple[int, ...] = (0, 10, 100)
     besides: tuple[int, ...] = (0, 100, 1000)
-    modes: tuple[str, ...] = ("calls", "process", "bystander")
+    modes: tuple[str, ...] = MODES
     #: Letters; empty for all.
     methods: tuple[str, ...] = ()
     #: For each method at each point, over all rounds.

@@ -16,7 +16,7 @@ from bench.report import label, series
 from bench.results import Results
 from bench.stats import summary
 
-_TITLES = {"calls": "system calls alone", "process": "with fork, exit and wait"}
+_TITLES = {"calls": "system calls alone", "process": "with a process, its exit and wait"}
 #: The modes that are plotted.
 PLOTTED = tuple(_TITLES)
 

@@ -14,7 +14,8 @@ from bench.stats import Interval, interval, summary
 _LABEL, _CELL = 12, 15
 _MODES = {
     "calls": "system calls alone (one process, which comes back each time)",
-    "process": "with a process for each (fork, exit, wait)",
+    "process": "with a process for each (clone without a copy, exit, wait)",
+    "fork": "with a fork of Python for each (fork, exit, wait)",
 }
 _AXES = {
     "table": "by mounts in the caller's table",
@@ -72,7 +73,7 @@ def _rates(results: Results, mode: str, axis: str) -> Iterator[str]:
 
     others = [letter for letter in results.present if letter != REFERENCE]
     # In "calls" it is the loop's own part, see below.
-    base = [NOTHING.letter] if mode == "process" else []
+    base = [NOTHING.letter] if mode != "calls" else []
     yield ""
     yield f"Containers per second, {_MODES[mode]},"
     yield f"{_AXES[axis]}: median, half the distance of the quartiles"

@@ -15,7 +15,7 @@ from bench.methods import NOTHING, REFERENCE
 from bench.plan import Plan, Point
 from bench.stats import Interval, ratio
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass

@@ -16,6 +16,7 @@ from itertools import repeat
 from bench import calls
 from bench.ground import Ground
 from bench.methods import METHODS, NOTHING, Method
+from bench.program import Program
 from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -37,8 +38,8 @@ _BATCHES = 20
 class Job:
     """A run: *letter*'s method, for so many seconds at least."""
 
-    #: "calls" or "process"; "hollow" for the calls that do nothing; "watch" for the bystander;
-    #: "look" for :func:`look`.
+    #: "calls", "process" or "fork"; "hollow" for the calls that do nothing; "watch" for the
+    #: bystander; "look" for :func:`look`.
     way: str
     letter: str = NOTHING.letter
     seconds: float = 0.0
@@ -86,8 +87,14 @@ def _in_calls(letter: str, kernel: calls.Calls, ground: Ground) -> Callable[[], 
     return empty if letter == NOTHING.letter else container
 
 
-def _in_process(letter: str, kernel: calls.Calls, ground: Ground) -> Callable[[], None]:
-    """The method in a child, which then exits."""
+def _in_process(letter: str, ground: Ground) -> Callable[[], None]:
+    """The method in a child that is no copy of this process, and exits."""
+    run = _method(letter).run
+    return Program(lambda kernel: run(kernel, ground.root)).run_in_child
+
+
+def _in_fork(letter: str, kernel: calls.Calls, ground: Ground) -> Callable[[], None]:
+    """The method in a copy of this process, which then exits."""
     run, root, fork, wait, leave = _method(letter).run, ground.root, os.fork, os.waitpid, os._exit
 
     def container() -> None:
@@ -196,7 +203,9 @@ def perform(job: Job, ground: Ground) -> Done | Container:
         case "hollow":
             return repeated(_in_calls(job.letter, calls.hollow(), ground), job.seconds)
         case "process":
-            return repeated(_in_process(job.letter, calls.real(), ground), job.seconds)
+            return repeated(_in_process(job.letter, ground), job.seconds)
+        case "fork":
+            return repeated(_in_fork(job.letter, calls.real(), ground), job.seconds)
         case "watch":
             return _watch(ground, job.seconds)
         case "look":

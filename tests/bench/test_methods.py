@@ -132,12 +132,12 @@ def test_ways_of_measuring(method: Method) -> None:
 
     def run(ground: Ground) -> tuple[Standpoint, list[int], Standpoint]:
         before = standpoint()
-        ways = ("calls", "process", "hollow")
+        ways = ("calls", "process", "fork", "hollow")
         done = [perform(Job(way, method.letter), ground) for way in ways]
         return before, [one.count for one in done if not isinstance(one, Container)], standpoint()
 
     before, counts, after = on_ground(run)
-    assert counts == [1, 1, 1]
+    assert counts == [1, 1, 1, 1]
     assert after == before
 
 
@@ -148,16 +148,17 @@ def test_failure_is_an_error(method: Method) -> None:
 
     def run(_ground: Ground) -> list[str]:
         found = []
-        for way in ("calls", "process"):
+        for way in ("calls", "process", "fork"):
             try:
                 perform(Job(way, method.letter), missing)
             except FileNotFoundError as error:
                 found.append(str(error.strerror))
         return found
 
-    in_calls, in_child_process = on_ground(run)
+    in_calls, in_process, in_fork = on_ground(run)
     assert in_calls.endswith(": No such file or directory")
-    assert in_child_process == "in a child: No such file or directory"
+    assert in_process == in_calls
+    assert in_fork == "in a child: No such file or directory"
 
 
 def test_bystander() -> None:

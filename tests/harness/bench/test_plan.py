@@ -33,6 +33,7 @@ def test_points() -> None:
     assert [point.mode for point in points] == [
         *["calls"] * 5,
         *["process"] * 3,
+        *["fork"] * 2,
         *["bystander"] * 2,
         "hollow",
     ]

@@ -127,7 +127,7 @@ def test_file_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "Expecting value"),
         ("[]", "no results"),
         ("{}", "no results"),
-        ('{"schema": 99}', "schema 99, not 1"),
+        ('{"schema": 99}', "schema 99, not 2"),
         (json.dumps({**json.loads(results().dump()), "plan": {"x": 1}}), "no results"),
         (json.dumps({**json.loads(results().dump()), "points": []}), "not all points"),
     ],
