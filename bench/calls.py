@@ -82,6 +82,11 @@ def bound(name: str, function: str) -> Call:
     return functools.partial(found, NUMBERS[name]) if name in NUMBERS else found
 
 
+def function_address(function: str) -> int:
+    """Return where the C library has *function*."""
+    return ctypes.cast(_libc[function], ctypes.c_void_p).value or 0
+
+
 def real() -> Calls:
     """Return calls that the kernel gets."""
     return Calls(lambda name: bound(name, "syscall" if name in NUMBERS else name))

@@ -17,7 +17,7 @@ from bench import machine, program
 from bench.grammar import Parser, count, path, seconds, whole
 from bench.measure import measure
 from bench.methods import METHODS
-from bench.plan import MODES, Plan
+from bench.plan import BY_PROGRAM, MODES, Plan
 from bench.plot import PLOTTED, NoPlot, plot, require
 from bench.report import report
 from bench.results import Results, load
@@ -27,7 +27,8 @@ _DESCRIPTION = """How many containers a second, with OPEN_TREE_NAMESPACE and wit
 
 A container is a process in a mount namespace of its own whose root is a given directory. Each
 method makes as many as it can, in turn with the others, while the caller's mount table grows,
-while more processes do the same, and while more is mounted below the root. Works as root, and in
+while more processes do the same, while more is mounted below the root, and while more tasks
+sleep on the system. Works as root, and in
 a user namespace of its own otherwise. Everything happens in namespaces of the benchmark's own, of
 which nothing is left, Ctrl-C or not.
 
@@ -56,7 +57,13 @@ T = TypeVar("T")
 
 #: What --quick stands for.
 _QUICK = Plan(
-    tables=(1, 30, 1000), creators=(1, 2), depths=(0, 10), besides=(0, 100), seconds=0.1, rounds=5
+    tables=(1, 30, 1000),
+    creators=(1, 2),
+    depths=(0, 10),
+    besides=(0, 100),
+    tasks=(0, 1000),
+    seconds=0.1,
+    rounds=5,
 )
 
 
@@ -103,12 +110,19 @@ def parser() -> Parser:
         " 0)",
     )
     axes.add_argument(
+        "--tasks",
+        type=partial(_list, whole),
+        metavar="N,...",
+        help="tasks that sleep on the system meanwhile, besides those it has (default:"
+        " 0,100,1000,10000; base: 0)",
+    )
+    axes.add_argument(
         "--modes",
         type=partial(_list, partial(_word, MODES)),
         metavar="MODE,...",
         help="calls: in one process, which returns each time; process: each in a process that"
         " copies nothing; fork: each in a fork of Python, for comparison; bystander: how long"
-        " others wait for a mount (default: all)",
+        " others wait for a mount; forker: for a process (default: all)",
     )
     axes.add_argument(
         "--methods",
@@ -169,9 +183,10 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         if (value := getattr(arguments, field.name)) is not None
     }
     plan = replace(_QUICK if arguments.quick else Plan(), **given)
-    if "process" in plan.modes and (reason := program.missing()):
-        rest = ",".join(mode for mode in MODES if mode != "process")
-        raise _Problem(f"--modes process: {reason}\nhint: --modes {rest}")
+    wanted = [mode for mode in plan.modes if mode in BY_PROGRAM]
+    if wanted and (reason := program.missing()):
+        rest = ",".join(mode for mode in MODES if mode not in BY_PROGRAM)
+        raise _Problem(f"--modes {','.join(wanted)}: {reason}\nhint: --modes {rest}")
     limit, most = machine.mount_max(), max(point.table for point in plan.points())
     # The copy of a table is made before the old one goes, and each has a mount or two of its own.
     if 0 < limit < most + 2:
@@ -214,11 +229,10 @@ def _measured(arguments: argparse.Namespace) -> Results:
     plan = _plan(arguments)
     if arguments.plot:
         require(arguments.plot)
-        if not any(len(plan.series(mode, "table")) > 1 for mode in PLOTTED):
-            modes = " or ".join(PLOTTED)
+        if not any(len(plan.series(*panel)) > 1 for panel in PLOTTED):
             raise _Problem(
                 f"--plot {arguments.plot}: nothing to plot\n"
-                f"hint: more than one size in --tables, with {modes} among the --modes"
+                "hint: more than one size in --tables or --tasks, with calls among the --modes"
             )
     show = _shower(arguments.progress)
     try:

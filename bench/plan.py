@@ -12,13 +12,23 @@ from bench.work import Job
 from tests.utils import cgroups
 
 #: What a run is about: the calls alone, in a process that is made for them, in a fork of Python for
-#: comparison, and what the calls do to somebody else.
-MODES = ("calls", "process", "fork", "bystander")
+#: comparison, and what the calls do to somebody else: to who mounts, and to who makes processes.
+MODES = ("calls", "process", "fork", "bystander", "forker")
+#: The modes in which somebody stands by, whose time is measured.
+WATCHED = ("bystander", "forker")
+#: The modes that take a process without a copy, see bench.program.
+BY_PROGRAM = ("process", "forker")
 #: What the calls cost before they reach the kernel: measured with them.
 HOLLOW = "hollow"
 #: What is varied: attributes of :class:`Point`.
-AXES = ("table", "creators", "depth", "beside")
-_AXES_OF = {"calls": AXES, "process": AXES[:2], "fork": AXES[:1], "bystander": AXES[:1]}
+AXES = ("table", "creators", "depth", "beside", "tasks")
+_AXES_OF = {
+    "calls": AXES,
+    "process": AXES[:2],
+    "fork": AXES[:1],
+    "bystander": AXES[:1],
+    "forker": ("tasks",),
+}
 #: The usual table of a small machine.
 _BASE_TABLE = 30
 
@@ -32,17 +42,19 @@ class Point:
     depth: int = 0
     beside: int = 0
     creators: int = 1
+    #: Tasks that sleep meanwhile, besides those that the system has anyway.
+    tasks: int = 0
 
     @property
     def workers(self) -> int:
         """How many processes it takes."""
-        return self.creators + (self.mode == "bystander")
+        return self.creators + (self.mode in WATCHED)
 
     def jobs(self, letter: str, seconds: float) -> list[Job]:
         """Return what they are to do. Who stands by comes last."""
-        if self.mode != "bystander":
+        if self.mode not in WATCHED:
             return [Job(self.mode, letter, seconds)] * self.creators
-        watch = Job("watch", letter, seconds)
+        watch = Job(self.mode, letter, seconds)
         # Where nothing is made, nobody makes it.
         if letter == NOTHING.letter:
             return [watch]
@@ -64,6 +76,7 @@ class Plan:
     creators: tuple[int, ...] = field(default_factory=default_creators)
     depths: tuple[int, ...] = (0, 10, 100)
     besides: tuple[int, ...] = (0, 100, 1000)
+    tasks: tuple[int, ...] = (0, 100, 1000, 10000)
     modes: tuple[str, ...] = MODES
     #: Letters; empty for all.
     methods: tuple[str, ...] = ()
@@ -93,6 +106,8 @@ class Plan:
             case "beside":
                 bare += base.depth
                 return [replace(base, table=bare + count, beside=count) for count in self.besides]
+            case "tasks":
+                return [replace(base, tasks=count) for count in self.tasks]
         raise ValueError(axis)
 
     @property
@@ -101,7 +116,8 @@ class Plan:
         table, depth = _base(self.tables, _BASE_TABLE), _base(self.depths, 0)
         beside = _base(self.besides, 0)
         creators = _base(self.creators, 1)
-        return Point("calls", table + depth + beside, depth, beside, creators)
+        tasks = _base(self.tasks, 0)
+        return Point("calls", table + depth + beside, depth, beside, creators, tasks)
 
     @property
     def hollow(self) -> Point:

@@ -22,6 +22,17 @@ _AXES = {
     "creators": "by parallel creators",
     "depth": "by mounts below the root, one on the other",
     "beside": "by mounts beside the root, on the same mount",
+    "tasks": "by sleeping tasks besides",
+}
+#: Who stands by: what it does, and the axis.
+_WATCHED = {
+    "bystander": ("mount and umount", "table"),
+    "forker": ("clone, exit and wait", "tasks"),
+}
+#: What makes a container dearer: the most of it, the least, and one.
+_GROWTH = {
+    "table": ("the largest table", "the smallest", "mount"),
+    "tasks": ("the most tasks", "the fewest", "task"),
 }
 _Cell = Callable[[Point, str], str]
 
@@ -42,12 +53,16 @@ def series(results: Results, mode: str, axis: str) -> list[Point]:
     return points if len(points) > 1 else []
 
 
+def _place(point: Point, axis: str) -> int:
+    return int(getattr(point, axis))
+
+
 def _row(name: str, cells: Sequence[str]) -> str:
     return (f"{name:<{_LABEL}}" + "".join(f"{cell:>{_CELL}}" for cell in cells)).rstrip()
 
 
 def _table(points: Sequence[Point], axis: str, letters: Sequence[str], cell: _Cell) -> list[str]:
-    head = _row("", [str(getattr(point, axis)) for point in points])
+    head = _row("", [str(_place(point, axis)) for point in points])
     return [
         head,
         *(_row(label(letter), [cell(point, letter) for point in points]) for letter in letters),
@@ -117,35 +132,37 @@ def _methods(results: Results) -> Iterator[str]:
             yield f"{row}{len(facts.calls):>4}{facts.created:>7}{facts.mounts:>5}  {facts.title}"
 
 
-def growth(results: Results) -> dict[str, tuple[Interval, float]]:
-    """Return what a larger table does to a container's cost, by method: the cost with the
-    largest as a multiple of that with the smallest, and microseconds for each mount between the
-    two."""
-    points = series(results, "calls", "table")
+def growth(results: Results, axis: str) -> dict[str, tuple[Interval, float]]:
+    """Return what a larger table, or more tasks, do to a container's cost, by method: the cost
+    with the largest as a multiple of that with the smallest, and microseconds for each mount or
+    task between the two."""
+    points = sorted(series(results, "calls", axis), key=lambda point: _place(point, axis))
     if not points:
         return {}
-    first, last = min(points, key=lambda p: p.table), max(points, key=lambda p: p.table)
+    first, last = points[0], points[-1]
+    more = _place(last, axis) - _place(first, axis)
     found = {}
     for letter in results.present:
         # Round by round; a slow point may have fewer.
         pairs = list(zip(results.rates[first][letter], results.rates[last][letter], strict=False))
-        each = [(1e6 / high - 1e6 / low) / (last.table - first.table) for low, high in pairs]
+        each = [(1e6 / high - 1e6 / low) / more for low, high in pairs]
         found[letter] = interval([low / high for low, high in pairs]), median(each)
     return found
 
 
-def _growth(results: Results) -> Iterator[str]:
-    found = growth(results)
+def _growth(results: Results, axis: str) -> Iterator[str]:
+    found, (most, least, one) = growth(results, axis), _GROWTH[axis]
     if found:
         yield ""
-        yield "Cost of a container with the largest table, as many times that with the smallest:"
-        yield "median, interval of confidence; microseconds for each mount more"
+        yield f"Cost of a container with {most}, as many times that with {least}:"
+        yield f"median, interval of confidence; microseconds for each {one} more"
     for letter, (times, each) in found.items():
         yield _row(label(letter), [_ratio(times), f"{round(each, 3) + 0.0:.3f}"])
 
 
-def _bystander(results: Results) -> Iterator[str]:
-    points = series(results, "bystander", "table")
+def _bystander(results: Results, mode: str) -> Iterator[str]:
+    what, axis = _WATCHED[mode]
+    points = series(results, mode, axis)
     if not points:
         return
 
@@ -154,9 +171,9 @@ def _bystander(results: Results) -> Iterator[str]:
         return f"{number(found.median)}/{number(found.p99)}"
 
     yield ""
-    yield "A bystander's mount and umount meanwhile, microseconds (median/99th percentile),"
-    yield _AXES["table"]
-    yield from _table(points, "table", [NOTHING.letter, *results.present], latency)
+    yield f"A bystander's {what} meanwhile, microseconds (median/99th percentile),"
+    yield _AXES[axis]
+    yield from _table(points, axis, [NOTHING.letter, *results.present], latency)
 
 
 def _overhead(results: Results) -> Iterator[str]:
@@ -174,5 +191,9 @@ def report(results: Results) -> str:
     for mode in _MODES:
         for axis in AXES:
             lines += _rates(results, mode, axis)
-    lines += [*_growth(results), *_bystander(results), *_overhead(results)]
+    for axis in _GROWTH:
+        lines += _growth(results, axis)
+    for mode in _WATCHED:
+        lines += _bystander(results, mode)
+    lines += _overhead(results)
     return "\n".join(lines) + "\n"

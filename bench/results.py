@@ -20,7 +20,7 @@ SCHEMA = 2
 
 @dataclass
 class Latency:
-    """How long a bystander's mount and umount took, both together."""
+    """How long a bystander's mount and umount took, both together; or its fork, exit and wait."""
 
     median: float
     p99: float

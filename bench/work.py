@@ -38,8 +38,8 @@ _BATCHES = 20
 class Job:
     """A run: *letter*'s method, for so many seconds at least."""
 
-    #: "calls", "process" or "fork"; "hollow" for the calls that do nothing; "watch" for the
-    #: bystander; "look" for :func:`look`.
+    #: "calls", "process" or "fork"; "hollow" for the calls that do nothing; "bystander"
+    #: and "forker" for who stands by; "look" for :func:`look`.
     way: str
     letter: str = NOTHING.letter
     seconds: float = 0.0
@@ -51,7 +51,7 @@ class Done:
 
     count: int
     seconds: float
-    #: Of each single one, in nanoseconds; the bystander's only.
+    #: Of each single one, in nanoseconds; of who stands by only.
     latencies: list[int] = field(default_factory=list)
 
 
@@ -132,16 +132,25 @@ def repeated(container: Callable[[], None], seconds: float) -> Done:
         last = now
 
 
-def _watch(ground: Ground, seconds: float) -> Done:
-    """The bystander: mount and unmount something in the first namespace, each pair timed."""
-    kernel, clock, limit = calls.real(), time.perf_counter_ns, int(seconds * 1e9)
+def _bystander(ground: Ground) -> Callable[[], None]:
+    """Mount and unmount something in the first namespace."""
+    kernel, bind, detach = calls.real(), int(MS_BIND), MNT_DETACH
     mount, umount2, source, target = kernel.mount, kernel.umount2, ground.leaf, ground.bystander
-    bind, detach = int(MS_BIND), MNT_DETACH
+
+    def mounted() -> None:
+        mount(source, target, None, bind, None)
+        umount2(target, detach)
+
+    return mounted
+
+
+def _timed(function: Callable[[], None], seconds: float) -> Done:
+    """Call *function* again and again, once at least, until so much time is over; time each."""
+    clock, limit = time.perf_counter_ns, int(seconds * 1e9)
     latencies: list[int] = []
     begin = last = clock()
     while not latencies or last - begin < limit:
-        mount(source, target, None, bind, None)
-        umount2(target, detach)
+        function()
         now = clock()
         latencies.append(now - last)
         last = now
@@ -206,8 +215,10 @@ def perform(job: Job, ground: Ground) -> Done | Container:
             return repeated(_in_process(job.letter, ground), job.seconds)
         case "fork":
             return repeated(_in_fork(job.letter, calls.real(), ground), job.seconds)
-        case "watch":
-            return _watch(ground, job.seconds)
+        case "bystander":
+            return _timed(_bystander(ground), job.seconds)
+        case "forker":
+            return _timed(_in_process(NOTHING.letter, ground), job.seconds)
         case "look":
             return _look_in_child(job.letter, ground)
     raise ValueError(job.way)

@@ -161,11 +161,12 @@ def test_failure_is_an_error(method: Method) -> None:
     assert in_fork == "in a child: No such file or directory"
 
 
-def test_bystander() -> None:
-    """Who stands by times each pair of calls, once at least, and leaves nothing mounted."""
+@pytest.mark.parametrize("way", ["bystander", "forker"])
+def test_bystander(way: str) -> None:
+    """Who stands by times each pair of calls, or process, once at least, and leaves nothing."""
 
     def run(ground: Ground) -> tuple[Standpoint, Done | Container, Standpoint]:
-        return standpoint(), perform(Job("watch"), ground), standpoint()
+        return standpoint(), perform(Job(way), ground), standpoint()
 
     before, done, after = on_ground(run)
     assert isinstance(done, Done)

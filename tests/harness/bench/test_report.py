@@ -42,13 +42,17 @@ def test_growth() -> None:
     made_up = results()
     largest = made_up.plan.series("calls", "table")[-1]
     del made_up.rates[largest]["a"][5:]
-    found = growth(made_up)
+    found = growth(made_up, "table")
     times, each = found["c"]
     assert (times.median, times.low, times.high, each) == (1, 1, 1, 0)
     times, each = found["a"]
     assert (times.low, times.high) == pytest.approx((1100 / 101, 1100 / 101))
     assert each == pytest.approx(1)
-    assert growth(results(Plan(tables=(30,)))) == {}
+    times, each = growth(made_up, "tasks")["a"]
+    assert (times.median, each) == pytest.approx(
+        (230 / 130, 0.15)
+    )  # every other round takes twice as long
+    assert growth(results(Plan(tables=(30,))), "table") == {}
 
 
 def test_overhead() -> None:
@@ -69,8 +73,11 @@ def test_absent_methods_are_named_once() -> None:
 
 def test_bystander() -> None:
     """Median and 99th percentile, also where nothing is made."""
-    lines = section(report(results()), "bystander")
+    lines = section(report(results()), "bystander's mount")
     assert lines[3].split() == ["-", "nothing", *["12.3/679"] * 3]
+    lines = section(report(results()), "bystander's clone")
+    assert lines[1:3] == ["by sleeping tasks besides", f"{0:>27}{1000:>15}"]
+    assert lines[3].split() == ["-", "nothing", *["12.3/679"] * 2]
 
 
 def test_without_the_reference() -> None:
@@ -153,8 +160,9 @@ def test_plot(tmp_path: Path) -> None:
     svg = (tmp_path / "one.svg").read_bytes()
     assert svg == (tmp_path / "two.svg").read_bytes()
     assert b"mounts in the caller's table" in svg
+    assert b"sleeping tasks" in svg
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(NoPlot, match="one size of table"):
-        plot(results(Plan(tables=(30,))), tmp_path / "three.svg")
+        plot(results(Plan(tables=(30,), tasks=(0,))), tmp_path / "three.svg")
     with pytest.raises(NoPlot, match="four"):
         plot(results(), tmp_path / "four.nothing")

@@ -27,7 +27,18 @@ from bench.workers import Workers, WorkersFailed
 from tests.utils.probes.plugin import NEEDS
 from vm.paths import ROOT
 
-SHORT = ("--tables", "1,5", "--depths", "0", "--besides", "0", "--creators", "1,2")
+SHORT = (
+    "--tables",
+    "1,5",
+    "--depths",
+    "0",
+    "--besides",
+    "0",
+    "--creators",
+    "1,2",
+    "--tasks",
+    "0,9",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -87,12 +98,14 @@ def test_numbers(tmp_path: Path) -> None:
     assert all(method.created and method.created >= 2 for method in found.methods.values())
 
 
+@pytest.mark.parametrize("mode", ["calls,process", "forker"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_leaves_nothing(number: signal.Signals) -> None:
+def test_leaves_nothing(number: signal.Signals, mode: str) -> None:
     """However it ends in the midst of measuring, all its processes end with it, and with them
-    their namespaces and mounts."""
+    their namespaces and mounts, and the tasks that sleep."""
     held, leash = os.pipe()
-    process = start("--seconds", "600", leash=leash)
+    tasks = "90" if mode == "forker" else "0"
+    process = start("--seconds", "600", "--modes", mode, "--tasks", tasks, leash=leash)
     os.close(leash)
     assert process.stderr is not None
     with os.fdopen(held, "rb") as pipe, process:
