@@ -176,13 +176,30 @@ class _Problem(Exception):
     """What the user can put right."""
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def asked_for(arguments: argparse.Namespace) -> Plan:
+    """Return the plan of a command line that :func:`parsed` has read."""
     given = {
         field.name: value
         for field in fields(Plan)
         if (value := getattr(arguments, field.name)) is not None
     }
-    plan = replace(_QUICK if arguments.quick else Plan(), **given)
+    return replace(_QUICK if arguments.quick else Plan(), **given)
+
+
+def parsed(words: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line *words* asks for.
+
+    :raises SystemExit: it makes no sense, which has been printed, or help was asked for.
+    """
+    grammar = parser()
+    arguments, unknown = grammar.parse_known_args(words)
+    if unknown:
+        grammar.unknown(unknown, f"{grammar.prog} --help lists the options")
+    return arguments
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    plan = asked_for(arguments)
     wanted = [mode for mode in plan.modes if mode in BY_PROGRAM]
     if wanted and (reason := program.missing()):
         rest = ",".join(mode for mode in MODES if mode not in BY_PROGRAM)
@@ -254,10 +271,7 @@ def _interrupt(number: int, _frame: object) -> NoReturn:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line *words*; the exit status."""
-    grammar = parser()
-    arguments, unknown = grammar.parse_known_args(words)
-    if unknown:
-        grammar.unknown(unknown, f"{grammar.prog} --help lists the options")
+    arguments = parsed(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
             signal.signal(number, _interrupt)

@@ -69,7 +69,8 @@ def _table(points: Sequence[Point], axis: str, letters: Sequence[str], cell: _Ce
     ]
 
 
-def _ratio(found: Interval | None) -> str:
+def ratio_text(found: Interval | None) -> str:
+    """Return a ratio and its interval, empty for none."""
     if found is None:
         return ""
     digits = 0 if found.high >= 100 else 1 if found.high >= 10 else 2
@@ -95,7 +96,7 @@ def _rates(results: Results, mode: str, axis: str) -> Iterator[str]:
     yield from _table(points, axis, [*base, *results.present], rate)
     if REFERENCE in results.present and others:
         yield f"as many times as ({REFERENCE}) makes: median, {_confidence(results, points)}"
-        yield from _table(points, axis, others, lambda p, x: _ratio(results.speedup(p, x)))
+        yield from _table(points, axis, others, lambda p, x: ratio_text(results.speedup(p, x)))
 
 
 def _confidence(results: Results, points: Sequence[Point]) -> str:
@@ -157,7 +158,7 @@ def _growth(results: Results, axis: str) -> Iterator[str]:
         yield f"Cost of a container with {most}, as many times that with {least}:"
         yield f"median, interval of confidence; microseconds for each {one} more"
     for letter, (times, each) in found.items():
-        yield _row(label(letter), [_ratio(times), f"{round(each, 3) + 0.0:.3f}"])
+        yield _row(label(letter), [ratio_text(times), f"{round(each, 3) + 0.0:.3f}"])
 
 
 def _bystander(results: Results, mode: str) -> Iterator[str]:
