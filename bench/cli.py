@@ -60,7 +60,7 @@ _QUICK = Plan(
     tables=(1, 30, 1000),
     creators=(1, 2),
     depths=(0, 10),
-    besides=(0, 100),
+    siblings=(0, 100),
     tasks=(0, 1000),
     seconds=0.1,
     rounds=5,
@@ -99,15 +99,13 @@ def parser() -> Parser:
         "--depths",
         type=partial(_list, whole),
         metavar="N,...",
-        help="mounts below the containers' root, each on the one before (default: 0,10,100;"
-        " base: 0)",
+        help="depth of the stack of mounts below the containers' root (default: 0,10,100; base: 0)",
     )
     axes.add_argument(
-        "--besides",
+        "--siblings",
         type=partial(_list, whole),
         metavar="N,...",
-        help="mounts on the same mount as the root, and not below it (default: 0,100,1000; base:"
-        " 0)",
+        help="mounts beside the containers' root, on the same mount (default: 0,100,1000; base: 0)",
     )
     axes.add_argument(
         "--tasks",
@@ -209,7 +207,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     if 0 < limit < most + 2:
         raise _Problem(
             f"{most} mounts are too many here: sysctl fs.mount-max allows {limit} to a namespace\n"
-            "hint: raise it, or give less of --tables, --depths and --besides"
+            "hint: raise it, or give less of --tables, --depths and --siblings"
         )
     return plan
 

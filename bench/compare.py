@@ -23,7 +23,7 @@ from bench.stats import CONFIDENCE, Interval, ratio
 #: slower namespace and a slower system call, and few ratios, which take few boots.
 WORDS = (
     *("--modes", "calls", "--tables", "30,1000", "--creators", "1", "--depths", "0"),
-    *("--besides", "0", "--tasks", "0", "--seconds", "0.25", "--rounds", "5"),
+    *("--siblings", "0", "--tasks", "0", "--seconds", "0.25", "--rounds", "5"),
 )
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from bench import machine
-from bench.ground import Layout
+from bench.layout import Layout
 from bench.methods import METHODS, NOTHING, Method
 from bench.plan import WATCHED, Plan, Point
 from bench.results import Facts, Latency, Results

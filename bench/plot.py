@@ -16,9 +16,10 @@ from bench.plan import Point
 from bench.report import label, series
 from bench.results import Results
 from bench.stats import summary
+from bench.work import Way
 
 #: Mode and axis of each panel: its title, and what the axis is.
-_PANELS = {
+_PANELS: dict[tuple[Way, str], tuple[str, str]] = {
     ("calls", "table"): ("system calls alone", "mounts in the caller's table"),
     ("process", "table"): ("with a process, its exit and wait", "mounts in the caller's table"),
     ("calls", "tasks"): ("system calls alone", "sleeping tasks"),
@@ -73,7 +74,7 @@ def plot(results: Results, file: Path) -> None:
         figure.savefig(file, metadata={"Date": None} if vector else None)
 
 
-def _draw(panel: Any, results: Results, mode: str, axis: str, points: Sequence[Point]) -> None:
+def _draw(panel: Any, results: Results, mode: Way, axis: str, points: Sequence[Point]) -> None:
     """One mode along an axis: a line for each method, its quartiles around it."""
     sizes = [getattr(point, axis) for point in points]
     # What a process costs without a container. Without a process there is nothing to show.

@@ -10,9 +10,10 @@ from bench.methods import METHODS, NOTHING, REFERENCE
 from bench.plan import AXES, Point
 from bench.results import Results
 from bench.stats import Interval, interval, summary
+from bench.work import Way
 
 _LABEL, _CELL = 12, 15
-_MODES = {
+_MODES: dict[Way, str] = {
     "calls": "system calls alone (one process, which comes back each time)",
     "process": "with a process for each (clone without a copy, exit, wait)",
     "fork": "with a fork of Python for each (fork, exit, wait)",
@@ -21,11 +22,11 @@ _AXES = {
     "table": "by mounts in the caller's table",
     "creators": "by parallel creators",
     "depth": "by mounts below the root, one on the other",
-    "beside": "by mounts beside the root, on the same mount",
+    "siblings": "by mounts beside the root, on the same mount",
     "tasks": "by sleeping tasks besides",
 }
 #: Who stands by: what it does, and the axis.
-_WATCHED = {
+_WATCHED: dict[Way, tuple[str, str]] = {
     "bystander": ("mount and umount", "table"),
     "forker": ("clone, exit and wait", "tasks"),
 }
@@ -47,7 +48,7 @@ def label(letter: str) -> str:
     return f"{letter} {METHODS.get(letter, NOTHING).name}"
 
 
-def series(results: Results, mode: str, axis: str) -> list[Point]:
+def series(results: Results, mode: Way, axis: str) -> list[Point]:
     """Return the points along *axis*, where there is more than one, and they were measured."""
     points = results.plan.series(mode, axis)
     return points if len(points) > 1 else []
@@ -77,7 +78,7 @@ def ratio_text(found: Interval | None) -> str:
     return f"{found.median:.{digits}f} {found.low:.{digits}f}-{found.high:.{digits}f}"
 
 
-def _rates(results: Results, mode: str, axis: str) -> Iterator[str]:
+def _rates(results: Results, mode: Way, axis: str) -> Iterator[str]:
     """Throughput along an axis, and what it is against the reference."""
     points = series(results, mode, axis)
     if not points:
@@ -161,7 +162,7 @@ def _growth(results: Results, axis: str) -> Iterator[str]:
         yield _row(label(letter), [ratio_text(times), f"{round(each, 3) + 0.0:.3f}"])
 
 
-def _bystander(results: Results, mode: str) -> Iterator[str]:
+def _bystander(results: Results, mode: Way) -> Iterator[str]:
     what, axis = _WATCHED[mode]
     points = series(results, mode, axis)
     if not points:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import repeat
+from typing import Literal, assert_never
 
 from bench import calls
-from bench.ground import Ground
+from bench.layout import Ground
 from bench.methods import METHODS, NOTHING, Method
 from bench.program import Program
 from tests.utils.tasks.process import in_child
@@ -34,13 +35,16 @@ from tests.utils.uapi.syscalls import closing_fd, open_tree, setns
 _BATCHES = 20
 
 
+#: The calls alone, in a process without a copy, in a fork of Python; the calls that do nothing;
+#: who mounts and who makes processes beside; and :func:`look`.
+Way = Literal["calls", "process", "fork", "hollow", "bystander", "forker", "look"]
+
+
 @dataclass(frozen=True)
 class Job:
     """A run: *letter*'s method, for so many seconds at least."""
 
-    #: "calls", "process" or "fork"; "hollow" for the calls that do nothing; "bystander"
-    #: and "forker" for who stands by; "look" for :func:`look`.
-    way: str
+    way: Way
     letter: str = NOTHING.letter
     seconds: float = 0.0
 
@@ -221,4 +225,4 @@ def perform(job: Job, ground: Ground) -> Done | Container:
             return _timed(_in_process(NOTHING.letter, ground), job.seconds)
         case "look":
             return _look_in_child(job.letter, ground)
-    raise ValueError(job.way)
+    assert_never(job.way)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import NoReturn
 
-from bench.ground import Layout, prepare
+from bench.layout import Layout, prepare
 from bench.work import Container, Done, Job, NoContainer, perform
 from tests.utils.tasks.process import ChildError, die_with
 from tests.utils.tasks.userns import enter_new_userns

@@ -13,9 +13,9 @@ from typing import TypeVar
 import pytest
 
 from bench import calls
-from bench.ground import Ground, Layout, prepare
+from bench.layout import Ground, Layout, prepare
 from bench.methods import METHODS, Method
-from bench.work import Container, Done, Job, NoContainer, look, perform
+from bench.work import Container, Done, Job, NoContainer, Way, look, perform
 from tests.utils.mounts.trees import write
 from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import CLONE_NEWNS
@@ -25,7 +25,7 @@ from tests.utils.uapi.syscalls import setns
 T = TypeVar("T")
 
 #: The root, two mounts below it, one beside it, and three elsewhere.
-LAYOUT = Layout(table=7, depth=2, beside=1)
+LAYOUT = Layout(table=7, depth=2, siblings=1)
 TREE = ["/", "/below", "/below/below"]
 #: Mounts each method leaves in a container.
 LEFT = {"a": TREE, "b": TREE, "c": TREE[:1], "d": TREE, "e": TREE[:1], "f": TREE}
@@ -132,7 +132,7 @@ def test_ways_of_measuring(method: Method) -> None:
 
     def run(ground: Ground) -> tuple[Standpoint, list[int], Standpoint]:
         before = standpoint()
-        ways = ("calls", "process", "fork", "hollow")
+        ways: tuple[Way, ...] = ("calls", "process", "fork", "hollow")
         done = [perform(Job(way, method.letter), ground) for way in ways]
         return before, [one.count for one in done if not isinstance(one, Container)], standpoint()
 
@@ -148,7 +148,8 @@ def test_failure_is_an_error(method: Method) -> None:
 
     def run(_ground: Ground) -> list[str]:
         found = []
-        for way in ("calls", "process", "fork"):
+        ways: tuple[Way, ...] = ("calls", "process", "fork")
+        for way in ways:
             try:
                 perform(Job(way, method.letter), missing)
             except FileNotFoundError as error:
@@ -162,7 +163,7 @@ def test_failure_is_an_error(method: Method) -> None:
 
 
 @pytest.mark.parametrize("way", ["bystander", "forker"])
-def test_bystander(way: str) -> None:
+def test_bystander(way: Way) -> None:
     """Who stands by times each pair of calls, or process, once at least, and leaves nothing."""
 
     def run(ground: Ground) -> tuple[Standpoint, Done | Container, Standpoint]:

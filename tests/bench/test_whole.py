@@ -33,7 +33,7 @@ def test_everything(scratch: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = scratch / "results.json"
     before = os.stat("/proc/self/ns/mnt")
 
-    status = main(["--tables", "1,8", "--besides", "0", *SHORT, "--json", str(file)])
+    status = main(["--tables", "1,8", "--siblings", "0", *SHORT, "--json", str(file)])
 
     printed = capfd.readouterr()
     assert (status, printed.err) == (0, "")

@@ -42,7 +42,7 @@ def test_defaults(asked: list[Plan], capsys: pytest.CaptureFixture[str]) -> None
 
 def test_options(asked: list[Plan], capsys: pytest.CaptureFixture[str]) -> None:
     """Each axis takes a list, in which nothing counts twice; --quick gives other defaults."""
-    words = "--quick --tables 5,1,5 --creators 3 --depths 0 --besides 2,0 --tasks 9"
+    words = "--quick --tables 5,1,5 --creators 3 --depths 0 --siblings 2,0 --tasks 9"
     more = "--modes calls,process --methods a,c --seconds 2 --rounds 4 --shared --progress"
     assert cli.main([*words.split(), *more.split()]) == 0
     assert asked == [
@@ -174,7 +174,7 @@ def test_more_mounts_than_allowed(
     assert "1999 mounts are too many here: sysctl fs.mount-max allows 1000" in (
         capsys.readouterr().err
     )
-    assert cli.main(["--tables", "998", "--besides", "0", "--depths", "0"]) == 0
+    assert cli.main(["--tables", "998", "--siblings", "0", "--depths", "0"]) == 0
     monkeypatch.setattr("bench.machine.mount_max", lambda: 0)
     assert cli.main(["--tables", "999"]) == 0
     assert len(asked) == 2

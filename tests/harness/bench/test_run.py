@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.ground import Ground, Layout
+from bench.layout import Ground, Layout
 from bench.methods import METHODS
 from bench.results import load
 from bench.work import Done, Job, repeated, too_old
@@ -32,7 +32,7 @@ SHORT = (
     "1,5",
     "--depths",
     "0",
-    "--besides",
+    "--siblings",
     "0",
     "--creators",
     "1,2",
@@ -193,7 +193,7 @@ _TRACED = """
 import os, sys
 sys.path.insert(0, {root!r})
 from bench.calls import Calls, real
-from bench.ground import Layout, prepare
+from bench.layout import Layout, prepare
 from bench.methods import METHODS
 from bench.program import Program
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget

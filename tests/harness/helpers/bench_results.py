@@ -18,7 +18,7 @@ MACHINE = {
     "user_namespace": False,
 }
 PLAN = Plan(
-    tables=(1, 30, 1000), creators=(1, 2), depths=(0, 10), besides=(0,), tasks=(0, 1000), rounds=6
+    tables=(1, 30, 1000), creators=(1, 2), depths=(0, 10), siblings=(0,), tasks=(0, 1000), rounds=6
 )
 
 

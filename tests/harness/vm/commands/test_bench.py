@@ -53,7 +53,7 @@ with open(report, "wb") as file:
 #: One method at one point.
 PLAN = (
     *("--modes", "calls", "--methods", "c", "--tables", "30", "--creators", "1"),
-    *("--depths", "0", "--besides", "0"),
+    *("--depths", "0", "--siblings", "0"),
 )
 
 
