@@ -162,6 +162,38 @@ def _growth(results: Results, axis: str) -> Iterator[str]:
         yield _row(label(letter), [ratio_text(times), f"{round(each, 3) + 0.0:.3f}"])
 
 
+def scaling(results: Results, mode: Way) -> dict[str, tuple[int, Interval]]:
+    """Return up to how many creators throughput grows, by method, and what it is there as many
+    times that of the fewest: more creators make more where the interval of the ratio says so."""
+    points = sorted(series(results, mode, "creators"), key=lambda point: point.creators)
+    found = {}
+    for letter in results.present if points else ():
+        rates = {point: results.rates[point][letter] for point in points}
+        best = points[0]
+        for point in points[1:]:
+            if _over(rates[point], rates[best]).low > 1:
+                best = point
+        found[letter] = best.creators, _over(rates[best], rates[points[0]])
+    return found
+
+
+def _over(rates: Sequence[float], reference: Sequence[float]) -> Interval:
+    """The ratio round by round; a slow point may have fewer."""
+    return interval([one / other for one, other in zip(rates, reference, strict=False)])
+
+
+def _scaling(results: Results) -> Iterator[str]:
+    found = {mode: rows for mode in _MODES if (rows := scaling(results, mode))}
+    if found:
+        yield ""
+        yield "Creators up to which all together make more, and how many times what the fewest make"
+        yield _row("", [cell for mode in found for cell in (mode, "")])
+    for letter in results.present if found else ():
+        both = [rows[letter] for rows in found.values()]
+        cells = [x for most, times in both for x in (str(most), ratio_text(times))]
+        yield _row(label(letter), cells)
+
+
 def _bystander(results: Results, mode: Way) -> Iterator[str]:
     what, axis = _WATCHED[mode]
     points = series(results, mode, axis)
@@ -195,6 +227,7 @@ def report(results: Results) -> str:
             lines += _rates(results, mode, axis)
     for axis in _GROWTH:
         lines += _growth(results, axis)
+    lines += _scaling(results)
     for mode in _WATCHED:
         lines += _bystander(results, mode)
     lines += _overhead(results)

@@ -12,7 +12,7 @@ import pytest
 from bench.methods import METHODS
 from bench.plan import Plan
 from bench.plot import NoPlot, plot
-from bench.report import growth, number, report
+from bench.report import growth, number, report, scaling
 from bench.results import load
 from tests.harness.helpers.bench_results import MACHINE, results
 
@@ -53,6 +53,26 @@ def test_growth() -> None:
         (230 / 130, 0.15)
     )  # every other round takes twice as long
     assert growth(results(Plan(tables=(30,))), "table") == {}
+
+
+def test_scaling() -> None:
+    """Throughput grows up to the creators from which on more of them do not make more, round by
+    round; where it only differs from round to round it does not grow."""
+    made_up = results(Plan(tables=(30,), creators=(1, 2, 4, 8), rounds=6))
+    for point in made_up.plan.series("calls", "creators"):
+        times = {1: 1.0, 2: 1.9, 4: 3.0, 8: 2.5}[point.creators]
+        rates = made_up.rates[point]
+        rates["c"] = [rate * times for rate in rates["c"]]
+        if point.creators == 8:
+            rates["d"] = [rate * (1.5 if at % 2 else 0.9) for at, rate in enumerate(rates["d"])]
+    found = scaling(made_up, "calls")
+    assert {letter: most for letter, (most, _) in found.items()} == {"a": 1, "b": 1, "c": 4, "d": 1}
+    assert found["c"][1].median == pytest.approx(3)
+    lines = section(report(made_up), "Creators up to which")
+    assert lines[1].split() == ["calls", "process"]
+    (row,) = (line for line in lines if line.startswith("c "))
+    assert row.split()[2:] == ["4", "3.00", "3.00-3.00", "1", "1.00", "1.00-1.00"]
+    assert scaling(results(Plan(creators=(2,))), "calls") == {}
 
 
 def test_overhead() -> None:
