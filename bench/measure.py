@@ -31,7 +31,7 @@ Progress = Callable[[float, str], None]
 
 
 def chosen(plan: Plan) -> list[Method]:
-    """The methods of the plan."""
+    """Return the methods of the plan."""
     return [METHODS[letter] for letter in plan.methods or METHODS]
 
 

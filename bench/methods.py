@@ -137,7 +137,7 @@ class Method:
         return recorded(lambda k: self.run(k, b""))
 
     def absent(self) -> str:
-        """Why the running kernel cannot do it; empty when it can."""
+        """Return why the running kernel cannot do it; empty when it can."""
         return next(filter(None, map(_missing, self.needs)), "")
 
 

@@ -19,9 +19,8 @@ from typing import Any
 
 from vm.errors import Interrupted, Problem
 
-#: Waits beside the process group of a program and all that it starts. Its input is a pipe that
-#: tells it the group and that, once the program runs, the launcher alone holds open: at its end,
-#: when there is no launcher any more, it ends the group.
+#: A shell that reads a process group's number from a pipe and kills the group when the pipe closes:
+#: once the program runs, the launcher alone holds it open, so that is when the launcher dies.
 WATCH = (
     "sh",
     "-c",

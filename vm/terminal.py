@@ -41,10 +41,10 @@ class Progress:
 
 
 class Screen:
-    """Standard output."""
+    """A run's output and, on a terminal, one status line below it."""
 
     def __init__(self) -> None:
-        #: Whether there is a line that can be written over.
+        #: Whether standard output is a terminal that can redraw a line.
         self.live = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
         self._over = False
         self._partial = ""

@@ -117,7 +117,7 @@ def problems(text: str, cases: Sequence[Case]) -> list[str]:
 def main() -> int:
     """Check the table of rules, or write it."""
     parser = argparse.ArgumentParser(
-        prog="python3 -m tests.open_tree_ns.catalogue", description=__doc__
+        prog="python3 -m tests.open_tree_ns.catalogue", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("--write", action="store_true", help="bring the last column up to date")
     options = parser.parse_args()

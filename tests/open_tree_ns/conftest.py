@@ -8,7 +8,7 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.utils.diagnosis import compared
 from tests.utils.expect import explain
-from tests.utils.mounts.root import leave_locks_behind
+from tests.utils.mounts.root import enter_unlocked_namespace
 from tests.utils.probes import room
 from tests.utils.probes.plugin import EXPENDABLE, needs_of
 
@@ -55,4 +55,4 @@ def unlocked() -> None:
 
     For cases that show what an owner may do with the root of a copy.
     """
-    leave_locks_behind()
+    enter_unlocked_namespace()

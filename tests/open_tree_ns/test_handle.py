@@ -146,11 +146,11 @@ def test_number_of_mounts(caller: Caller, scratch: Path) -> None:
         return info.size, info.nr_mounts, len(listmount(ns_fd=fd))
 
     assert counts() == (16, 2, 2)
-    with NamespaceThread() as visitor:
-        visitor.enter(fd)
-        visitor.run(lambda: mount("tmpfs", "/child", "tmpfs"))
+    with NamespaceThread() as thread:
+        thread.enter(fd)
+        thread.run(lambda: mount("tmpfs", "/child", "tmpfs"))
         assert counts() == (16, 3, 3)
-        visitor.run(lambda: umount2("/child", MNT_DETACH))
+        thread.run(lambda: umount2("/child", MNT_DETACH))
         assert counts() == (16, 2, 2)
 
 
@@ -167,11 +167,11 @@ def test_kinds_for_setns(caller: Caller, scratch: Path) -> None:
         fails(errno.EINVAL, setns, fd, kinds)
     assert mnt_id_of("/") == here
 
-    with NamespaceThread() as visitor:
+    with NamespaceThread() as thread:
         for kinds in (Clone(0), CLONE_NEWNS):
-            visitor.run(lambda kinds=kinds: setns(fd, kinds))  # type: ignore[misc]
-            assert visitor.run(lambda: mnt_id_of("/")) == listmount(ns_fd=fd)[0]
-            visitor.leave()
+            thread.run(lambda kinds=kinds: setns(fd, kinds))  # type: ignore[misc]
+            assert thread.run(lambda: mnt_id_of("/")) == listmount(ns_fd=fd)[0]
+            thread.leave()
 
 
 @pytest.mark.rule("R7")

@@ -24,9 +24,9 @@ from tests.utils.expect import fails, outcome
 from tests.utils.mounts.limits import (
     allow_mnt_namespaces,
     descriptor_table_full,
+    enter_counted_userns,
     open_limit,
     room_for,
-    start_counting,
 )
 from tests.utils.mounts.settle import gone, within_limit
 from tests.utils.mounts.trees import bind, propagation, tmpfs
@@ -156,7 +156,7 @@ def good_and_bad_sources(scratch: Path) -> Path:
 def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
     """Hundreds of calls, refused for each reason there is, leave no namespace, no charge, no
     mount and no descriptor behind."""
-    used = start_counting()
+    used = enter_counted_userns()
     beside = os.open(scratch, os.O_PATH)
     held = current_mnt_ns()
     used += 1
@@ -183,7 +183,7 @@ def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
 @pytest.mark.needs("nested user namespace")
 def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
     """Neither do the calls refused to a foreign caller for what they would uncover."""
-    start_counting()
+    enter_counted_userns()
     top = good_and_bad_sources(scratch)
     Caller.FOREIGN.act()
     limit_fd = open_limit()
@@ -197,7 +197,7 @@ def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
 def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
     """Neither do the calls refused for a locked child that would be left out: EINVAL without
     AT_RECURSIVE, EPERM for an unbindable one with it."""
-    start_counting()
+    enter_counted_userns()
     top = good_and_bad_sources(scratch)
     bind(Path("/proc"), top / "proc", recursive=True)
     Caller.FOREIGN.act()
@@ -215,20 +215,20 @@ def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
 @pytest.mark.needs("nested user namespace")
 def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
     """Hundreds of namespaces one after the other, some entered and left, need room for one."""
-    used = start_counting()
+    used = enter_counted_userns()
     leaf = tmpfs(scratch / "leaf")
     if caller.foreign:
         caller.act()
         used = 0
-    with NamespaceThread() as visitor:
+    with NamespaceThread() as thread:
         used += 1
         allow_mnt_namespaces(used + 1)
         for count in range(MANY):
             fd = within_limit(partial(copy, leaf))
             if count % 2:
-                visitor.enter(fd)
+                thread.enter(fd)
                 os.close(fd)
-                visitor.leave()
+                thread.leave()
             else:
                 os.close(fd)
         assert room_for(leaf, 1) == 1

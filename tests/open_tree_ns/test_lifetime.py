@@ -81,8 +81,8 @@ def test_held_by_any_holder(caller: Caller, scratch: Path) -> None:
     caller.act()
     kinds: tuple[Kind, ...] = FOR_ALL if caller.foreign else FOR_ALL + FOR_OWNERS
 
-    with NamespaceThread() as visitor:
-        holds = Holds(visitor, targets)
+    with NamespaceThread() as thread:
+        holds = Holds(thread, targets)
         found = (check_lifetime(holds, leaf, order) for order in orders(kinds))
         wrong: list[str] = next(filter(None, found), [])
 
@@ -102,8 +102,8 @@ def test_held_by_neighbours(scratch: Path) -> None:
         Holds.mountinfo,
     )
 
-    with NamespaceThread() as visitor:
-        holds = Holds(visitor, targets)
+    with NamespaceThread() as thread:
+        holds = Holds(thread, targets)
         found = (check_lifetime(holds, leaf, order) for order in orders(kinds))
         wrong: list[str] = next(filter(None, found), [])
 
@@ -117,8 +117,8 @@ def test_held_but_not_listed(scratch: Path) -> None:
     """An open mountinfo holds the namespace, yet nobody could enter it by that: listns(2) does
     not list it, until NS_MNT_GET_NEXT has given out a handle again."""
     leaf, targets = tmpfs(scratch / "leaf"), tmpfs(scratch / "targets")
-    with NamespaceThread() as visitor:
-        holds = Holds(visitor, targets)
+    with NamespaceThread() as thread:
+        holds = Holds(thread, targets)
         fd = copy(leaf)
         number, ids = ns_id(fd), listmount(ns_fd=fd)
         close_mountinfo = holds.mountinfo(fd)
@@ -177,13 +177,13 @@ def test_not_held_by_what_is_in_it(caller: Caller, scratch: Path) -> None:
     is no source any more: EINVAL."""
     leaf = tmpfs(scratch / "leaf", "file.txt")
     caller.act()
-    with NamespaceThread() as visitor:
+    with NamespaceThread() as thread:
         fd = copy(leaf)
         number = ns_id(fd)
         owner = ns_get_userns(fd)
-        directory = visitor.bring(fd, lambda: os.open("/", os.O_RDONLY))
-        path_only = visitor.bring(fd, lambda: os.open("/", os.O_PATH))
-        file = visitor.bring(fd, lambda: os.open("/file.txt", os.O_RDONLY))
+        directory = thread.call_in(fd, lambda: os.open("/", os.O_RDONLY))
+        path_only = thread.call_in(fd, lambda: os.open("/", os.O_PATH))
+        file = thread.call_in(fd, lambda: os.open("/file.txt", os.O_RDONLY))
         mapped = mmap.mmap(file, 8, prot=mmap.PROT_READ)
         os.fchdir(directory)
         assert exists(number)
@@ -208,13 +208,13 @@ def test_not_held_by_a_mark(caller: Caller, scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf")
     caller.act()
     held = {}
-    with NamespaceThread() as visitor:
+    with NamespaceThread() as thread:
         for events in ("no events", "events not read"):
             fd = copy(leaf)
             number = ns_id(fd)
             watch = mount_watch(fd)
             if events == "events not read":
-                visitor.bring(fd, lambda: mount("tmpfs", "/", "tmpfs"))
+                thread.call_in(fd, lambda: mount("tmpfs", "/", "tmpfs"))
             os.close(fd)
             held[events] = not gone(number)
             os.close(watch)
@@ -251,11 +251,11 @@ def test_chain_of_binds(detach: bool, scratch: Path) -> None:
     chain goes, or its bind is detached there, all that hang on it go too."""
     top = tmpfs(scratch / "top", "target")
     bind(Path("/proc"), top / "proc")
-    with NamespaceThread() as visitor:
+    with NamespaceThread() as thread:
         chain = [copy(top, recursive=True) for _ in range(4)]
         numbers = [ns_id(fd) for fd in chain]
         for older, newer in itertools.pairwise(chain):
-            visitor.bring(
+            thread.call_in(
                 older,
                 partial(mount, f"/proc/self/fd/{newer}", "/target", None, MS_BIND),
             )
@@ -264,7 +264,7 @@ def test_chain_of_binds(detach: bool, scratch: Path) -> None:
         assert [exists(number) for number in numbers] == [True] * 4
 
         if detach:
-            visitor.bring(chain[0], partial(umount2, "/target", MNT_DETACH))
+            thread.call_in(chain[0], partial(umount2, "/target", MNT_DETACH))
         else:
             os.close(chain[0])
 

@@ -19,8 +19,8 @@ from tests.open_tree_ns.calls import clone, copy
 from tests.utils.expect import fails
 from tests.utils.mounts.limits import (
     allow_mnt_namespaces,
+    enter_counted_userns,
     room_for,
-    start_counting,
 )
 from tests.utils.mounts.settle import within_limit
 from tests.utils.mounts.trees import fresh_tmpfs, tmpfs
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.needs("user namespace")
 def test_limit(caller: Caller, scratch: Path) -> None:
     """As many namespaces as user.max_mnt_namespaces leaves room for can be had at once, the next
     one is ENOSPC. A change counts at once; it takes away nothing there is."""
-    used = start_counting()
+    used = enter_counted_userns()
     leaf = tmpfs(scratch / "leaf")
     if caller.foreign:
         caller.act()
@@ -69,7 +69,7 @@ def test_limit(caller: Caller, scratch: Path) -> None:
 def test_what_else_counts(scratch: Path) -> None:
     """Detached trees (OPEN_TREE_CLONE, fsmount(2)) and namespaces of unshare(2) count as well:
     each takes the one place left, and gives it back."""
-    used = start_counting()
+    used = enter_counted_userns()
     leaf = tmpfs(scratch / "leaf")
     allow_mnt_namespaces(used + 1)
 
@@ -94,7 +94,7 @@ def test_what_else_counts(scratch: Path) -> None:
 def test_each_ancestor_counts(scratch: Path) -> None:
     """A namespace counts in the user namespace that owns it and in all above, and the lowest of
     the limits decides; what one above uses itself is not there for those below."""
-    used = start_counting()
+    used = enter_counted_userns()
     leaf = tmpfs(scratch / "leaf")
 
     def below(limit: int, depth: int, count: int) -> int:

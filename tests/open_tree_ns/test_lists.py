@@ -112,11 +112,11 @@ def test_listed_while_held(scratch: Path) -> None:
     assert listed() == ids
     os.close(fds[0])
     assert settled(listed, ids[1:]) == ids[1:]
-    with NamespaceThread() as visitor:
-        visitor.enter(fds[1])
+    with NamespaceThread() as thread:
+        thread.enter(fds[1])
         os.close(fds[1])
         assert listed() == ids[1:]
-        visitor.leave()
+        thread.leave()
         assert settled(listed, []) == []
 
 
@@ -132,30 +132,30 @@ def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
     """However often tasks enter a namespace, unshare(2) from it and leave, listns(2) lists it and
     each copy exactly as long as they are held."""
     leaf = tmpfs(scratch / "leaf")
-    with NamespaceThread() as visitor:
+    with NamespaceThread() as thread:
 
         def listed_still(number: int) -> bool:
             return settled(lambda: number in listns(), False)
 
         def namespace_of_the_task() -> int:
-            return visitor.run(lambda: visitor.open_own_proc_file("ns/mnt"))
+            return thread.run(lambda: thread.open_own_proc_file("ns/mnt"))
 
         for turn in range(50):
             fd = copy(leaf)
             first, listed = ns_id(fd), {}
             listed["made"] = first in listns()
-            visitor.enter(fd)
+            thread.enter(fd)
             os.close(fd)
             listed["entered"] = first in listns()
             fd = namespace_of_the_task()
-            visitor.run(lambda: unshare(CLONE_NEWNS))
+            thread.run(lambda: unshare(CLONE_NEWNS))
             with closing_fd(namespace_of_the_task()) as own:
                 second = ns_id(own)
             listed["unshared from, still open"] = first in listns()
             listed["unshared to"] = second in listns()
             os.close(fd)
             listed["unshared from, closed"] = listed_still(first)
-            visitor.leave()
+            thread.leave()
             listed["left"] = listed_still(second)
 
             assert listed == {
@@ -178,10 +178,10 @@ def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf")
     fds = [copy(leaf) for _ in range(5)]
     first, *inactive, last = [ns_id(fd) for fd in fds]
-    with NamespaceThread() as visitor:
+    with NamespaceThread() as thread:
         mountinfos = []
         for fd in fds[1:-1]:
-            mountinfos.append(visitor.bring(fd, partial(visitor.open_own_proc_file, "mountinfo")))
+            mountinfos.append(thread.call_in(fd, partial(thread.open_own_proc_file, "mountinfo")))
             os.close(fd)
         assert [exists(number) for number in inactive] == [True] * 3
 

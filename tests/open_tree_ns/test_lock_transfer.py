@@ -18,7 +18,7 @@ from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import namespace_tree
 from tests.utils.mounts.locks import is_locked, locks
 from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs
-from tests.utils.tasks.process import later
+from tests.utils.tasks.process import deferred_call
 from tests.utils.tasks.userns import become_foreign
 from tests.utils.uapi.constants import (
     MNT_DETACH,
@@ -241,7 +241,7 @@ def test_propagated_copy_beneath_leaves_the_lock(caller: Caller, scratch: Path) 
     steps = {"moved beneath": move_beneath, "unmounted": unmount, "unmounted again": unmount}
     with ExitStack() as stack:
         # Prepared here, since they are taken at the source, which the case is about to leave.
-        prepared = {name: stack.enter_context(later(step)) for name, step in steps.items()}
+        prepared = {name: stack.enter_context(deferred_call(step)) for name, step in steps.items()}
         caller.act()
         enter(copy(top, recursive=True))
         if not caller.foreign:

@@ -15,7 +15,7 @@ from tests.open_tree_ns.trees import enter_foreign_copy, nested_tree
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
 from tests.utils.mounts.locks import is_locked, locks
-from tests.utils.mounts.root import leave_locks_behind
+from tests.utils.mounts.root import enter_unlocked_namespace
 from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs, write
 from tests.utils.tasks.userns import become_foreign
 from tests.utils.uapi.constants import (
@@ -89,7 +89,7 @@ def test_lock_of_the_source_stays_behind(scratch: Path) -> None:
     top = nested_tree(scratch)
     bind(Path("/proc"), top / "proc", recursive=True)
     enter_foreign_copy(top)
-    leave_locks_behind()
+    enter_unlocked_namespace()
     assert is_locked("/b")
     enter(copy("/b"))
 

@@ -43,17 +43,17 @@ def test_mount_events(caller: Caller, scratch: Path) -> None:
     def heard() -> list[object]:
         return [mount_events(first, 1), mount_events(second, 1)]
 
-    with NamespaceThread() as visitor:
-        visitor.enter(fd)
-        visitor.run(lambda: mount("tmpfs", "/", "tmpfs"))
+    with NamespaceThread() as thread:
+        thread.enter(fd)
+        thread.run(lambda: mount("tmpfs", "/", "tmpfs"))
         attached = listmount(ns_fd=fd)[-1]
         assert heard() == [[(FAN_MNT_ATTACH, attached)]] * 2
-        visitor.leave()
-        visitor.enter(fd)  # its root is now what was mounted there
-        visitor.run(lambda: umount2("/", MNT_DETACH))
+        thread.leave()
+        thread.enter(fd)  # its root is now what was mounted there
+        thread.run(lambda: umount2("/", MNT_DETACH))
         assert heard() == [[(FAN_MNT_DETACH, attached)]] * 2
-        visitor.enter(other)
-        visitor.run(lambda: mount("tmpfs", "/", "tmpfs"))
+        thread.enter(other)
+        thread.run(lambda: mount("tmpfs", "/", "tmpfs"))
         attached = listmount(ns_fd=other)[-1]
         assert mount_events(second, 1) == [(FAN_MNT_ATTACH, attached)]
         assert mount_events(first) == []
@@ -92,19 +92,19 @@ def test_watches_in_every_order(caller: Caller, scratch: Path) -> None:
     turns = [holders[count:] + holders[:count] for count in range(len(holders))]
     orders = [*turns, *(turn[::-1] for turn in turns)]
     wrong = []
-    with NamespaceThread() as visitor:
+    with NamespaceThread() as thread:
         for order in orders:
             fd = copy(leaf)
             number = ns_id(fd)
             watches = mount_watch(fd), mount_watch(fd)
-            visitor.bring(fd, partial(mount, "tmpfs", "/", "tmpfs"))
+            thread.call_in(fd, partial(mount, "tmpfs", "/", "tmpfs"))
             attached = listmount(ns_fd=fd)[-1]
-            visitor.bring(fd, partial(umount2, "/", MNT_DETACH))
+            thread.call_in(fd, partial(umount2, "/", MNT_DETACH))
             wanted = [(FAN_MNT_ATTACH, attached), (FAN_MNT_DETACH, attached)]
-            visitor.enter(fd)
+            thread.enter(fd)
             end: dict[str, Callable[[], None]] = {
                 "handle": partial(os.close, fd),
-                "task": visitor.leave,
+                "task": thread.leave,
                 "watch": partial(os.close, watches[0]),
                 "unread watch": partial(os.close, watches[1]),
             }

@@ -15,8 +15,13 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import SUCCESS
 from tests.utils.model.prediction import namespace_tree, predict_copy
-from tests.utils.mounts.limits import allow_mnt_namespaces, room_for, start_counting, until_refused
-from tests.utils.mounts.root import leave_locks_behind
+from tests.utils.mounts.limits import (
+    allow_mnt_namespaces,
+    count_until_enospc,
+    enter_counted_userns,
+    room_for,
+)
+from tests.utils.mounts.root import enter_unlocked_namespace
 from tests.utils.mounts.trees import fresh_tmpfs, propagation, tmpfs
 from tests.utils.search.plugin import Search
 from tests.utils.tasks.process import in_child
@@ -47,7 +52,7 @@ LIMIT = 8
 def injecting() -> Iterator[None]:
     """Allow faults to be injected, and few namespaces: one that stays counted is missed."""
     with faults_possible():
-        start_counting()
+        enter_counted_userns()
         allow_mnt_namespaces(LIMIT)
         yield
 
@@ -77,7 +82,7 @@ def copies_under_faults(call: Callable[[], int], expected: list[str]) -> Counter
 
 def check(search: Search, run: Callable[[], Counter[str]], leaf: Path) -> None:
     """Run *run* in a child, again and again, and look for what stays behind."""
-    counted = until_refused(leaf)
+    counted = count_until_enospc(leaf)
     for _ in search.seeds():
         ends = in_child(run)
         search.done += ends.total()
@@ -110,7 +115,7 @@ def test_creation_on_a_shared_base(search: Search, scratch: Path) -> None:
     leaf = tmpfs(scratch / "leaf")
 
     def run() -> Counter[str]:
-        leave_locks_behind()
+        enter_unlocked_namespace()
         fail_nth = open_fail_nth()
         tree = fresh_tmpfs()
         here = copy("", dirfd=tree)

@@ -21,7 +21,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import Node, namespace_tree
-from tests.utils.mounts.limits import allow_mnt_namespaces, start_counting, until_refused
+from tests.utils.mounts.limits import allow_mnt_namespaces, count_until_enospc, enter_counted_userns
 from tests.utils.mounts.settle import gone
 from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.search.plugin import Search
@@ -140,10 +140,10 @@ def test_copies_against_changes_of_type(caller: Caller, search: Search, scratch:
 def test_creators_under_a_limit(search: Search, scratch: Path) -> None:
     """Two create at once under a low limit until each is refused with ENOSPC: together they have
     what one alone can have. And so again, after both have closed what they had."""
-    start_counting()
+    enter_counted_userns()
     leaf = tmpfs(scratch / "leaf")
     allow_mnt_namespaces(LIMIT)
-    alone = until_refused(leaf)
+    alone = count_until_enospc(leaf)
     dice = Random(0)
     place, had, refusals = shared_numbers(2), shared_numbers(2), shared_numbers(2)
 

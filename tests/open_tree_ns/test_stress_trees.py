@@ -51,15 +51,15 @@ TREES = [
 ]
 
 
-def in_own_mount_ns(deviation: Callable[[T, Path], str], scratch: Path, tried: T) -> str:
-    """Return the deviation of a program or history; for a child of a fork server."""
+def in_own_mount_ns(mismatch: Callable[[T, Path], str], scratch: Path, tried: T) -> str:
+    """Return the mismatch of a program or history; for a child of a fork server."""
     enter_new_mount_ns()
-    return deviation(tried, scratch)
+    return mismatch(tried, scratch)
 
 
-def explore(search: Search, scratch: Path, kind: str, deviation: Callable[[T, Path], str]) -> None:
+def explore(search: Search, scratch: Path, kind: str, mismatch: Callable[[T, Path], str]) -> None:
     """Try what the strategy *kind* makes until the time is over."""
-    with fork_server(partial(in_own_mount_ns, deviation, scratch)) as deviation_of:
+    with fork_server(partial(in_own_mount_ns, mismatch, scratch)) as deviation_of:
         # Not before the fork server has been forked: it need not carry all that along.
         import hypothesis
 
@@ -92,7 +92,7 @@ def explore(search: Search, scratch: Path, kind: str, deviation: Callable[[T, Pa
 def test_any_program(search: Search, scratch: Path) -> None:
     """Whatever steps made the tree, and whoever calls: the call is refused as the rules say or
     makes the predicted copy, changes nothing, and lets no one read more than before."""
-    explore(search, scratch, "programs", programs.deviation)
+    explore(search, scratch, "programs", programs.mismatch)
 
 
 @pytest.mark.stress
@@ -101,7 +101,7 @@ def test_any_program(search: Search, scratch: Path) -> None:
 def test_any_history(search: Search, scratch: Path) -> None:
     """Whatever happens in whichever namespace, in any order: each holds what propagation and
     locks say, seen from outside and from inside."""
-    explore(search, scratch, "histories", histories.deviation)
+    explore(search, scratch, "histories", histories.mismatch)
 
 
 @pytest.mark.needs("user namespace")
@@ -109,9 +109,9 @@ def test_any_history(search: Search, scratch: Path) -> None:
 @fixes.KEEP_COVERED
 def test_once_found(scratch: Path) -> None:
     """What once showed a difference between a kernel and the model shows none."""
-    with fork_server(partial(in_own_mount_ns, programs.deviation, scratch)) as deviation_of:
+    with fork_server(partial(in_own_mount_ns, programs.mismatch, scratch)) as deviation_of:
         found = {str(program): deviation_of(program) for program in PROGRAMS}
-    with fork_server(partial(in_own_mount_ns, histories.deviation, scratch)) as deviation_of:
+    with fork_server(partial(in_own_mount_ns, histories.mismatch, scratch)) as deviation_of:
         found |= {str(history): deviation_of(history) for history in HISTORIES}
     assert {tried: text for tried, text in found.items() if text} == {}
 
@@ -124,6 +124,6 @@ def test_trees_made_by_chance(caller: Caller, scratch: Path) -> None:
     """Of each tree the copy is the one the model predicts, the caller's mounts do not change, and
     a foreign caller reads inside nothing that it could not read before."""
     made = [Program(tuple(steps.split("; ")), caller=caller.value) for steps in TREES]
-    with fork_server(partial(in_own_mount_ns, programs.deviation, scratch)) as deviation_of:
+    with fork_server(partial(in_own_mount_ns, programs.mismatch, scratch)) as deviation_of:
         found = {str(program): deviation_of(program) for program in made}
     assert {tried: text for tried, text in found.items() if text} == {}

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _CPU, _MEMORY = "cpu", "memory"
+#: Of a group, in the second version and the first; and what counts in both.
+_EVENTS, _KILLS = ("memory.events", "memory.oom_control"), "oom_kill"
 #: Bytes where no limit is known: more than any machine has.
 _UNKNOWN = 1 << 62
 
@@ -32,6 +34,18 @@ def memory(root: Path = Path("/")) -> int:
         text = (root / "proc/meminfo").read_text()
         found.append(int(text.partition("\nMemAvailable:")[2].split()[0]) << 10)
     return min(found, default=_UNKNOWN)
+
+
+def oom_kills(root: Path = Path("/")) -> int:
+    """Return how many processes have been killed for want of memory: in this process's group or, of
+    the machine, where no group counts them."""
+    found = []
+    files = [folder / name for folder in _folders(root, _MEMORY) for name in _EVENTS]
+    for file in [*files[: len(_EVENTS)], root / "proc/vmstat"]:
+        words = _read(file)
+        if _KILLS in words:
+            found.append(int(words[words.index(_KILLS) + 1]))
+    return found[0] if found else 0
 
 
 def _folders(root: Path, controller: str) -> Iterator[Path]:

@@ -43,6 +43,11 @@ SIGNS = (
         "less --memory, or fewer --guests",
     ),
     Sign(
+        "initrd is too large",
+        "the guest's memory is too small for the kernel and its image",
+        "more --memory",
+    ),
+    Sign(
         "invalid accelerator tcg|[Aa]ccelerator .*tcg.* (?:not|in)|No accelerator selected",
         "this QEMU can neither emulate a processor nor use KVM",
         "install a QEMU with TCG, and name it by the variable QEMU if need be",
@@ -164,7 +169,7 @@ def _fetch() -> Qemu:
 def find() -> Qemu:
     """Return a QEMU: $QEMU, an installed one, or the distribution's in the cache.
 
-    :raises Problem: there is none to be had.
+    :raises Problem: it can neither be found nor fetched.
     """
     wish = os.environ.get("QEMU", "")
     for name in (wish,) if wish else (_PROGRAM, QEMU_KVM):

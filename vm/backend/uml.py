@@ -34,6 +34,12 @@ _SIGNS = (
         "allow ptrace (docker run --cap-add SYS_PTRACE, sysctl kernel.yama.ptrace_scope below 3),"
         " or take a kernel for QEMU",
     ),
+    # arch/um/kernel/um_arch.c.
+    Sign(
+        "Too few physical memory",
+        "the guest's memory is too small for the kernel and its image",
+        "more --memory",
+    ),
     # arch/um/os-Linux/mem.c.
     Sign(
         "must be not mounted noexec",

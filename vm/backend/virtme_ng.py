@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The virtme-ng backend: the `vng` program makes the machine, what runs in it is as ever.
+"""The virtme-ng backend: the `vng` program makes the machine; the guest is that of the others.
 
 vng boots a kernel in QEMU as its users do, with the devices and the settings that theirs is tested
 with (~/.config/virtme-ng included). What it would put into the guest, a copy-on-write view of the
@@ -92,9 +92,9 @@ class Vng:
 
 
 def find(qemu: Qemu) -> Vng:
-    """vng: $VNG, the one on PATH, or one in a private virtual environment, made when need be.
+    """Return $VNG, the one on PATH, or one in a private virtual environment, made when need be.
 
-    Raises Problem when there is none to be had, or *qemu* cannot do what vng asks of it.
+    :raises Problem: it can neither be found nor installed, or *qemu* cannot do what vng asks of it.
     """
     wish = os.environ.get("VNG", "")
     found = shutil.which(wish or _PROGRAM)
@@ -112,7 +112,7 @@ def _private() -> Path:
         return python.environment(wanted) / "bin" / _PROGRAM
     except Problem as problem:
         raise Problem(
-            f"no {_PROGRAM} on PATH, and none to be had: {problem.what}\n"
+            f"no {_PROGRAM} on PATH, and it cannot be installed: {problem.what}\n"
             "hint: install virtme-ng, or use --backend qemu"
         ) from None
 

@@ -33,7 +33,7 @@ from vm.guest.protocol import load as load_job  # noqa: E402
 _REBOOT = {"restart": 0x01234567, "poweroff": 0x4321FEDC}
 #: <asm/unistd_64.h>; the C library has no function for it.
 _FINIT_MODULE = 313
-#: Characters of kmemleak's report that are passed on: some ten leaks.
+#: Characters of kmemleak's report that are read: some ten leaks.
 _MOST_LEAKS = 10_000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -107,7 +107,7 @@ def leaks() -> str:
     path = "/sys/kernel/debug/kmemleak"
     if os.path.exists(path):
         write(path, "scan")
-    return read(path)
+    return read(path)[:_MOST_LEAKS]
 
 
 def open_raw(path: str) -> int:
@@ -150,6 +150,28 @@ def started_at() -> dict[str, float]:
     return found
 
 
+def begin() -> None:
+    """Take the console, once /dev is mounted; see that the kernel had the memory for the image."""
+    # The kernel opened the initramfs's node, if it had one.
+    console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
+    for fd in (0, 1, 2):
+        os.dup2(console, fd)
+    if console > 2:
+        os.close(console)
+    if not os.path.exists(COMPLETE):
+        raise SystemExit("vm: image not fully unpacked: the guest needs more memory (--memory)")
+
+
+def pipes() -> tuple[int, int, int, int]:
+    """Return both ends of a pipe for output, and of one that a child's end writes to."""
+    source, output = os.pipe()
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waker)
+    return source, output, wake, waker
+
+
 def pump(channel: Channel, source: int, wake: int, child: int) -> int:
     """Send on what pytest prints until it ends; reap orphans; the child's exit status."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -186,12 +208,7 @@ def end(how: str) -> None:
 def main() -> None:
     """Be process 1, from the first mount to the end."""
     mount_all()
-    # The kernel opened the initramfs's node, if it had one; take the real console.
-    console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
-    for fd in (0, 1, 2):
-        os.dup2(console, fd)
-    if not os.path.exists(COMPLETE):
-        raise SystemExit("vm: image not fully unpacked: the guest needs more memory (--memory)")
+    begin()
     job = load_job()
     for path, text in job.files.items():
         with open(path, "w", encoding="utf-8") as file:
@@ -208,11 +225,7 @@ def main() -> None:
     # A forked child meets each page of program text again: take many at a time. A sixth of the
     # time of a case under emulation.
     write("/sys/kernel/debug/fault_around_bytes", str(1 << 20))
-    source, output = os.pipe()
-    wake, waker = os.pipe()
-    os.set_blocking(waker, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(waker)
+    source, output, wake, waker = pipes()
     child = os.fork()
     if child == 0:
         signal.set_wakeup_fd(-1)
@@ -225,7 +238,7 @@ def main() -> None:
     os.close(output)
     status = pump(channel, source, wake, child)
     if found := leaks():
-        channel.send(Kind.TEXT, text=f"kmemleak: {found[:_MOST_LEAKS]}\n")
+        channel.send(Kind.TEXT, text=f"kmemleak: {found}\n")
     channel.send(Kind.END, drain=True, status=status)
     os.sync()
     end(words["vm.end"])

@@ -31,8 +31,6 @@ from vm.guest.protocol import JOB, LAUNCHER, REPORT, Kind  # noqa: E402
 
 _DISTURBERS = f"{LAUNCHER}/vm/guest/disturb.py"
 _DISTRIBUTIONS = ("pytest", "pytest-xdist", "pytest-timeout", "execnet", "pluggy")
-#: Characters of kmemleak's report that are passed on.
-_MOST_LEAKS = 10_000
 
 
 def _output(*command: str) -> str:
@@ -96,11 +94,7 @@ def _run(order: dict[str, Any], share: str, channel: Channel, line: int) -> int:
     """Run pytest in a session of the user's, send on what it prints; its exit status."""
     from vm.guest import init
 
-    source, output = os.pipe()
-    wake, waker = os.pipe()
-    os.set_blocking(waker, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(waker)
+    source, output, wake, _ = init.pipes()
     child = subprocess.Popen(
         _as_login(order["user"], sys.executable, __file__, "pytest", str(line), share),
         stdin=subprocess.DEVNULL,
@@ -138,7 +132,7 @@ def serve(order: dict[str, Any]) -> None:
         if disturbers is not None and not disturbers.end(channel):
             status = status or 1
         if found := init.leaks():
-            channel.send(Kind.TEXT, text=f"kmemleak: {found[:_MOST_LEAKS]}\n")
+            channel.send(Kind.TEXT, text=f"kmemleak: {found}\n")
         channel.send(Kind.END, drain=True, status=status)
         os.sync()
     except BaseException:

@@ -19,13 +19,13 @@ sys.dont_write_bytecode = True
 sys.path[:0] = ["/vm/launcher"]
 
 from vm.guest import init  # noqa: E402 - it lies where the line above points
-from vm.guest.protocol import CHECKOUT, COMPLETE, JOB, LAUNCHER, TOP, load  # noqa: E402
+from vm.guest.protocol import CHECKOUT, JOB, LAUNCHER, TOP, load  # noqa: E402
 
 _ROOT = "/disk"
 #: The disk under QEMU and under User-Mode Linux.
 _DISKS = ("/dev/vda", "/dev/ubda")
 #: Seconds for the driver to find the disk.
-_PATIENCE = 10.0
+_DISK_TIMEOUT = 10.0
 #: Copied to the disk.
 _COPIED = (LAUNCHER, CHECKOUT, JOB)
 _UNIT = "/etc/systemd/system/open-tree-namespace-tests.service"
@@ -36,7 +36,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def find_disk() -> str:
     """Return the disk's device. Raises SystemExit when the kernel has none."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _DISK_TIMEOUT
     while time.monotonic() < end:
         for path in _DISKS:
             if os.path.exists(path):
@@ -94,12 +94,7 @@ def move_root() -> None:
 def main() -> None:
     """Load the modules, mount the disk, copy, and become its process 1."""
     init.mount("devtmpfs", "/dev")
-    console = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
-    for fd in (0, 1, 2):
-        os.dup2(console, fd)
-    os.close(console)
-    if not os.path.exists(COMPLETE):
-        raise SystemExit("vm: image not fully unpacked: the guest needs more memory (--memory)")
+    init.begin()
     for path in load().modules:
         if error := init.load(path):
             print(f"module {os.path.basename(path)} not loaded: {error}", flush=True)

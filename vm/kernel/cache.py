@@ -7,55 +7,24 @@ They are unpacked packages (`kernels/SCHEME/...`) and what --build built out of 
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from vm import paths
 from vm.distro.apt import megabytes
 from vm.errors import Problem
 from vm.kernel import tree
+from vm.kernel.scheme import Entry
 from vm.kernel.source import SCHEMES
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A kernel in the cache."""
-
-    #: What --kernel takes to name it.
-    name: str
-    #: In words.
-    what: str
-    #: Its folder, and those that are of no use without it.
-    folders: tuple[Path, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes on the disk."""
-        files = {
-            (info.st_dev, info.st_ino): info.st_blocks * 512
-            for folder in self.folders
-            for path, _, names in os.walk(folder)
-            for info in (os.lstat(os.path.join(path, name)) for name in names)
-        }
-        return sum(files.values())
-
-    @property
-    def unused(self) -> float:
-        """Days since it was last used."""
-        return (time.time() - self.folders[0].stat().st_mtime) / 86400
 
 
 def entries() -> Iterator[Entry]:
     """Yield all of them."""
     for scheme in SCHEMES.values():
-        for kernel in scheme.cached():
-            yield Entry(kernel.name, f"Linux {kernel.release}", kernel.folders)
+        yield from scheme.cached()
     for folder in sorted(tree.builds().glob("*/*")):
         yield Entry(str(folder), _described(folder), (folder,))
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from vm import paths
 from vm.arch import UM, X86_64, Arch
-from vm.distro import apt
+from vm.distro import apt, archive
 from vm.errors import Exit, Problem
 from vm.kernel import uml_libc
 from vm.kernel.image import Kernel, identify
-from vm.kernel.scheme import Cached, Scheme, Source
+from vm.kernel.scheme import Entry, Scheme, Source
 
 NAME = "debian"
 FORM = f"{NAME}[:SUITE][/FLAVOUR][=VERSION]"
@@ -96,56 +96,6 @@ def _names(state: apt.Apt) -> list[str]:
     return [name for name in names if not name.endswith("-dbg")]
 
 
-def _site() -> str:
-    """Where this machine gets Debian packages from."""
-    name, _ = apt.distribution()
-    sites = [site for site, _, _ in apt.own_sites()] if name == "debian" else []
-    if not sites:
-        raise Problem(
-            "no Debian package source on this machine\nhint: give a kernel with --kernel PATH"
-        )
-    return next((site for site in sites if "security" not in site), sites[0])
-
-
-def source(suite: str) -> str:
-    """Return the line of sources.list(5) for *suite*. Raises Problem when there is none."""
-    site = _site()
-    state = apt.Apt(f"debian-{suite}", [(site, suite, "main")])
-    try:
-        state.update()
-    except apt.Unreachable:
-        raise
-    except Problem as problem:
-        raise Problem(
-            f"{site} has no suite {suite}: {problem.what}\nhint: debian:trixie is one", Exit.USAGE
-        ) from None
-    return state.source
-
-
-def _state(suite: str) -> tuple[apt.Apt, str]:
-    """apt for *suite*, its index there, and the suite's own name when *suite* is an alias."""
-    site = _site()
-    state = apt.Apt(f"debian-{suite}", [(site, suite, "main")])
-    state.update()
-    codename = state.codename()
-    if codename and codename != suite:
-        # Mirrors may lag behind with their aliases.
-        own = apt.Apt(f"debian-{codename}", [(site, codename, "main")])
-        try:
-            own.update()
-        except Problem:
-            return state, suite
-        return own, codename
-    return state, suite
-
-
-def _default_suites() -> Iterator[str]:
-    _, codename = apt.distribution()
-    if codename:
-        yield f"{codename}-backports"
-    yield from ("stable-backports", "testing", "unstable")
-
-
 def _unpacked() -> list[Path]:
     """The packages in the cache; earlier versions had them in kernels/SUITE/PACKAGE."""
     kernels = paths.cache() / "kernels"
@@ -204,7 +154,7 @@ def _with_modules(kernel: Kernel) -> Kernel:
     name = folder.name
 
     def make(draft: Path) -> None:
-        state, suite = _state(home.parent.name)
+        state, suite = archive.state(home.parent.name)
         if name in state.names(name):
             package = state.package(name)
             state.unpack([package], draft, f"{name} {package.version} from {suite}")
@@ -235,7 +185,7 @@ def _fetch(state: apt.Apt, suite: str, name: str, spec: Spec) -> Kernel:
 
 def _find_in(suite: str, spec: Spec) -> Kernel | None:
     """The kernel that *spec* means in *suite*, None when the suite has none."""
-    state, suite = _state(suite)
+    state, suite = archive.state(suite)
     if spec.flavour == UML:
         return _fetch(state, suite, UML, spec) if UML in state.names(UML) else None
     found = choose(_names(state), spec)
@@ -247,8 +197,8 @@ def _find_in(suite: str, spec: Spec) -> Kernel | None:
 def get(spec: Spec) -> Kernel:
     """Return the kernel that *spec* means, with its modules, from the cache or the mirror.
 
-    Raises Problem when no suite has it, or no mirror can be reached. Modules that are not to be
-    had are no Problem.
+    Raises Problem when no suite has it, or no mirror can be reached. Without its modules it is
+    returned all the same.
     """
     return _with_modules(_kernel(spec))
 
@@ -260,7 +210,7 @@ def _kernel(spec: Spec) -> Kernel:
         return _image(exact[-1], spec)
     reasons = []
     with paths.locked("kernels"):
-        for suite in [spec.suite] if spec.suite else _default_suites():
+        for suite in [spec.suite] if spec.suite else archive.default_suites():
             try:
                 kernel = _find_in(suite, spec)
             except apt.Unreachable as problem:
@@ -291,24 +241,26 @@ def _text(suite: str, flavour: str, version: str = "") -> str:
     return f"{NAME}:{suite}{named}{f'={version}' if version else ''}"
 
 
-def _listed() -> Iterator[Cached]:
+def _listed() -> Iterator[Entry]:
     """Every kernel in the cache."""
     for folder in _unpacked():
         match = _PACKAGE.fullmatch(folder.name)
         suite = folder.parent.name
         if folder.name == UML:
-            yield Cached(_text(suite, UML), identify(folder / "linux.uml").release, (folder,))
+            release = identify(folder / "linux.uml").release
+            yield Entry(_text(suite, UML), f"Linux {release}", (folder,))
         elif match:
             modules = _modules_folder(folder)
             also = [modules] if modules != folder and modules.is_dir() else []
             version = match["version"]
-            yield Cached(_text(suite, match["flavour"], version), version, (folder, *also))
+            name = _text(suite, match["flavour"], version)
+            yield Entry(name, f"Linux {version}", (folder, *also))
 
 
 def obtainable(suite: str) -> list[str]:
     """Return specifications of the packaged kernels of *suite* that have the feature, newest
     first."""
-    state, suite = _state(suite)
+    state, suite = archive.state(suite)
     found = set()
     for match in filter(None, map(_PACKAGE.fullmatch, _names(state))):
         key = version_key(match["version"])

@@ -61,7 +61,7 @@ class Kernel:
     #: For a User-Mode Linux with a C library of its own: the folder and the environment it needs.
     folder: Path | None = None
     loader_environment: tuple[tuple[str, str], ...] = ()
-    #: Where its modules lie, None when there are none to be had.
+    #: Where its modules lie, None when it has none.
     modules: Path | None = None
     #: The unpacked package or build tree that it lies in, None for an image on its own.
     home: Path | None = None
@@ -123,6 +123,8 @@ def identify(path: Path, origin: str = "") -> Kernel:
     origin = origin or str(path)
     if path.is_dir():
         raise Problem(f"{path}: is a directory, not a kernel image")
+    if path.exists() and not path.is_file():  # to open a pipe is to wait for ever
+        raise Problem(f"{path}: not a regular file\nhint: copy the kernel into one")
     try:
         with path.open("rb") as file:
             if not path.stat().st_size:

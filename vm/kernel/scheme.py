@@ -7,7 +7,9 @@ and the help take it. Its kernels lie in the cache as kernels/SCHEME/...
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -42,14 +44,31 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Cached:
-    """A fetched kernel."""
+class Entry:
+    """A kernel in the cache."""
 
     #: What --kernel takes to name it.
     name: str
-    release: str
+    #: For the list: its release, and what it was built from.
+    what: str
     #: Its folder, and those that are of no use without it.
     folders: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        files = {
+            (info.st_dev, info.st_ino): info.st_blocks * 512
+            for folder in self.folders
+            for path, _, names in os.walk(folder)
+            for info in (os.lstat(os.path.join(path, name)) for name in names)
+        }
+        return sum(files.values())
+
+    @property
+    def unused(self) -> float:
+        """Days since it was last used."""
+        return (time.time() - self.folders[0].stat().st_mtime) / 86400
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,7 @@ class Scheme:
     #: The newest kernel that has the flag.
     newest: Callable[[Arch], Source]
     #: What is in the cache.
-    cached: Callable[[], Iterable[Cached]]
+    cached: Callable[[], Iterable[Entry]]
     #: What a place has, as --kernel takes it. Raises Problem when there is no such place.
     obtainable: Callable[[str], list[str]]
 

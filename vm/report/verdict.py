@@ -209,15 +209,16 @@ def _not_booted(ending: Ending, log: Sequence[str], splats: list[str]) -> Verdic
     if ending.trouble:
         why = ending.trouble.partition("\n")[0]
         return Verdict(Exit.HOST, why, [], why, splats)
-    if not ending.console_bytes and ending.stop is Stop.EXITED and ending.returncode:
+    killed = ending.killed_by
+    if not ending.console_bytes and ending.stop is Stop.EXITED and ending.returncode and not killed:
         if ending.crashed_by:
             why = f"not booted: the kernel printed nothing and died of {ending.crashed_by}"
             return Verdict(Exit.NOT_BOOTED, why, [], why)
         words = (ending.stderr.splitlines() or [f"exit status {ending.returncode}"])[-1]
         return Verdict(Exit.HOST, f"the guest could not be started: {words}", [], words)
     panic = console.panicked(log)
-    if not panic and ending.killed_by:
-        why = f"the guest was killed from outside ({ending.killed_by})"
+    if not panic and killed:
+        why = f"the guest was killed from outside ({killed})"
         return Verdict(Exit.HOST, why, [], why, splats)
     if said := console.said_by_init(log):
         why = said

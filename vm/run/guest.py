@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from tests.utils import cgroups
 from vm.backend.base import Command
 from vm.guest.protocol import Kind
 from vm.process import started
@@ -26,6 +27,10 @@ from vm.run.log import Log
 from vm.run.stream import Records
 
 _GRACE = 5.0
+_NO_MEMORY = (
+    "the host ran out of memory and killed a guest\n"
+    "hint: give the machine or the container more, or take fewer --guests or less --memory"
+)
 #: Seconds between two looks at the clock for those who show it.
 _TICK = 1.0
 
@@ -41,7 +46,7 @@ class Stop(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds."""
+    """How long a guest may take to boot, and to run from then on: seconds."""
 
     boot: float = 120.0
     run: float = 900.0
@@ -113,6 +118,7 @@ class Guest:
         self.records = records
         #: Is given what the guest puts on its console.
         self.listener: Callable[[bytes], None] = lambda _: None
+        self._kills = cgroups.oom_kills()
         self.ending = Ending(Stop.EXITED, None, "", 0, {"start": time.monotonic()})
         self.done = False
         self._show = show
@@ -205,6 +211,8 @@ class Guest:
         if self.ending.stop is Stop.EXITED and self.records.status is None:
             said = [*self.log.lines(), *self.ending.stderr.splitlines()]
             self.ending.trouble = trouble(self._command, said, self.ending.returncode)
+            if self.ending.killed_by and cgroups.oom_kills() > self._kills:
+                self.ending.trouble = _NO_MEMORY
 
 
 def drive(

@@ -72,6 +72,8 @@ class Run:
         self._ready = time.monotonic()
         self.slots: list[GuestSlot] = []
         self._left = _REPLACEMENTS
+        #: Troubles of the host's that the user has been told.
+        self._told: set[str] = set()
 
     # --- guests ----------------------------------------------------------------------------------
 
@@ -115,7 +117,7 @@ class Run:
         left = [name for name in records.collected if name not in begun]
         died = guest.ending.stop is Stop.EXITED and records.status is None
         if guest.ending.trouble:  # another would fare no better
-            complain(guest.ending.trouble)
+            self._tell(guest.ending.trouble)
             return []
         failed, most = self.progress.bad + 1, self.options.most_failures
         if not (died and left and self._left) or 0 < most <= failed:
@@ -134,6 +136,12 @@ class Run:
             complain(str(problem))
             return []
         return [slot.successor]
+
+    def _tell(self, trouble: str) -> None:
+        """Tell the user of a trouble of the host's, once."""
+        if trouble not in self._told:
+            self._told.add(trouble)
+            complain(trouble)
 
     @property
     def done(self) -> bool:

@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import paths
-from vm.distro import apt
+from vm.distro import apt, archive
 from vm.errors import Exit, Problem
 from vm.guest.protocol import CHECKOUT, LAUNCHER, PROJECT, TOP, Job
 from vm.initramfs import rootfs
 from vm.initramfs.cpio import Archive
 from vm.initramfs.python import Runtime
-from vm.kernel import debian, modules
+from vm.kernel import modules
 from vm.process import output
 from vm.terminal import say
 
@@ -150,7 +150,7 @@ def _build(suite: str, draft: Path) -> None:
     perl, mke2fs = _tool("perl", "perl"), _tool("mke2fs", "e2fsprogs")
     unshare = _tool("unshare", "util-linux")
     _require_privilege()
-    source = debian.source(suite)
+    source = archive.source(suite)
     draft.mkdir()
     # Not in /tmp, which is often memory; not in the cache, which a mapped root cannot reach.
     temporary = Path(os.environ.get("TMPDIR", "/var/tmp"))

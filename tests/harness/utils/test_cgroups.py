@@ -7,14 +7,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from bench.plan import default_creators
+from tests.harness.helpers.cgroup import group
 from tests.harness.helpers.suite import ROOT
 from tests.utils import cgroups
 from vm.backend.base import Machine
@@ -101,6 +100,21 @@ def test_the_first_version_of_groups_counts_as_well(tmp_path: Path) -> None:
     assert (cgroups.processors(root), cgroups.memory(root)) == (4, 500 * MEBI)
 
 
+def test_processes_that_were_killed_for_want_of_memory_are_counted_in_the_group(
+    tmp_path: Path,
+) -> None:
+    events = {"pod/memory.events": "low 0\noom 5\noom_kill 3\n", "memory.events": "oom_kill 9\n"}
+    assert cgroups.oom_kills(machine(tmp_path / "two", "0::/pod\n", V2, events)) == 3
+    first = {"memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"}
+    assert (
+        cgroups.oom_kills(machine(tmp_path / "one", "4:memory:/\n", V1.format(top="/"), first)) == 2
+    )
+    root = machine(tmp_path / "none", "0::/\n", V2, {})
+    assert cgroups.oom_kills(root) == 0
+    (root / "proc/vmstat").write_text("nr_free_pages 1\noom_kill 7\n")
+    assert cgroups.oom_kills(root) == 7
+
+
 def test_without_a_limit_there_is_what_the_machine_has(tmp_path: Path) -> None:
     assert cgroups.memory(machine(tmp_path, "0::/\n", V2, {"memory.max": "max\n"})) == 32 << 30
     assert cgroups.memory(tmp_path / "no-proc") > 1 << 60
@@ -128,26 +142,6 @@ def test_guests_makes_and_creators_are_as_many_as_that_allows(
 
 
 # --- real groups ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def group(controller: str, **limits: str) -> Iterator[Path]:
-    """A group of *controller*'s with these limits, where this machine lets us make one."""
-    name = f"open-tree-namespace-tests-{uuid.uuid4().hex}"
-    for top in (Path("/sys/fs/cgroup") / controller, Path("/sys/fs/cgroup")):
-        folder = top / name
-        with suppress(OSError):
-            folder.mkdir()
-            try:
-                for file, text in limits.items():
-                    (folder / file.replace("__", ".")).write_text(text)
-                yield folder
-                return
-            except FileNotFoundError:
-                continue  # of the other version, or not enabled here
-            finally:
-                folder.rmdir()
-    pytest.skip(f"no group of the controller {controller} can be made here")
 
 
 def ask(folder: Path, question: str) -> int:

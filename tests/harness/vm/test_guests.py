@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.helpers import filters
+from tests.harness.helpers.cgroup import group
 from tests.harness.helpers.launcher import complaints
 from tests.harness.helpers.real_guest import (
     DEADLY,
@@ -60,6 +61,23 @@ def launcher(tmp_path: Path) -> Iterator[RealLauncher]:
     found = RealLauncher(tmp_path)
     yield found
     found.assert_nothing_is_left()
+
+
+@pytest.fixture
+def uml_launcher(launcher: RealLauncher) -> RealLauncher:
+    """A launcher whose guests are User-Mode Linux."""
+    if find(launcher.kernel, UM, None).arch is not UM:
+        pytest.skip("only User-Mode Linux is such a program")
+    return launcher
+
+
+def in_small_file_system(folder: Path, size: str) -> list[str]:
+    """Words before a command line that have it run with a small tmpfs on *folder*."""
+    script = f'mount -t tmpfs -o size={size} none "{folder}" && exec "$@"'
+    words = ["unshare", "-rm", "sh", "-c", script, "sh"]
+    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespace to mount a small file system in")
+    return words
 
 
 # --- before the first case ------------------------------------------------------------------------
@@ -170,6 +188,24 @@ def test_a_guest_that_is_killed_is_no_verdict_on_its_kernel(launcher: RealLaunch
     assert launcher.outcomes() == {"before": "passed", "wait": "error", "after": "passed"}
 
 
+def test_a_container_with_too_little_memory_is_told_so(uml_launcher: RealLauncher) -> None:
+    launcher = uml_launcher
+    isolated = in_small_file_system(launcher.temporary, "600m")
+    with group("memory", memory__limit_in_bytes=str(150 << 20)) as folder:
+
+        def enter() -> None:
+            (folder / "cgroup.procs").write_text(str(os.getpid()))
+
+        words = launcher.command("--memory=512", *deadly("before", "memory", "after"))
+        done = launcher.run(command=[*isolated, *words], preexec_fn=enter)
+    assert done.returncode == Exit.HOST, done.stdout + done.stderr
+    found = complaints(done.stderr).splitlines()
+    assert found[0].startswith("vm: the guests have 512 MiB of memory together, and ")
+    assert found[2] == "vm: the host ran out of memory and killed a guest"
+    assert [line[:6] for line in found[1::2]] == ["hint: "] * 2
+    assert "the host ran out of memory" in done.stdout.splitlines()[-1]
+
+
 def test_an_interrupt_ends_all_guests_and_keeps_what_they_said(launcher: RealLauncher) -> None:
     words = deadly("before", "wait", "after")
     with launcher.started(*words, "-s") as process:
@@ -229,10 +265,7 @@ def test_a_full_disk_is_the_hosts_fault(
 ) -> None:
     launcher.output.mkdir()
     small = launcher.folder / folder
-    script = f'mount -t tmpfs -o size={size} none "{small}" && exec "$@"'
-    command = ["unshare", "-rm", "sh", "-c", script, "sh"]
-    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no user namespace to mount a small file system in")
+    command = in_small_file_system(small, size)
     done = launcher.run(command=[*command, *launcher.command(*deadly("before", "hang"))])
     assert done.returncode == Exit.HOST, done.stdout + done.stderr
     found = complaints(done.stderr)
@@ -242,23 +275,12 @@ def test_a_full_disk_is_the_hosts_fault(
         assert "1 error, 1 passed in" in done.stdout.splitlines()[-1]
 
 
-@pytest.fixture
-def uml_launcher(launcher: RealLauncher) -> RealLauncher:
-    """A launcher whose guests are User-Mode Linux."""
-    if find(launcher.kernel, UM, None).arch is not UM:
-        pytest.skip("only User-Mode Linux is such a program")
-    return launcher
-
-
 def test_memory_that_the_host_cannot_give_is_no_fault_of_the_kernels(
     uml_launcher: RealLauncher,
 ) -> None:
     """A file system that others fill while the guest runs: there was room when it began."""
     launcher = uml_launcher
-    script = f'mount -t tmpfs -o size=260m none "{launcher.temporary}" && exec "$@"'
-    isolated = ["unshare", "-rm", "sh", "-c", script, "sh"]
-    if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no user namespace to mount a small file system in")
+    isolated = in_small_file_system(launcher.temporary, "260m")
     words = launcher.command("--memory", "200", *deadly("before", "memory", "after"))
     with launcher.started(command=[*isolated, *words]) as process:
         console = launcher.output / "console.log"
@@ -273,7 +295,8 @@ def test_memory_that_the_host_cannot_give_is_no_fault_of_the_kernels(
     first, second = complaints(errors).splitlines()
     assert first == "vm: the host ran out of room for the memory of User-Mode Linux"
     assert second.startswith("hint: less --memory")
-    assert text.splitlines()[-1].partition("uml: ")[2].startswith("the host ran out of room")
+    # Before the first case or after some: that is as quick as the filling.
+    assert "the host ran out of room" in text.splitlines()[-1].partition("uml: ")[2]
 
 
 @pytest.mark.parametrize(
@@ -369,6 +392,7 @@ def test_a_script_is_run_in_the_guest_and_gives_the_status(launcher: RealLaunche
     assert done.returncode == 9, done.stdout + done.stderr
     assert "1 passed" in done.stdout
     assert done.stdout.splitlines()[-1] == "42"
+    assert "emulation" not in done.stdout  # which is the script's alone
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import linecache
 import pathlib
 import shutil
@@ -19,9 +18,8 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import pytest
 
@@ -33,29 +31,6 @@ _PYTEST = ("_pytest.python", "_pytest.runner", "_pytest.fixtures", "_pytest.rais
 _OURS = Path(__file__).parents[3]
 
 _seen: set[str] = set()
-
-
-class _Lines(Sequence[str]):
-    """The lines of a source file, split when they are first asked for: most never are."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    @functools.cached_property
-    def _lines(self) -> list[str]:
-        return [f"{line}\n" for line in self._data.decode(errors="replace").split("\n")]
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        return self._lines[index]
 
 
 def cache_sources(root: Path) -> None:
@@ -74,9 +49,9 @@ def cache_sources(root: Path) -> None:
         project = file.startswith(folders) and "/site-packages/" not in file
         if project or name.startswith(_PYTEST) or module in _LIBRARY:
             with contextlib.suppress(OSError):
-                data = Path(file).read_bytes()
+                text = Path(file).read_text(encoding="utf-8", errors="replace")
                 # An entry without a time is one whose source is no file: never checked again.
-                cache[file] = (len(data), None, _Lines(data), file)
+                cache[file] = (len(text), None, text.splitlines(keepends=True), file)
 
 
 def preload_failure_formatting(config: pytest.Config) -> None:

@@ -55,7 +55,7 @@ class World:
         """Return the peer groups and masters of the mounts of the tree, in all namespaces."""
         return self._ties.groups()
 
-    def possible(self, verb: str) -> list[str]:
+    def enabled(self, verb: str) -> list[str]:
         """Return the events of that kind which mean something now."""
         there = list(self._extra)
         found: list[tuple[object, ...]]
@@ -83,8 +83,8 @@ class World:
             ]
         return [" ".join(map(str, (verb, *words))) for words in found]
 
-    def happen(self, event: str) -> str:
-        """Let one of the possible events happen; the errno with which it must be refused."""
+    def apply(self, event: str) -> str:
+        """Apply an enabled event; return the errno with which it must be refused, or nothing."""
         verb, word, *rest = event.split()
         number = int(word)
         if verb in COPIES:

@@ -17,7 +17,7 @@ Groups = tuple[int, int]
 
 
 def renumbered(groups: Mapping[Mount, Groups]) -> dict[Mount, Groups]:
-    """The same ties, the groups numbered in the order in which they come up: two ways to number
+    """Return the same ties, groups numbered in the order in which they come up: two ways to number
     them, a kernel's and a model's, can be compared then."""
     numbers = {0: 0}
     return {

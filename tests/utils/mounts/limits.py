@@ -46,14 +46,14 @@ def descriptor_table_full() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def start_counting() -> int:
+def enter_counted_userns() -> int:
     """Enter a new user namespace and a mount namespace of its own; return what that counts."""
     enter_new_userns()
     enter_new_mount_ns()
     return 1
 
 
-def until_refused(directory: Path, most: int = 100) -> int:
+def count_until_enospc(directory: Path, most: int = 100) -> int:
     """Return how many copies of *directory* can be had at once until ENOSPC. They are gone
     afterwards."""
     fds: list[int] = []
@@ -74,4 +74,4 @@ def until_refused(directory: Path, most: int = 100) -> int:
 def room_for(directory: Path, count: int) -> int:
     """Return how many copies of *directory* can be had at once, for a case that expects *count*:
     fewer are counted again for a while, since others may hold what is gone already."""
-    return settled(partial(until_refused, directory), count)
+    return settled(partial(count_until_enospc, directory), count)

@@ -70,11 +70,13 @@ class Holds:
 
     def mountinfo(self, fd: int) -> Callable[[], None]:
         """Open /proc/PID/mountinfo of a task that was inside and has left."""
-        return closing(self._thread.bring(fd, lambda: self._thread.open_own_proc_file("mountinfo")))
+        return closing(
+            self._thread.call_in(fd, lambda: self._thread.open_own_proc_file("mountinfo"))
+        )
 
     def namespace_file(self, fd: int) -> Callable[[], None]:
         """Open /proc/PID/ns/mnt of a task that was inside and has left."""
-        return closing(self._thread.bring(fd, lambda: self._thread.open_own_proc_file("ns/mnt")))
+        return closing(self._thread.call_in(fd, lambda: self._thread.open_own_proc_file("ns/mnt")))
 
     def bind_mount(self, fd: int) -> Callable[[], None]:
         """Bind-mount the handle."""

@@ -3,7 +3,7 @@
 
 A mount namespace made together with a user namespace has a locked root, and an owner's copies made
 in there have one too: what an owner may do with the root of a copy cannot be seen from there.
-:func:`leave_locks_behind` takes the caller to a namespace of its own making, where it can.
+:func:`enter_unlocked_namespace` takes the caller to a namespace of its own making, where it can.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def root_is_locked() -> bool:
         os.fchdir(directory)
 
 
-def leave_locks_behind() -> None:
-    """Where the root is locked, move to a namespace with the same tree on a root that is not.
+def enter_unlocked_namespace() -> None:
+    """Move to a namespace with the same tree on a root that is not locked, where this one is.
 
     All paths stay what they are. Mounts that were locked below the root stay so; those the caller
     made are free.

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.utils.mounts.root import leave_locks_behind
+from tests.utils.mounts.root import enter_unlocked_namespace
 from tests.utils.mounts.trees import fresh_tmpfs
 from tests.utils.probes import seccomp
 from tests.utils.tasks.process import ChildError, ChildKilled, in_child
@@ -178,7 +178,7 @@ def _with_its_like(name: str) -> Missing | None:
 FEATURES: dict[str, _Probe] = {
     **{name: functools.partial(_with_its_like, name) for name in _OF_ONE_RELEASE},
     "unlocked root": _probe(
-        leave_locks_behind,
+        enter_unlocked_namespace,
         "root that may be unmounted; it takes privilege over the machine's mount namespace, or "
         "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
         errno.EINVAL,

@@ -6,6 +6,7 @@ A run without a case that checks a rule has none.
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -14,7 +15,6 @@ from tests.utils.report import digest_text
 from tests.utils.report.case import Case
 from tests.utils.report.case_reporter import CaseReporter, is_listing
 from tests.utils.report.digest import Digest, digest
-from tests.utils.report.header import facts
 from tests.utils.report.known import known
 from tests.utils.report.outcomes import markers_of
 
@@ -67,7 +67,7 @@ class Collector(CaseReporter):
         if not any("rule" in case.markers for case in self._cases):
             return None
         there = known(self._config.rootpath)
-        return digest(self._cases, there.rules, there.fixes, facts().release)
+        return digest(self._cases, there.rules, there.fixes, os.uname().release)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the section."""

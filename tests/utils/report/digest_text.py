@@ -14,6 +14,9 @@ from tests.utils.report.known import Fix
 
 #: Lines of one screen; a digest that takes more is shortened where that loses least.
 SCREEN = 40
+#: What is said of each missing fix besides its name: all, or less where there are many.
+_ALL = frozenset(["calls", "sentences"])
+_DETAILS = (_ALL, frozenset(["calls"]), frozenset[str]())
 #: Causes that are shown in full, and rules that each names.
 _CAUSES, _RULES = 5, 2
 
@@ -23,15 +26,19 @@ def lines(digest: Digest, width: int = 100, verbose: bool = False) -> list[str]:
     if not digest.rules and not digest.unexplained:
         return []
     if verbose:
-        return list(_lines(digest, width, verbose=True, sentences=True))
-    full = list(_lines(digest, width, verbose=False, sentences=True))
-    if len(full) <= SCREEN:
-        return full
-    return list(_lines(digest, width, verbose=False, sentences=False))
+        return list(_lines(digest, width, verbose=True))
+    found: list[str] = []
+    for detail in _DETAILS:
+        found = list(_lines(digest, width, detail))
+        if len(found) <= SCREEN:
+            break
+    return found
 
 
-def _lines(digest: Digest, width: int, *, verbose: bool, sentences: bool) -> Iterator[str]:
-    rules = {rule.id: rule for rule in digest.rules}
+def _lines(
+    digest: Digest, width: int, detail: frozenset[str] = _ALL, *, verbose: bool = False
+) -> Iterator[str]:
+    rules = _Rules(digest.rules, width)
     gaps = [finding for finding in digest.findings if not finding.closed]
     if digest.is_clean and not verbose:
         open_rules = ", ".join(rule for finding in gaps for rule in finding.rules)
@@ -56,11 +63,12 @@ def _lines(digest: Digest, width: int, *, verbose: bool, sentences: bool) -> Ite
         yield "fixes that this kernel lacks:"
     for cause in digest.lacks:
         yield f"  {cause.fixes[0]}"
-        head = f"      {_named(cause)}: "
-        yield head + (cause.happened if verbose else brief(cause.happened, width - len(head)))
-        if sentences:
+        if "calls" in detail:
+            head = f"      {_named(cause)}: "
+            yield head + (cause.happened if verbose else brief(cause.happened, width - len(head)))
+        if "sentences" in detail:
             for rule in cause.rules[: None if verbose else 1]:
-                yield from _sentence(rules.get(rule), width)
+                yield from rules.sentence(rule)
     yield from _fixes("fixes that no case shows", digest.unknown, verbose)
     if verbose:
         yield from _fixes("fixes that this kernel has", digest.has, verbose)
@@ -105,16 +113,18 @@ def brief(happened: str, width: int) -> str:
     return f"{text[: width - len(tail) - 5].rstrip()} ... {tail}"[:width]
 
 
-def _cause(cause: Cause, rules: dict[str, Rule], width: int, verbose: bool) -> Iterator[str]:
+def _cause(cause: Cause, rules: _Rules, width: int, verbose: bool) -> Iterator[str]:
     count = len(cause.cases)
     head = "  " + (f"{cause.rules[0]}: " if cause.rules else "")
     if count > 1:
         head += f"{count} cases, {_causes(cause)}: "
     yield head + (cause.happened if verbose else brief(cause.happened, 2 * width - len(head)))
     for rule in cause.rules[: None if verbose else _RULES]:
-        yield from _sentence(rules.get(rule), width)
+        yield from rules.sentence(rule)
     if cause.passing:
-        yield _cut(f"      in passing: {', '.join(_shares(cause.passing, rules))}", width, verbose)
+        yield _cut(
+            f"      in passing: {', '.join(map(rules.share, cause.passing))}", width, verbose
+        )
     for fix in cause.fixes[: None if verbose else 1]:
         yield f"      as without {fix}"
     if verbose:
@@ -125,23 +135,34 @@ def _causes(cause: Cause) -> str:
     return f"one cause, in {cause.others + 1} ways" if cause.others else "one cause"
 
 
-def _shares(names: Sequence[str], rules: dict[str, Rule]) -> Iterator[str]:
-    for name in names:
-        rule = rules.get(name)
-        yield f"{name} ({rule.failed} of {rule.ran})" if rule else name
-
-
 def _named(cause: Cause) -> str:
     """Return the rules that the lack of a fix breaks, with the number of cases."""
     count = len(cause.cases)
     return f"{', '.join(cause.rules[:3])}, {'1 case' if count == 1 else f'{count} cases'}"
 
 
-def _sentence(rule: Rule | None, width: int) -> Iterator[str]:
-    if rule is not None and rule.sentence:
+class _Rules:
+    """The rules as lines; the sentence of each is shown once."""
+
+    def __init__(self, rules: Sequence[Rule], width: int) -> None:
+        self._rules = {rule.id: rule for rule in rules}
+        self._width = width
+        self._shown: set[str] = set()
+
+    def share(self, name: str) -> str:
+        """Return the rule with the number of its own cases that failed, and that ran."""
+        rule = self._rules.get(name)
+        return f"{name} ({rule.failed} of {rule.ran})" if rule else name
+
+    def sentence(self, name: str) -> Iterator[str]:
+        """Yield what the rule says, the first time that it is asked for."""
+        rule = self._rules.get(name)
+        if rule is None or not rule.sentence or name in self._shown:
+            return
+        self._shown.add(name)
         yield from textwrap.wrap(
-            f"{rule.id} ({rule.failed} of {rule.ran} cases): {rule.sentence}",
-            width,
+            f"{name} ({rule.failed} of {rule.ran} cases): {rule.sentence}",
+            self._width,
             initial_indent=" " * 6,
             subsequent_indent=" " * 10,
             max_lines=2,

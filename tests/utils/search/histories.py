@@ -20,7 +20,7 @@ from tests.utils.model.prediction import Node, namespace_tree, tree_of
 from tests.utils.model.propagation import Groups, renumbered
 from tests.utils.mounts.settle import gone
 from tests.utils.mounts.trees import propagation, tmpfs
-from tests.utils.search.programs import ATTRIBUTES, TYPES
+from tests.utils.search.steps import ATTRIBUTES, TYPES
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -57,7 +57,7 @@ class History:
     types: tuple[str, str] = ("shared", "shared")
 
 
-class _Play:
+class _Executor:
     """A history as it happens in a kernel."""
 
     def __init__(self, top: Path, types: tuple[str, str]) -> None:
@@ -88,8 +88,8 @@ class _Play:
             setns(self._home, CLONE_NEWNS)
 
     def event(self, text: str) -> str:
-        """Let one event happen; what the kernel does otherwise than predicted."""
-        predicted, made = self._world.happen(text) or SUCCESS, SUCCESS
+        """Apply one event; return what the kernel does otherwise than predicted."""
+        predicted, made = self._world.apply(text) or SUCCESS, SUCCESS
         verb, word, *rest = text.split()
         number = int(word)
         try:
@@ -203,12 +203,12 @@ def _holds(tree: Node) -> list[str]:
     )
 
 
-def deviation(history: History, scratch: Path) -> str:
+def mismatch(history: History, scratch: Path) -> str:
     """Return what the kernel makes of *history* otherwise than predicted; empty when nothing.
 
     For a child that ends afterwards, in a mount namespace of its own.
     """
-    play = _Play(scratch, history.types)
+    play = _Executor(scratch, history.types)
     for event in history.events:
         if found := play.event(event):
             return f"after {event!r}: {found}"

@@ -2,14 +2,12 @@
 """Programs: a few steps that make a tree of mounts, and one call that copies it.
 
 A program is plain data. It prints as the expression that makes it, so that one found by chance
-becomes an ordinary case by being pasted into a list. A step that the kernel refuses changes
-nothing: any sequence of steps is a program.
+becomes an ordinary case by being pasted into a list. Any sequence of steps is a program.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,71 +20,30 @@ from tests.utils.model.prediction import (
     predict,
     predict_refusal,
 )
-from tests.utils.mounts.trees import readable, tmpfs
+from tests.utils.mounts.trees import readable
+from tests.utils.search.steps import Tree
 from tests.utils.tasks.process import in_child
-from tests.utils.tasks.userns import become_foreign, enter_new_userns, userns_fd
+from tests.utils.tasks.userns import become_foreign, enter_new_userns
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
     CLONE_NEWNS,
     MNT_DETACH,
-    MOUNT_ATTR_IDMAP,
-    MOVE_MOUNT_F_EMPTY_PATH,
-    MS_BIND,
-    MS_PRIVATE,
-    MS_REC,
-    MS_SHARED,
-    MS_SLAVE,
     MS_UNBINDABLE,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
-    MountAttr,
 )
 from tests.utils.uapi.statmount import Mount, mnt_id_of, mount_table
 from tests.utils.uapi.syscalls import (
     attach,
-    mount,
-    mount_setattr,
-    move_mount,
     open_tree,
     setns,
     umount2,
     unshare,
 )
 
-#: What every new file system of a program holds.
-DIRECTORIES = ("a", "a/b", "c")
-FILES = ("f", "a/g")
-
-#: The types of propagation and the attributes that steps and events name.
-TYPES = {
-    "private": MS_PRIVATE,
-    "shared": MS_SHARED,
-    "slave": MS_SLAVE,
-    "unbindable": MS_UNBINDABLE,
-}
-ATTRIBUTES = {
-    "ro": MountAttr.MOUNT_ATTR_RDONLY,
-    "nosuid": MountAttr.MOUNT_ATTR_NOSUID,
-    "nodev": MountAttr.MOUNT_ATTR_NODEV,
-    "noexec": MountAttr.MOUNT_ATTR_NOEXEC,
-    "nosymfollow": MountAttr.MOUNT_ATTR_NOSYMFOLLOW,
-}
-#: The first word of a step, and how many paths follow it.
-STEPS = {
-    "fresh": 1,
-    "bind": 2,
-    "rbind": 2,
-    "move": 2,
-    "detach": 1,
-    "idmap": 1,
-    "netns": 1,
-    "mntns": 1,
-    **dict.fromkeys((*TYPES, *(f"r{name}" for name in TYPES)), 1),
-    **dict.fromkeys(ATTRIBUTES, 1),
-}
 #: Who makes the call. "nested" owns a mount namespace in which all that the steps made is locked;
 #: "nested foreign" is one more user namespace below it.
 CALLERS = ("owner", "foreign", "nested", "nested foreign")
@@ -109,63 +66,6 @@ class Program:
     source: str = "path"
     where: str = "."
     recursive: bool = True
-
-
-@functools.cache
-def _other_ids() -> int:
-    return userns_fd("5 0 1\n", "5 0 1\n")
-
-
-class _Ground:
-    """The tree on which a program's steps work."""
-
-    def __init__(self, top: Path) -> None:
-        self.top = top
-        self._serial = 0
-        self.fresh(top)
-
-    def fresh(self, place: Path) -> None:
-        """Mount a file system that no other has the contents of."""
-        self._serial += 1
-        tmpfs(place)
-        for name in DIRECTORIES:
-            (place / name).mkdir()
-        for name in FILES:
-            (place / name).write_text(f"{name} of file system {self._serial}")
-
-    def step(self, text: str) -> None:
-        """Take one step; the kernel may refuse it."""
-        verb, *names = text.split()
-        with contextlib.suppress(OSError):
-            self._take(verb, *(self.top / name for name in names))
-
-    def _take(self, verb: str, place: Path, target: Path = Path()) -> None:
-        kind = verb.removeprefix("r")
-        if verb == "fresh":
-            if place.is_dir():
-                self.fresh(place)
-        elif verb in ("bind", "rbind"):
-            mount(place, target, None, MS_BIND | (MS_REC if verb == "rbind" else 0))
-        elif verb == "move":
-            move_mount(AT_FDCWD, place, AT_FDCWD, target, 0)
-        elif verb == "detach":
-            umount2(place, MNT_DETACH)
-        elif verb in ATTRIBUTES:
-            mount_setattr(AT_FDCWD, place, 0, attr_set=ATTRIBUTES[verb])
-        elif verb == "idmap":
-            tree = open_tree(AT_FDCWD, place, OPEN_TREE_CLONE)
-            flags, ids = MOUNT_ATTR_IDMAP, _other_ids()
-            mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=flags, userns_fd=ids)
-            move_mount(tree, "", AT_FDCWD, place, MOVE_MOUNT_F_EMPTY_PATH)
-        elif verb == "netns":
-            mount("/proc/self/ns/net", place, None, MS_BIND)
-        elif verb == "mntns":
-            fd = open_tree(AT_FDCWD, self.top / "a/b", OPEN_TREE_NAMESPACE | AT_RECURSIVE)
-            mount(f"/proc/self/fd/{fd}", place, None, MS_BIND)
-        elif kind in TYPES:
-            mount(None, place, None, TYPES[kind] | (MS_REC if verb != kind else 0))
-        else:
-            raise ValueError(f"unknown step: {verb}")
 
 
 @dataclass
@@ -238,7 +138,7 @@ def _shown_by_unshare(directory: int, top: Path) -> set[str]:
         return set()
 
 
-def _peel() -> None:
+def _unmount_all() -> None:
     """Unmount what can be unmounted: a lock that is missing shows in what comes to light."""
     for each in reversed(mount_table()):
         if each.mnt_point not in (None, "/"):
@@ -246,17 +146,17 @@ def _peel() -> None:
                 umount2(str(each.mnt_point), MNT_DETACH)
 
 
-def deviation(program: Program, scratch: Path) -> str:
+def mismatch(program: Program, scratch: Path) -> str:
     """Return what the kernel makes of *program* otherwise than predicted; empty when nothing.
 
     For a child that ends afterwards: mounts, credentials and namespaces are not put back.
     """
     if program.caller.startswith("nested") and any("rbind" in step for step in program.late):
         return ""  # a copy of a locked mount is locked, and the table does not tell which is one
-    ground = _Ground(scratch)
+    tree = Tree(scratch)
     opened = os.open(scratch / program.where, os.O_PATH | os.O_DIRECTORY)
     for step in program.steps:
-        ground.step(step)
+        tree.step(step)
     if program.source == "detached":
         try:
             opened = open_tree(AT_FDCWD, scratch / program.where, OPEN_TREE_CLONE | AT_RECURSIVE)
@@ -265,7 +165,7 @@ def deviation(program: Program, scratch: Path) -> str:
     locked = _become(program.caller)
     seen = _contents(scratch)
     for step in program.late if program.source != "detached" else ():
-        ground.step(step)
+        tree.step(step)
     call = _call(program, scratch, opened, locked)
     if call is None:
         return ""
@@ -287,7 +187,7 @@ def deviation(program: Program, scratch: Path) -> str:
     )
     if fd >= 0 and program.caller != "owner" and not known:
         setns(fd, CLONE_NEWNS)
-        _peel()
+        _unmount_all()
         if more := _contents("/") - seen:
             return f"the caller reads inside what it could not read outside: {sorted(more)}"
     return ""

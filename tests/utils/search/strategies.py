@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.utils.model.namespaces import VERBS, World
 from tests.utils.search.histories import History
-from tests.utils.search.programs import CALLERS, SOURCES, STEPS, Program
+from tests.utils.search.programs import CALLERS, SOURCES, Program
+from tests.utils.search.steps import STEPS
 
 T = TypeVar("T")
 
@@ -101,9 +102,9 @@ def _history(types: tuple[str, str], picks: bytes) -> History:
     then; zero picks nothing."""
     world, events = World(types), []
     for verb, order in zip(picks[::2], picks[1::2], strict=True):
-        if verb and (possible := world.possible(_VERBS[verb % len(_VERBS)])):
-            events.append(_first(possible, order))
-            world.happen(events[-1])
+        if verb and (enabled := world.enabled(_VERBS[verb % len(_VERBS)])):
+            events.append(_first(enabled, order))
+            world.apply(events[-1])
     return History(tuple(events), types)
 
 

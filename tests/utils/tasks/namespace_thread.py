@@ -86,8 +86,8 @@ class NamespaceThread:
         """Move the task back to its home."""
         self.enter(self._home)
 
-    def bring(self, ns_fd: int, function: Callable[[], T]) -> T:
-        """Return what *function* returns in the mount namespace *ns_fd*; the task comes back."""
+    def call_in(self, ns_fd: int, function: Callable[[], T]) -> T:
+        """Call *function* in the mount namespace *ns_fd*, come back, and return its result."""
         self.enter(ns_fd)
         try:
             return self.run(function)

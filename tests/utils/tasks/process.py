@@ -187,7 +187,7 @@ class Task(Generic[T]):
 
 @contextmanager
 def started(function: Callable[[], T]) -> Iterator[Task[T]]:
-    """A child that runs *function* while the block goes on. At the end of the block it is killed,
+    """Have a child run *function* while the block goes on. At the end of the block it is killed,
     if it is still there, and reaped."""
     read_end, write_end = os.pipe()
     sys.stdout.flush()
@@ -235,8 +235,8 @@ def shared_numbers(count: int) -> memoryview[int]:
 
 
 @contextmanager
-def later(function: Callable[[], T]) -> Iterator[Callable[[], T]]:
-    """A child, forked now, that runs *function* when the callable is called: with the credentials
+def deferred_call(function: Callable[[], T]) -> Iterator[Callable[[], T]]:
+    """Have a child, forked now, run *function* when the callable is called: with the credentials
     and in the namespaces the caller has now, wherever the caller goes in the meantime."""
     go_read, go_write = os.pipe()
 
@@ -261,7 +261,7 @@ _CLONE3 = 435 + (110 if os.uname().machine == "alpha" else 0)
 
 @contextmanager
 def sharing_fs() -> Iterator[int]:
-    """A process that shares root and working directory with the caller (CLONE_FS), until the block
+    """Have a process share root and working directory with the caller (CLONE_FS), until the block
     ends. Only for a caller without threads."""
     stay_read, stay_write = os.pipe()
     # struct clone_args, first version: flags, pidfd, two tid pointers, exit signal, stack and tls.

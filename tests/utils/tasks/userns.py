@@ -48,8 +48,8 @@ def enter_new_mount_ns() -> None:
 
 
 def in_own_mount_ns(function: Callable[[], T]) -> Callable[[], T]:
-    """*function*, run in a mount namespace of its own, and in a user namespace where the caller is
-    not privileged: for the process helpers."""
+    """Return *function*, to be run in a mount namespace of its own, and in a user namespace where
+    the caller is not privileged: for the process helpers."""
 
     def run() -> T:
         if not capget().has(CAP_SYS_ADMIN):
@@ -72,7 +72,7 @@ def userns_fd(uid_map: str, gid_map: str) -> int:
 
 
 def as_foreign(function: Callable[[], T]) -> Callable[[], T]:
-    """*function*, run as a foreign caller: for the process helpers."""
+    """Return *function*, to be run as a foreign caller: for the process helpers."""
 
     def run() -> T:
         become_foreign()

@@ -54,17 +54,7 @@ NS_MNT_GET_NEXT = _ior(11, _MNT_NS_INFO.size)
 NS_MNT_GET_PREV = _ior(12, _MNT_NS_INFO.size)
 NS_GET_ID = _ior(13, 8)
 
-_NAMES = {
-    NS_GET_USERNS: "NS_GET_USERNS",
-    NS_GET_PARENT: "NS_GET_PARENT",
-    NS_GET_NSTYPE: "NS_GET_NSTYPE",
-    NS_GET_OWNER_UID: "NS_GET_OWNER_UID",
-    NS_GET_MNTNS_ID: "NS_GET_MNTNS_ID",
-    NS_MNT_GET_INFO: "NS_MNT_GET_INFO",
-    NS_MNT_GET_NEXT: "NS_MNT_GET_NEXT",
-    NS_MNT_GET_PREV: "NS_MNT_GET_PREV",
-    NS_GET_ID: "NS_GET_ID",
-}
+_NAMES = {number: name for name, number in dict(globals()).items() if name.startswith("NS_")}
 
 
 def _call_of(request: int) -> str:

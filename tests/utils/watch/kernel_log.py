@@ -22,8 +22,10 @@ LOG = Path("/dev/kmsg")
 TAINT = Path("/proc/sys/kernel/tainted")
 
 #: Taint that says what was loaded or tried, and nothing of a fault (admin-guide/tainted-kernels):
-#: proprietary, staging, out-of-tree and unsigned modules, live patch, the distribution's own, test.
-_INNOCENT = sum(1 << bit for bit in (0, 10, 12, 13, 15, 16, 18))
+#: proprietary, staging, out-of-tree and unsigned modules, live patch, the distribution's own, test;
+#: what other programs asked for (6, 19), and what is found out late of processor and firmware (2,
+#: 8, 11).
+_INNOCENT = sum(1 << bit for bit in (0, 2, 6, 8, 10, 11, 12, 13, 15, 16, 18, 19))
 _MAJOR_MEM, _MINOR_KMSG = 1, 11
 #: Longer than any record.
 _RECORD = 1 << 14

@@ -25,7 +25,7 @@ from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
 from tests.utils.tasks.case_name import case_name
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import in_own_mount_ns
-from tests.utils.watch.leak_plugin import Namespaces, _whose
+from tests.utils.watch.new_namespaces import Namespaces, whose
 
 #: Times with SIGKILL; SIGTERM and SIGINT come to two fifths of them each.
 KILLS = int(os.environ.get("OPEN_TREE_NS_KILLS", "3"))
@@ -137,7 +137,7 @@ class Machine:
             found = processes(mark)
             if not found and self._namespaces is not None:
                 new = self._namespaces.new()
-                found = [f"namespace {key}" for key in new if _whose(key) == case_name(pid)]
+                found = [f"namespace {key}" for key in new if whose(key) == case_name(pid)]
             if not found or time.monotonic() > until:
                 break
             time.sleep(0.02)

@@ -212,6 +212,7 @@ def test_a_rule_all_of_whose_cases_fail_stands_before_one_touched_in_passing() -
         case("two", "K1", "C1", bad=moved),
     )
     assert [cause.rules[0] for cause in found.unexplained] == ["K1", "C1"]
+    assert text(found).count(RULES["C1"]) == 1  # though two causes are about it
     assert (found.unexplained[0].cases, found.unexplained[0].others) == (("one", "two"), 1)
 
 
@@ -256,18 +257,24 @@ def test_a_run_where_all_is_well_is_one_line() -> None:
     assert digest_text.lines(digest([], RULES)) == []
 
 
-def test_a_digest_fits_on_a_screen() -> None:
-    fixes = [Fix(f"{n:012x}", "7.9", f"fs: fix number {n}") for n in range(17)]
+@pytest.mark.parametrize(
+    ("count", "calls", "sentences"), [(8, 8, 8), (17, 17, 0), (35, 0, 0)], ids=str
+)
+def test_a_digest_fits_on_a_screen(count: int, calls: int, sentences: int) -> None:
+    fixes = [Fix(f"{n:012x}", "7.9", f"fs: fix number {n}") for n in range(count)]
+    rules = {f"X{n}": "It is so." for n in range(count)}
     found = digest(
-        [case(f"c{n}", "K6", bad=REFUSED, fixes=(fix,)) for n, fix in enumerate(fixes)],
-        RULES,
+        [case(f"c{n}", f"X{n}", bad=REFUSED, fixes=(fix,)) for n, fix in enumerate(fixes)],
+        rules,
         fixes,
         "7.2.7",
     )
     said = digest_text.lines(found)
     assert len(said) <= digest_text.SCREEN
+    assert sum("expected EINVAL, succeeded" in line for line in said) == calls
+    assert sum("It is so." in line for line in said) == sentences
     assert all(any(str(fix) in line for line in said) for fix in fixes)
-    assert len(digest_text.lines(found, verbose=True)) > digest_text.SCREEN
+    assert len(digest_text.lines(found, verbose=True)) == 2 + 3 * count
 
 
 def test_what_came_is_seen_however_long_the_call() -> None:

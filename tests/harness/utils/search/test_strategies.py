@@ -91,7 +91,7 @@ def account(history: History, model: type[World]) -> Iterator[object]:
     """What the model says after each event: all that a kernel is compared with."""
     one = model(history.types)
     for event in history.events:
-        yield one.happen(event)
+        yield one.apply(event)
         yield {number: one.holds(number) for number in one.owner}
         yield propagation.renumbered(one.groups())
 

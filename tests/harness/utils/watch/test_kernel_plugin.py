@@ -304,7 +304,9 @@ def test_nothing_is_said_of_a_run_without_cases(
     assert "kernel log" not in done.text
 
 
-@pytest.mark.parametrize(("mask", "bad"), [(512 | 32, True), (512 | 1 << 12, False)])
+@pytest.mark.parametrize(
+    ("mask", "bad"), [(512 | 32, True), (512 | 1 << 12, False), (512 | 1 << 2 | 1 << 19, False)]
+)
 def test_new_taint_fails_a_case_unless_it_accuses_nobody(
     run: Callable[..., SuiteRun], mask: int, bad: bool
 ) -> None:

@@ -19,7 +19,8 @@ from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, in_own_mount_ns
 from tests.utils.uapi.nsfs import ns_id
 from tests.utils.uapi.syscalls import mount
-from tests.utils.watch.leak_plugin import MountTable, Namespaces
+from tests.utils.watch.mount_table import MountTable
+from tests.utils.watch.new_namespaces import Namespaces
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 PLUGINS = (

@@ -101,6 +101,7 @@ def test_without_room_anywhere_a_line_and_a_hint_say_so(place: Place, tmp_path: 
         ("[    3.5] Kernel panic - not syncing: Kernel mode signal 7", "ran out of room"),
         ("check_ptrace : expected SIGSTOP, got status = 9", "neither trace"),
         ("/dev/shm must be not mounted noexec", "no program may be run"),
+        ("Too few physical memory! Needed=29360128, given=5242880", "memory is too small"),
         ("[    3.5] Kernel panic - not syncing: Kernel mode signal 11", ""),
         ("[    3.5] Kernel panic - not syncing: Kernel mode signal 77", ""),
     ],
@@ -115,6 +116,7 @@ def test_its_words_for_the_hosts_troubles_are_known(said: str, problem: str) -> 
     ("said", "problem"),
     [
         ("qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory", "mem"),
+        ("qemu: initrd is too large, cannot support.(max: 5079039, need 51162260)", "too small"),
         ("qemu-kvm: -accel tcg: invalid accelerator tcg", "neither emulate"),
         ("[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs", ""),
     ],

@@ -19,7 +19,7 @@ from vm.commands import main
 from vm.errors import Exit, Problem
 from vm.kernel import cache, source, tree
 from vm.kernel.image import Kernel, Kind
-from vm.kernel.scheme import Cached, Scheme, Source
+from vm.kernel.scheme import Entry, Scheme, Source
 
 DAY = 86400.0
 
@@ -165,7 +165,7 @@ def test_a_scheme_that_is_registered_is_known_everywhere(
 ) -> None:
     """--kernel, the list of the cache, and what a place has."""
     linux = Source(X86_64, "fedora:41 is x86", lambda: Kernel(store, Kind.BZIMAGE, "7.9", "f"))
-    cached = Cached("fedora:41", "7.9", (store / "kernels/debian/sid/user-mode-linux",))
+    cached = Entry("fedora:41", "Linux 7.9", (store / "kernels/debian/sid/user-mode-linux",))
     scheme = Scheme(
         *("fedora", "fedora:RELEASE", lambda _: linux, lambda _: linux),
         *(lambda: [cached], lambda place: [f"fedora:{place}=7.9"]),

@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernels: what a file is, which package a specification means, and the patched loader."""
+"""Kernels from Debian: which package a specification means, fetched once, found offline."""
 
 from __future__ import annotations
 
-import gzip
-import lzma
-import struct
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,68 +10,10 @@ import pytest
 
 from tests.harness.helpers.images import BANNER, bzimage, elf
 from vm import paths
-from vm.distro import apt
+from vm.distro import apt, archive
 from vm.errors import Exit, Problem
-from vm.kernel import debian, uml_libc
+from vm.kernel import debian
 from vm.kernel.debian import Spec
-from vm.kernel.image import Kind, identify
-
-
-def test_a_bzimage_is_known_with_its_release(tmp_path: Path) -> None:
-    (tmp_path / "vmlinuz").write_bytes(bzimage())
-    kernel = identify(tmp_path / "vmlinuz")
-    assert (kernel.kind, kernel.release) == (Kind.BZIMAGE, "7.9.1-test")
-
-
-@pytest.mark.parametrize(
-    ("address", "kind"),
-    [(0xFFFFFFFF81000000, Kind.VMLINUX), (0x60000000, Kind.UML)],
-    ids=["vmlinux", "uml"],
-)
-def test_the_load_address_tells_vmlinux_from_user_mode_linux(
-    tmp_path: Path, address: int, kind: Kind
-) -> None:
-    (tmp_path / "linux").write_bytes(elf(address, banner=BANNER))
-    kernel = identify(tmp_path / "linux")
-    assert (kernel.kind, kernel.release) == (kind, "7.9.1-test")
-
-
-@pytest.mark.parametrize(
-    ("contents", "words"),
-    [
-        (b"", "empty file"),
-        (b"#!/bin/sh\n" * 100, "not a kernel image\nhint: give a bzImage"),
-        (b"MZ".ljust(0x38, b"\0") + b"ARM\x64", "a kernel for arm64, and guests are x86-64"),
-        (b"\0" * 0x38 + b"RSC\x05", "a kernel for riscv"),
-        (b"MZ\0\0zimg", r"a compressed EFI kernel \(zboot\)"),
-        (b"MZ".ljust(999, b"\0"), "an EFI program .*\nhint: objcopy .*--only-section=.linux"),
-        (gzip.compress(bzimage(), mtime=0), "compressed with gzip\nhint: unpack it"),
-        (lzma.compress(bzimage()), "compressed with xz\nhint: unpack it"),
-        (b"\x28\xb5\x2f\xfd", "compressed with zstd\nhint: unpack it"),
-        (b"!<arch>\ndebian-binary", "a package or an archive\nhint: unpack it.*: dpkg-deb -x"),
-        (b"\xed\xab\xee\xdb\3", "a package\nhint: unpack it.*: rpm2cpio"),
-        (bzimage()[:-1], "truncated bzImage"),
-        (elf(0x400000), "not a Linux kernel"),
-        (elf(0x60000000, banner=BANNER)[:-20], "truncated ELF"),
-        (elf(0x60000000, banner=BANNER)[:100], "truncated ELF"),
-        (elf(0x60000000, banner=BANNER, machine=183), "not for x86-64"),
-        (b"\x7fELF", "not for x86-64"),
-    ],
-)
-def test_a_bad_kernel_is_named_with_the_reason(tmp_path: Path, contents: bytes, words: str) -> None:
-    path = tmp_path / "kernel"
-    path.write_bytes(contents)
-    with pytest.raises(Problem, match=words) as caught:
-        identify(path)
-    assert str(path) in str(caught.value)
-    assert caught.value.status is Exit.HOST
-
-
-def test_a_folder_and_nothing_are_no_kernels(tmp_path: Path) -> None:
-    with pytest.raises(Problem, match="is a directory"):
-        identify(tmp_path)
-    with pytest.raises(Problem, match=r"No such file or directory\nhint: .*as debian=7\.0"):
-        identify(tmp_path / "gone")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +105,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def unreachable(suite: str) -> None:
         raise apt.Unreachable("E: Could not connect")
 
-    monkeypatch.setattr(debian, "_state", unreachable)
+    monkeypatch.setattr(archive, "state", unreachable)
     return kernels
 
 
@@ -221,22 +159,22 @@ MODULES = "linux-modules-7.2.12+deb13-cloud-amd64"
 def test_modules_come_from_a_package_of_their_own_and_once(
     offline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = Archive(MODULES)
-    monkeypatch.setattr(debian, "_state", archive.state)
+    mirror = Archive(MODULES)
+    monkeypatch.setattr(archive, "state", mirror.state)
     folder = offline / f"stable/{MODULES}/usr/lib/modules/7"
     for _ in range(2):
         kernel = debian.get(EXACT)
         assert (kernel.modules, kernel.home) == (folder, kernel.path.parents[1])
-    assert archive.asked == 1
+    assert mirror.asked == 1
 
 
 def test_modules_that_the_archive_has_no_more_are_not_asked_for_again(
     offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archive = Archive(f"{MODULES}-dbg")
-    monkeypatch.setattr(debian, "_state", archive.state)
+    mirror = Archive(f"{MODULES}-dbg")
+    monkeypatch.setattr(archive, "state", mirror.state)
     assert [debian.get(EXACT).modules for _ in range(2)] == [None, None]
-    assert archive.asked == 1
+    assert mirror.asked == 1
     assert capsys.readouterr().err == f"vm: no modules for this kernel: stable has no {MODULES}\n"
 
 
@@ -246,7 +184,7 @@ def test_a_kernel_whose_modules_cannot_be_fetched_is_there_all_the_same(
     def unreachable(suite: str) -> None:
         raise apt.Unreachable("E: Could not connect")
 
-    monkeypatch.setattr(debian, "_state", unreachable)
+    monkeypatch.setattr(archive, "state", unreachable)
     assert debian.get(EXACT).modules is None
     assert capsys.readouterr().err == "vm: no modules for this kernel: E: Could not connect\n"
     assert not (offline / f"stable/{MODULES}").exists()
@@ -271,7 +209,7 @@ def test_a_kernel_is_fetched_into_the_folder_of_its_scheme(
             (folder / "boot").mkdir(parents=True)
             (folder / "boot/vmlinuz-7.2.12").write_bytes(bzimage())
 
-    monkeypatch.setattr(debian, "_state", Mirror(name).state)
+    monkeypatch.setattr(archive, "state", Mirror(name).state)
     kernel = debian.get(debian.parse("debian:stable"))
     assert kernel.path == kernels / place / name / "boot/vmlinuz-7.2.12"
     assert len(fetched) == (not there)
@@ -288,7 +226,7 @@ def test_older_packages_carry_their_modules(offline: Path) -> None:
 
 def test_what_a_suite_has_is_listed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [*NAMES, "linux-image-amd64", debian.UML, f"{debian.UML}-doc"]
-    monkeypatch.setattr(debian, "_state", Archive(*names).state)
+    monkeypatch.setattr(archive, "state", Archive(*names).state)
     assert debian.obtainable("stable") == [
         "debian:stable/user-mode-linux",
         "debian:stable/rt-amd64=7.3.4",
@@ -296,44 +234,3 @@ def test_what_a_suite_has_is_listed_as_it_is_asked_for(monkeypatch: pytest.Monke
         "debian:stable=7.2.9",
         "debian:stable=7.0.13",
     ]
-
-
-def test_the_loader_is_replaced_in_place() -> None:
-    before = elf(0x60000000, banner=BANNER, interpreter=b"/lib64/ld-linux-x86-64.so.2\0")
-    after = uml_libc.with_interpreter(before, b"./ld.so")
-    assert len(after) == len(before)
-    assert b"./ld.so\0\0" in after
-    assert b"ld-linux" not in after
-    assert struct.unpack_from("<QQ", after, 64 + 56 + 32) == (8, 8)
-
-
-@pytest.mark.parametrize("interpreter", [b"", b"/l\0"], ids=["static", "too short"])
-def test_a_program_without_room_for_a_loader_is_refused(interpreter: bytes) -> None:
-    with pytest.raises(Problem, match="no room"):
-        uml_libc.with_interpreter(elf(0x60000000, interpreter=interpreter), b"./ld.so")
-
-
-def test_the_newest_symbol_version_tells_the_glibc_needed() -> None:
-    assert uml_libc.needed_glibc(b"\0GLIBC_2.9\0GLIBC_2.38\0GLIBC_2.2.5\0x") == (2, 38)
-    assert uml_libc.needed_glibc(b"nothing") == (0, 0)
-
-
-def test_a_package_index_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Reading a large one takes a second, and it is the same until it is fetched again."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    asked: list[str] = []
-
-    def run(command: list[str], *_: object, **__: object) -> subprocess.CompletedProcess[str]:
-        asked.append(command[-1])
-        return subprocess.CompletedProcess(command, 0, f"linux-{len(asked)}\n", "")
-
-    monkeypatch.setattr(apt, "_run", run)
-    state = apt.Apt("suite", [("http://mirror", "suite", "main")])
-    state.update()
-    first = state.names("linux")
-    assert state.names("linux") == first
-    assert apt.Apt("suite", [("http://mirror", "suite", "main")]).names("linux") == first
-    assert state.names("other") != first
-    assert asked == ["update", "linux", "other"]
-    state.update(force=True)
-    assert state.names("linux") != first

@@ -162,6 +162,7 @@ def test_a_run_that_pytest_ended_early_says_so() -> None:
         (Ending(Stop.BOOT_LIMIT, None, "", 0, {}), (), Exit.NOT_BOOTED, "SERIAL_8250_CONSOLE"),
         (Ending(Stop.EXITED, 1, "a\nbad image", 0, {}), (), Exit.HOST, "started: bad image$"),
         (Ending(Stop.EXITED, -11, "", 0, {}), (), Exit.HOST, "exit status -11"),
+        (Ending(Stop.EXITED, -9, "checking", 0, {}), (), Exit.HOST, "killed from outside"),
         # User-Mode Linux is the kernel: its crash is no fault of the host's.
         (Ending(Stop.EXITED, -11, "", 0, is_kernel=True), (), Exit.NOT_BOOTED, "died of SIGSEGV"),
         (Ending(Stop.EXITED, 1, "no", 0, is_kernel=True), (), Exit.HOST, "started: no"),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.helpers.launcher import Launcher, complaints
+from tests.harness.helpers.launcher import Launcher, complaints, make_launcher
 from tests.harness.helpers.story import table
 from tests.utils.report import header
 from vm import paths
@@ -230,6 +230,35 @@ def test_a_dry_run_prints_the_command_and_starts_nothing(launcher: Launcher) -> 
     assert not (launcher.folder / "started-qemu").exists()
     assert (launcher.folder / "out/initramfs.cpio").exists()
     assert list(launcher.temporary.iterdir()) == []
+
+
+#: Keeps its own words, and boots nothing.
+KEEPS = r"""
+Path(os.environ["STARTED"]).write_text(json.dumps(words))
+sys.exit("qemu: no")
+"""
+
+
+def compared(words: list[str]) -> list[str]:
+    """*words* of QEMU's without its path, without the folders that each run has for itself, and
+    without what follows from KVM, which a dry run does not try."""
+    options = words[words.index("-no-user-config") :]
+    options += words[words.index("-initrd") : words.index("-nodefaults")]
+    short = [re.sub(r"^/\S*/(?=initramfs)", "", word) for word in options]
+    short = [re.sub(r"(?<=^file:)\S+", "report", word) for word in short]
+    append = short.pop(short.index("-append") + 1).split()
+    return [*short, *(word for word in append if word not in qemu._SPARING)]
+
+
+@pytest.mark.parametrize("words", [(), ("--memory=300", "--append", "a=b c")])
+def test_a_dry_run_prints_what_a_run_starts(
+    tmp_path: Path, cache: Path, words: tuple[str, ...]
+) -> None:
+    launcher = make_launcher(tmp_path, cache, KEEPS)
+    line = launcher.run("", "--dry-run", *words).stdout.removesuffix(" </dev/null\n")
+    launcher.run("", *words)
+    started = json.loads((tmp_path / "started").read_text())
+    assert compared(shlex.split(line)) == compared(started)
 
 
 def test_words_for_qemu_come_last(launcher: Launcher) -> None:

@@ -20,11 +20,10 @@ from vm import paths
 from vm.backend.base import Boot, Machine
 from vm.backend.uml import Uml
 from vm.commands.arguments import parse
-from vm.distro import apt
+from vm.distro import apt, archive
 from vm.errors import Exit, Problem
 from vm.guest.disturb import COMMANDS, Disturber
 from vm.guest.disturb import command as shell
-from vm.kernel import debian
 from vm.kernel.image import Kernel, Kind
 from vm.run import plan, system
 from vm.run.system import System
@@ -214,7 +213,7 @@ def building(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(system, "_SBIN", str(folder))
-    monkeypatch.setattr(debian, "source", lambda suite: f"deb http://mirror {suite} main")
+    monkeypatch.setattr(archive, "source", lambda suite: f"deb http://mirror {suite} main")
     monkeypatch.setattr(apt, "own_sites", lambda: [("http://mirror", "trixie", "main")])
     monkeypatch.setattr(apt.Apt, "update", lambda *_: None)
     monkeypatch.setattr(apt.Apt, "package", lambda _, name: apt.Package(name, "1", 1))
@@ -284,18 +283,6 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 9, 1))
     with pytest.raises(Problem, match=r"(?s)0\.0 MB free.*\nhint: make room"):
         system.obtain("trixie")
-
-
-def test_an_unknown_suite_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise Problem("E: The repository 'http://mirror nosuch Release' does not exist")
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(debian, "_site", lambda: "http://mirror")
-    monkeypatch.setattr(apt.Apt, "update", refuse)
-    with pytest.raises(Problem, match=r"(?s)has no suite nosuch: .*\nhint: ") as caught:
-        debian.source("nosuch")
-    assert caught.value.status is Exit.USAGE
 
 
 # --- the disturbers ------------------------------------------------------------------------------
