@@ -26,8 +26,8 @@ from tests.utils.uapi.syscalls import (
 
 Call = Callable[..., int]
 
-#: Without a wrapper in older C libraries.
-_NUMBERS = {
+#: Numbers of the calls without a wrapper in older C libraries.
+NUMBERS = {
     "open_tree": NR_OPEN_TREE,
     "move_mount": NR_MOVE_MOUNT,
     "fsopen": NR_FSOPEN,
@@ -75,20 +75,26 @@ def _checker(name: str) -> Callable[[int], int]:
     return check
 
 
-def _bound(name: str, function: str) -> Call:
-    bound = _libc[function]  # an object of its own at every look-up
-    bound.restype = _checker(name)
-    return functools.partial(bound, _NUMBERS[name]) if name in _NUMBERS else bound
+def bound(name: str, function: str) -> Call:
+    """Return the C library's *function*, which raises the errno as that of the call *name*."""
+    found = _libc[function]  # an object of its own at every look-up
+    found.restype = _checker(name)
+    return functools.partial(found, NUMBERS[name]) if name in NUMBERS else found
+
+
+def function_address(function: str) -> int:
+    """Return where the C library has *function*."""
+    return ctypes.cast(_libc[function], ctypes.c_void_p).value or 0
 
 
 def real() -> Calls:
     """Return calls that the kernel gets."""
-    return Calls(lambda name: _bound(name, "syscall" if name in _NUMBERS else name))
+    return Calls(lambda name: bound(name, "syscall" if name in NUMBERS else name))
 
 
 def hollow() -> Calls:
     """Return calls that end in the C library's abs(3): what is left is the cost of making them."""
-    return Calls(lambda name: _bound(name, "abs"))
+    return Calls(lambda name: bound(name, "abs"))
 
 
 def recorded(function: Callable[[Calls], object]) -> list[str]:

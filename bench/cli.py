@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from bench import machine
+from bench import machine, program
 from bench.grammar import Parser, count, path, seconds, whole
 from bench.measure import measure
 from bench.methods import METHODS
-from bench.plan import MODES, Plan
+from bench.plan import BY_PROGRAM, MODES, Plan
 from bench.plot import PLOTTED, NoPlot, plot, require
 from bench.report import report
 from bench.results import Results, load
@@ -27,7 +27,8 @@ _DESCRIPTION = """How many containers a second, with OPEN_TREE_NAMESPACE and wit
 
 A container is a process in a mount namespace of its own whose root is a given directory. Each
 method makes as many as it can, in turn with the others, while the caller's mount table grows,
-while more processes do the same, and while more is mounted below the root. Works as root, and in
+while more processes do the same, while more is mounted below the root, and while more tasks
+sleep on the system. Works as root, and in
 a user namespace of its own otherwise. Everything happens in namespaces of the benchmark's own, of
 which nothing is left, Ctrl-C or not.
 
@@ -56,7 +57,13 @@ T = TypeVar("T")
 
 #: What --quick stands for.
 _QUICK = Plan(
-    tables=(1, 30, 1000), creators=(1, 2), depths=(0, 10), besides=(0, 100), seconds=0.1, rounds=5
+    tables=(1, 30, 1000),
+    creators=(1, 2),
+    depths=(0, 10),
+    siblings=(0, 100),
+    tasks=(0, 1000),
+    seconds=0.1,
+    rounds=5,
 )
 
 
@@ -92,22 +99,28 @@ def parser() -> Parser:
         "--depths",
         type=partial(_list, whole),
         metavar="N,...",
-        help="mounts below the containers' root, each on the one before (default: 0,10,100;"
-        " base: 0)",
+        help="depth of the stack of mounts below the containers' root (default: 0,10,100; base: 0)",
     )
     axes.add_argument(
-        "--besides",
+        "--siblings",
         type=partial(_list, whole),
         metavar="N,...",
-        help="mounts on the same mount as the root, and not below it (default: 0,100,1000; base:"
-        " 0)",
+        help="mounts beside the containers' root, on the same mount (default: 0,100,1000; base: 0)",
+    )
+    axes.add_argument(
+        "--tasks",
+        type=partial(_list, whole),
+        metavar="N,...",
+        help="tasks that sleep on the system meanwhile, besides those it has (default:"
+        " 0,100,1000,10000; base: 0)",
     )
     axes.add_argument(
         "--modes",
         type=partial(_list, partial(_word, MODES)),
         metavar="MODE,...",
-        help="calls: in one process, which returns each time; process: with fork and exit;"
-        " bystander: how long others wait for a mount (default: all)",
+        help="calls: in one process, which returns each time; process: each in a process that"
+        " copies nothing; fork: each in a fork of Python, for comparison; bystander: how long"
+        " others wait for a mount; forker: for a process (default: all)",
     )
     axes.add_argument(
         "--methods",
@@ -161,19 +174,40 @@ class _Problem(Exception):
     """What the user can put right."""
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def asked_for(arguments: argparse.Namespace) -> Plan:
+    """Return the plan of a command line that :func:`parsed` has read."""
     given = {
         field.name: value
         for field in fields(Plan)
         if (value := getattr(arguments, field.name)) is not None
     }
-    plan = replace(_QUICK if arguments.quick else Plan(), **given)
+    return replace(_QUICK if arguments.quick else Plan(), **given)
+
+
+def parsed(words: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line *words* asks for.
+
+    :raises SystemExit: it makes no sense, which has been printed, or help was asked for.
+    """
+    grammar = parser()
+    arguments, unknown = grammar.parse_known_args(words)
+    if unknown:
+        grammar.unknown(unknown, f"{grammar.prog} --help lists the options")
+    return arguments
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    plan = asked_for(arguments)
+    wanted = [mode for mode in plan.modes if mode in BY_PROGRAM]
+    if wanted and (reason := program.missing()):
+        rest = ",".join(mode for mode in MODES if mode not in BY_PROGRAM)
+        raise _Problem(f"--modes {','.join(wanted)}: {reason}\nhint: --modes {rest}")
     limit, most = machine.mount_max(), max(point.table for point in plan.points())
     # The copy of a table is made before the old one goes, and each has a mount or two of its own.
     if 0 < limit < most + 2:
         raise _Problem(
             f"{most} mounts are too many here: sysctl fs.mount-max allows {limit} to a namespace\n"
-            "hint: raise it, or give less of --tables, --depths and --besides"
+            "hint: raise it, or give less of --tables, --depths and --siblings"
         )
     return plan
 
@@ -210,11 +244,10 @@ def _measured(arguments: argparse.Namespace) -> Results:
     plan = _plan(arguments)
     if arguments.plot:
         require(arguments.plot)
-        if not any(len(plan.series(mode, "table")) > 1 for mode in PLOTTED):
-            modes = " or ".join(PLOTTED)
+        if not any(len(plan.series(*panel)) > 1 for panel in PLOTTED):
             raise _Problem(
                 f"--plot {arguments.plot}: nothing to plot\n"
-                f"hint: more than one size in --tables, with {modes} among the --modes"
+                "hint: more than one size in --tables or --tasks, with calls among the --modes"
             )
     show = _shower(arguments.progress)
     try:
@@ -236,10 +269,7 @@ def _interrupt(number: int, _frame: object) -> NoReturn:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line *words*; the exit status."""
-    grammar = parser()
-    arguments, unknown = grammar.parse_known_args(words)
-    if unknown:
-        grammar.unknown(unknown, f"{grammar.prog} --help lists the options")
+    arguments = parsed(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
             signal.signal(number, _interrupt)

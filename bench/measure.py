@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from bench import machine
-from bench.ground import Layout
+from bench.layout import Layout
 from bench.methods import METHODS, NOTHING, Method
-from bench.plan import Plan, Point
+from bench.plan import WATCHED, Plan, Point
 from bench.results import Facts, Latency, Results
+from bench.sleepers import sleeping
 from bench.stats import percentile
 from bench.work import Container, Done, Job, too_old
 from bench.workers import Workers, WorkersFailed
@@ -51,6 +52,10 @@ class _Course:
         """Give each method one turn; who begins changes from round to round."""
         if self.spent >= self.budget and number >= _FEWEST_ROUNDS:
             return
+        with sleeping(self.point.tasks):
+            self._turns(number, seconds)
+
+    def _turns(self, number: int, seconds: float) -> None:
         first = number % len(self.letters)
         for letter in (*self.letters[first:], *self.letters[:first]):
             done = [
@@ -59,7 +64,7 @@ class _Course:
                 if isinstance(one, Done)
             ]
             self.spent += max(one.seconds for one in done)
-            if self.point.mode == "bystander":
+            if self.point.mode in WATCHED:
                 self.latencies.setdefault(letter, []).extend(done.pop().latencies)
             rate = sum(one.count / one.seconds for one in done)
             self.rates.setdefault(letter, []).append(_rounded(rate))

@@ -5,20 +5,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from bench.ground import Layout
+from bench.layout import Layout
 from bench.methods import NOTHING
-from bench.work import Job
+from bench.work import Job, Way
 from tests.utils import cgroups
 
-#: What a run is about: the calls alone, with fork and exit around them, and what the calls do to
-#: somebody else.
-MODES = ("calls", "process", "bystander")
+#: What a run is about: the calls alone, in a process that is made for them, in a fork of Python for
+#: comparison, and what the calls do to somebody else: to who mounts, and to who makes processes.
+MODES: tuple[Way, ...] = ("calls", "process", "fork", "bystander", "forker")
+#: The modes in which somebody stands by, whose time is measured.
+WATCHED: tuple[Way, ...] = ("bystander", "forker")
+#: The modes that take a process without a copy, see bench.program.
+BY_PROGRAM: tuple[Way, ...] = ("process", "forker")
 #: What the calls cost before they reach the kernel: measured with them.
-HOLLOW = "hollow"
+HOLLOW: Final = "hollow"
 #: What is varied: attributes of :class:`Point`.
-AXES = ("table", "creators", "depth", "beside")
-_AXES_OF = {"calls": AXES, "process": AXES[:2], "bystander": AXES[:1]}
+AXES = ("table", "creators", "depth", "siblings", "tasks")
+_AXES_OF: dict[Way, tuple[str, ...]] = {
+    "calls": AXES,
+    "process": AXES[:2],
+    "fork": AXES[:1],
+    "bystander": AXES[:1],
+    "forker": ("tasks",),
+}
 #: The usual table of a small machine.
 _BASE_TABLE = 30
 
@@ -27,22 +38,24 @@ _BASE_TABLE = 30
 class Point:
     """Where all methods are measured, one after the other (see Layout for the mounts)."""
 
-    mode: str
+    mode: Way
     table: int = _BASE_TABLE
     depth: int = 0
-    beside: int = 0
+    siblings: int = 0
     creators: int = 1
+    #: Tasks that sleep meanwhile, besides those that the system has anyway.
+    tasks: int = 0
 
     @property
     def workers(self) -> int:
         """How many processes it takes."""
-        return self.creators + (self.mode == "bystander")
+        return self.creators + (self.mode in WATCHED)
 
     def jobs(self, letter: str, seconds: float) -> list[Job]:
         """Return what they are to do. Who stands by comes last."""
-        if self.mode != "bystander":
+        if self.mode not in WATCHED:
             return [Job(self.mode, letter, seconds)] * self.creators
-        watch = Job("watch", letter, seconds)
+        watch = Job(self.mode, letter, seconds)
         # Where nothing is made, nobody makes it.
         if letter == NOTHING.letter:
             return [watch]
@@ -63,8 +76,9 @@ class Plan:
     tables: tuple[int, ...] = (1, 30, 100, 1000, 10000)
     creators: tuple[int, ...] = field(default_factory=default_creators)
     depths: tuple[int, ...] = (0, 10, 100)
-    besides: tuple[int, ...] = (0, 100, 1000)
-    modes: tuple[str, ...] = ("calls", "process", "bystander")
+    siblings: tuple[int, ...] = (0, 100, 1000)
+    tasks: tuple[int, ...] = (0, 100, 1000, 10000)
+    modes: tuple[Way, ...] = MODES
     #: Letters; empty for all.
     methods: tuple[str, ...] = ()
     #: For each method at each point, over all rounds.
@@ -72,7 +86,7 @@ class Plan:
     rounds: int = 10
     shared: bool = False
 
-    def series(self, mode: str, axis: str) -> list[Point]:
+    def series(self, mode: Way, axis: str) -> list[Point]:
         """Return the points of one mode along one axis, the others being at their base; none where
         that is not measured.
 
@@ -81,27 +95,32 @@ class Plan:
         if mode not in self.modes or axis not in _AXES_OF[mode]:
             return []
         base = replace(self.base, mode=mode)
-        bare = base.table - base.depth - base.beside
+        bare = base.table - base.depth - base.siblings
         match axis:
             case "table":
                 return [replace(base, table=base.table - bare + size) for size in self.tables]
             case "creators":
                 return [replace(base, creators=count) for count in self.creators]
             case "depth":
-                bare += base.beside
+                bare += base.siblings
                 return [replace(base, table=bare + depth, depth=depth) for depth in self.depths]
-            case "beside":
+            case "siblings":
                 bare += base.depth
-                return [replace(base, table=bare + count, beside=count) for count in self.besides]
+                return [
+                    replace(base, table=bare + count, siblings=count) for count in self.siblings
+                ]
+            case "tasks":
+                return [replace(base, tasks=count) for count in self.tasks]
         raise ValueError(axis)
 
     @property
     def base(self) -> Point:
         """Where all axes are at their base, in mode "calls"."""
         table, depth = _base(self.tables, _BASE_TABLE), _base(self.depths, 0)
-        beside = _base(self.besides, 0)
+        siblings = _base(self.siblings, 0)
         creators = _base(self.creators, 1)
-        return Point("calls", table + depth + beside, depth, beside, creators)
+        tasks = _base(self.tasks, 0)
+        return Point("calls", table + depth + siblings, depth, siblings, creators, tasks)
 
     @property
     def hollow(self) -> Point:
@@ -120,7 +139,7 @@ class Plan:
 
     def layout(self, point: Point) -> Layout:
         """Return the ground a point takes."""
-        return Layout(point.table, point.depth, point.beside, self.shared)
+        return Layout(point.table, point.depth, point.siblings, self.shared)
 
 
 def _base(values: Sequence[int], usual: int) -> int:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Throughput against the size of the caller's mount table, one line per method, on log axes.
+"""Throughput against the size of the caller's mount table and the number of sleeping tasks, one
+line per method, on log axes.
 
 Takes matplotlib: the optional extra ``plot``.
 """
@@ -15,10 +16,16 @@ from bench.plan import Point
 from bench.report import label, series
 from bench.results import Results
 from bench.stats import summary
+from bench.work import Way
 
-_TITLES = {"calls": "system calls alone", "process": "with fork, exit and wait"}
-#: The modes that are plotted.
-PLOTTED = tuple(_TITLES)
+#: Mode and axis of each panel: its title, and what the axis is.
+_PANELS: dict[tuple[Way, str], tuple[str, str]] = {
+    ("calls", "table"): ("system calls alone", "mounts in the caller's table"),
+    ("process", "table"): ("with a process, its exit and wait", "mounts in the caller's table"),
+    ("calls", "tasks"): ("system calls alone", "sleeping tasks"),
+}
+#: What is plotted, as Plan.series() has it.
+PLOTTED = tuple(_PANELS)
 
 
 class NoPlot(Exception):
@@ -45,19 +52,19 @@ def require(file: Path) -> None:
 def plot(results: Results, file: Path) -> None:
     """Write the plot to *file*; its suffix says in which format (svg, png, pdf).
 
-    :raises NoPlot: matplotlib is missing, or the results have one size of table only.
+    :raises NoPlot: matplotlib is missing, or the results have one size of everything only.
     """
     require(file)
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    panels = {mode: points for mode in _TITLES if (points := series(results, mode, "table"))}
+    panels = {panel: points for panel in _PANELS if (points := series(results, *panel))}
     if not panels:
-        raise NoPlot("nothing to plot: there is only one size of table")
+        raise NoPlot("nothing to plot: there is only one size of table, one number of tasks")
     figure = Figure(figsize=(4.5 * len(panels) + 1, 4.2), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for panel, (mode, points) in zip(axes, panels.items(), strict=True):
-        _draw(panel, results, mode, points)
+    for panel, ((mode, axis), points) in zip(axes, panels.items(), strict=True):
+        _draw(panel, results, mode, axis, points)
     axes[0].set_ylabel("containers per second")
     axes[0].legend(fontsize="small")
     figure.suptitle(f"Linux {results.machine['release']}", fontsize="medium")
@@ -67,9 +74,9 @@ def plot(results: Results, file: Path) -> None:
         figure.savefig(file, metadata={"Date": None} if vector else None)
 
 
-def _draw(panel: Any, results: Results, mode: str, points: Sequence[Point]) -> None:
-    """One mode: a line for each method, its quartiles around it."""
-    sizes = [point.table for point in points]
+def _draw(panel: Any, results: Results, mode: Way, axis: str, points: Sequence[Point]) -> None:
+    """One mode along an axis: a line for each method, its quartiles around it."""
+    sizes = [getattr(point, axis) for point in points]
     # What a process costs without a container. Without a process there is nothing to show.
     base = [NOTHING.letter] if mode == "process" else []
     for letter in (*results.present, *base):
@@ -80,6 +87,9 @@ def _draw(panel: Any, results: Results, mode: str, points: Sequence[Point]) -> N
         panel.fill_between(sizes, low, high, color=line.get_color(), alpha=0.2)
     if base:
         panel.legend(handles=[line], fontsize="small")
-    panel.set_title(_TITLES[mode], fontsize="medium")
-    panel.set_xlabel("mounts in the caller's table")
+    if 0 in sizes:  # which has no logarithm
+        panel.set_xscale("symlog", linthresh=min(filter(None, sizes)))
+    title, label_of_axis = _PANELS[mode, axis]
+    panel.set_title(title, fontsize="medium")
+    panel.set_xlabel(label_of_axis)
     panel.grid(which="major", alpha=0.3)

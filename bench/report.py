@@ -10,17 +10,30 @@ from bench.methods import METHODS, NOTHING, REFERENCE
 from bench.plan import AXES, Point
 from bench.results import Results
 from bench.stats import Interval, interval, summary
+from bench.work import Way
 
 _LABEL, _CELL = 12, 15
-_MODES = {
+_MODES: dict[Way, str] = {
     "calls": "system calls alone (one process, which comes back each time)",
-    "process": "with a process for each (fork, exit, wait)",
+    "process": "with a process for each (clone without a copy, exit, wait)",
+    "fork": "with a fork of Python for each (fork, exit, wait)",
 }
 _AXES = {
     "table": "by mounts in the caller's table",
     "creators": "by parallel creators",
     "depth": "by mounts below the root, one on the other",
-    "beside": "by mounts beside the root, on the same mount",
+    "siblings": "by mounts beside the root, on the same mount",
+    "tasks": "by sleeping tasks besides",
+}
+#: Who stands by: what it does, and the axis.
+_WATCHED: dict[Way, tuple[str, str]] = {
+    "bystander": ("mount and umount", "table"),
+    "forker": ("clone, exit and wait", "tasks"),
+}
+#: What makes a container dearer: the most of it, the least, and one.
+_GROWTH = {
+    "table": ("the largest table", "the smallest", "mount"),
+    "tasks": ("the most tasks", "the fewest", "task"),
 }
 _Cell = Callable[[Point, str], str]
 
@@ -35,10 +48,14 @@ def label(letter: str) -> str:
     return f"{letter} {METHODS.get(letter, NOTHING).name}"
 
 
-def series(results: Results, mode: str, axis: str) -> list[Point]:
+def series(results: Results, mode: Way, axis: str) -> list[Point]:
     """Return the points along *axis*, where there is more than one, and they were measured."""
     points = results.plan.series(mode, axis)
     return points if len(points) > 1 else []
+
+
+def _place(point: Point, axis: str) -> int:
+    return int(getattr(point, axis))
 
 
 def _row(name: str, cells: Sequence[str]) -> str:
@@ -46,21 +63,22 @@ def _row(name: str, cells: Sequence[str]) -> str:
 
 
 def _table(points: Sequence[Point], axis: str, letters: Sequence[str], cell: _Cell) -> list[str]:
-    head = _row("", [str(getattr(point, axis)) for point in points])
+    head = _row("", [str(_place(point, axis)) for point in points])
     return [
         head,
         *(_row(label(letter), [cell(point, letter) for point in points]) for letter in letters),
     ]
 
 
-def _ratio(found: Interval | None) -> str:
+def ratio_text(found: Interval | None) -> str:
+    """Return a ratio and its interval, empty for none."""
     if found is None:
         return ""
     digits = 0 if found.high >= 100 else 1 if found.high >= 10 else 2
     return f"{found.median:.{digits}f} {found.low:.{digits}f}-{found.high:.{digits}f}"
 
 
-def _rates(results: Results, mode: str, axis: str) -> Iterator[str]:
+def _rates(results: Results, mode: Way, axis: str) -> Iterator[str]:
     """Throughput along an axis, and what it is against the reference."""
     points = series(results, mode, axis)
     if not points:
@@ -72,14 +90,14 @@ def _rates(results: Results, mode: str, axis: str) -> Iterator[str]:
 
     others = [letter for letter in results.present if letter != REFERENCE]
     # In "calls" it is the loop's own part, see below.
-    base = [NOTHING.letter] if mode == "process" else []
+    base = [NOTHING.letter] if mode != "calls" else []
     yield ""
     yield f"Containers per second, {_MODES[mode]},"
     yield f"{_AXES[axis]}: median, half the distance of the quartiles"
     yield from _table(points, axis, [*base, *results.present], rate)
     if REFERENCE in results.present and others:
         yield f"as many times as ({REFERENCE}) makes: median, {_confidence(results, points)}"
-        yield from _table(points, axis, others, lambda p, x: _ratio(results.speedup(p, x)))
+        yield from _table(points, axis, others, lambda p, x: ratio_text(results.speedup(p, x)))
 
 
 def _confidence(results: Results, points: Sequence[Point]) -> str:
@@ -116,35 +134,69 @@ def _methods(results: Results) -> Iterator[str]:
             yield f"{row}{len(facts.calls):>4}{facts.created:>7}{facts.mounts:>5}  {facts.title}"
 
 
-def growth(results: Results) -> dict[str, tuple[Interval, float]]:
-    """Return what a larger table does to a container's cost, by method: the cost with the
-    largest as a multiple of that with the smallest, and microseconds for each mount between the
-    two."""
-    points = series(results, "calls", "table")
+def growth(results: Results, axis: str) -> dict[str, tuple[Interval, float]]:
+    """Return what a larger table, or more tasks, do to a container's cost, by method: the cost
+    with the largest as a multiple of that with the smallest, and microseconds for each mount or
+    task between the two."""
+    points = sorted(series(results, "calls", axis), key=lambda point: _place(point, axis))
     if not points:
         return {}
-    first, last = min(points, key=lambda p: p.table), max(points, key=lambda p: p.table)
+    first, last = points[0], points[-1]
+    more = _place(last, axis) - _place(first, axis)
     found = {}
     for letter in results.present:
         # Round by round; a slow point may have fewer.
         pairs = list(zip(results.rates[first][letter], results.rates[last][letter], strict=False))
-        each = [(1e6 / high - 1e6 / low) / (last.table - first.table) for low, high in pairs]
+        each = [(1e6 / high - 1e6 / low) / more for low, high in pairs]
         found[letter] = interval([low / high for low, high in pairs]), median(each)
     return found
 
 
-def _growth(results: Results) -> Iterator[str]:
-    found = growth(results)
+def _growth(results: Results, axis: str) -> Iterator[str]:
+    found, (most, least, one) = growth(results, axis), _GROWTH[axis]
     if found:
         yield ""
-        yield "Cost of a container with the largest table, as many times that with the smallest:"
-        yield "median, interval of confidence; microseconds for each mount more"
+        yield f"Cost of a container with {most}, as many times that with {least}:"
+        yield f"median, interval of confidence; microseconds for each {one} more"
     for letter, (times, each) in found.items():
-        yield _row(label(letter), [_ratio(times), f"{round(each, 3) + 0.0:.3f}"])
+        yield _row(label(letter), [ratio_text(times), f"{round(each, 3) + 0.0:.3f}"])
 
 
-def _bystander(results: Results) -> Iterator[str]:
-    points = series(results, "bystander", "table")
+def scaling(results: Results, mode: Way) -> dict[str, tuple[int, Interval]]:
+    """Return up to how many creators throughput grows, by method, and what it is there as many
+    times that of the fewest: more creators make more where the interval of the ratio says so."""
+    points = sorted(series(results, mode, "creators"), key=lambda point: point.creators)
+    found = {}
+    for letter in results.present if points else ():
+        rates = {point: results.rates[point][letter] for point in points}
+        best = points[0]
+        for point in points[1:]:
+            if _over(rates[point], rates[best]).low > 1:
+                best = point
+        found[letter] = best.creators, _over(rates[best], rates[points[0]])
+    return found
+
+
+def _over(rates: Sequence[float], reference: Sequence[float]) -> Interval:
+    """The ratio round by round; a slow point may have fewer."""
+    return interval([one / other for one, other in zip(rates, reference, strict=False)])
+
+
+def _scaling(results: Results) -> Iterator[str]:
+    found = {mode: rows for mode in _MODES if (rows := scaling(results, mode))}
+    if found:
+        yield ""
+        yield "Creators up to which all together make more, and how many times what the fewest make"
+        yield _row("", [cell for mode in found for cell in (mode, "")])
+    for letter in results.present if found else ():
+        both = [rows[letter] for rows in found.values()]
+        cells = [x for most, times in both for x in (str(most), ratio_text(times))]
+        yield _row(label(letter), cells)
+
+
+def _bystander(results: Results, mode: Way) -> Iterator[str]:
+    what, axis = _WATCHED[mode]
+    points = series(results, mode, axis)
     if not points:
         return
 
@@ -153,9 +205,9 @@ def _bystander(results: Results) -> Iterator[str]:
         return f"{number(found.median)}/{number(found.p99)}"
 
     yield ""
-    yield "A bystander's mount and umount meanwhile, microseconds (median/99th percentile),"
-    yield _AXES["table"]
-    yield from _table(points, "table", [NOTHING.letter, *results.present], latency)
+    yield f"A bystander's {what} meanwhile, microseconds (median/99th percentile),"
+    yield _AXES[axis]
+    yield from _table(points, axis, [NOTHING.letter, *results.present], latency)
 
 
 def _overhead(results: Results) -> Iterator[str]:
@@ -173,5 +225,10 @@ def report(results: Results) -> str:
     for mode in _MODES:
         for axis in AXES:
             lines += _rates(results, mode, axis)
-    lines += [*_growth(results), *_bystander(results), *_overhead(results)]
+    for axis in _GROWTH:
+        lines += _growth(results, axis)
+    lines += _scaling(results)
+    for mode in _WATCHED:
+        lines += _bystander(results, mode)
+    lines += _overhead(results)
     return "\n".join(lines) + "\n"

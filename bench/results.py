@@ -15,12 +15,12 @@ from bench.methods import NOTHING, REFERENCE
 from bench.plan import Plan, Point
 from bench.stats import Interval, ratio
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass
 class Latency:
-    """How long a bystander's mount and umount took, both together."""
+    """How long a bystander's mount and umount took, both together; or its fork, exit and wait."""
 
     median: float
     p99: float

@@ -40,7 +40,7 @@ class Interval:
     median: float
     low: float
     high: float
-    #: Probability that low and high enclose the true median. Less than :data:`CONFIDENCE` only
+    #: Probability that low and high enclose the true median. Less than what was wanted only
     #: where there are fewer than six values, and the interval is their range.
     confidence: float
 
@@ -63,21 +63,24 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Return the median, with the narrowest interval of ranks that has the wanted confidence."""
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the median, with the narrowest interval of ranks that has the wanted *confidence*."""
     found, count = sorted(values), len(values)
     # P(at most `cut` values below the median), as a number of 2**count cases.
     cut, tail = 0, 1
-    while (tail + comb(count, cut + 1)) * 2 <= (1 - CONFIDENCE) * 2**count:
+    while (tail + comb(count, cut + 1)) * 2 <= (1 - confidence) * 2**count:
         cut += 1
         tail += comb(count, cut)
     return Interval(median(found), found[cut], found[-1 - cut], 1 - 2 * tail / 2**count)
 
 
-def ratio(values: Sequence[float], reference: Sequence[float]) -> Interval:
+def ratio(
+    values: Sequence[float], reference: Sequence[float], confidence: float = CONFIDENCE
+) -> Interval:
     """Return how many times *reference* the values are: the quotients of what was measured side by
     side.
 
     :raises ValueError: the two have not the same length.
     """
-    return interval([value / other for value, other in zip(values, reference, strict=True)])
+    quotients = [value / other for value, other in zip(values, reference, strict=True)]
+    return interval(quotients, confidence)

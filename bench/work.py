@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import repeat
+from typing import Literal, assert_never
 
 from bench import calls
-from bench.ground import Ground
+from bench.layout import Ground
 from bench.methods import METHODS, NOTHING, Method
+from bench.program import Program
 from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -33,13 +35,16 @@ from tests.utils.uapi.syscalls import closing_fd, open_tree, setns
 _BATCHES = 20
 
 
+#: The calls alone, in a process without a copy, in a fork of Python; the calls that do nothing;
+#: who mounts and who makes processes beside; and :func:`look`.
+Way = Literal["calls", "process", "fork", "hollow", "bystander", "forker", "look"]
+
+
 @dataclass(frozen=True)
 class Job:
     """A run: *letter*'s method, for so many seconds at least."""
 
-    #: "calls" or "process"; "hollow" for the calls that do nothing; "watch" for the bystander;
-    #: "look" for :func:`look`.
-    way: str
+    way: Way
     letter: str = NOTHING.letter
     seconds: float = 0.0
 
@@ -50,7 +55,7 @@ class Done:
 
     count: int
     seconds: float
-    #: Of each single one, in nanoseconds; the bystander's only.
+    #: Of each single one, in nanoseconds; of who stands by only.
     latencies: list[int] = field(default_factory=list)
 
 
@@ -86,8 +91,14 @@ def _in_calls(letter: str, kernel: calls.Calls, ground: Ground) -> Callable[[], 
     return empty if letter == NOTHING.letter else container
 
 
-def _in_process(letter: str, kernel: calls.Calls, ground: Ground) -> Callable[[], None]:
-    """The method in a child, which then exits."""
+def _in_process(letter: str, ground: Ground) -> Callable[[], None]:
+    """The method in a child that is no copy of this process, and exits."""
+    run = _method(letter).run
+    return Program(lambda kernel: run(kernel, ground.root)).run_in_child
+
+
+def _in_fork(letter: str, kernel: calls.Calls, ground: Ground) -> Callable[[], None]:
+    """The method in a copy of this process, which then exits."""
     run, root, fork, wait, leave = _method(letter).run, ground.root, os.fork, os.waitpid, os._exit
 
     def container() -> None:
@@ -125,16 +136,25 @@ def repeated(container: Callable[[], None], seconds: float) -> Done:
         last = now
 
 
-def _watch(ground: Ground, seconds: float) -> Done:
-    """The bystander: mount and unmount something in the first namespace, each pair timed."""
-    kernel, clock, limit = calls.real(), time.perf_counter_ns, int(seconds * 1e9)
+def _bystander(ground: Ground) -> Callable[[], None]:
+    """Mount and unmount something in the first namespace."""
+    kernel, bind, detach = calls.real(), int(MS_BIND), MNT_DETACH
     mount, umount2, source, target = kernel.mount, kernel.umount2, ground.leaf, ground.bystander
-    bind, detach = int(MS_BIND), MNT_DETACH
+
+    def mounted() -> None:
+        mount(source, target, None, bind, None)
+        umount2(target, detach)
+
+    return mounted
+
+
+def _timed(function: Callable[[], None], seconds: float) -> Done:
+    """Call *function* again and again, once at least, until so much time is over; time each."""
+    clock, limit = time.perf_counter_ns, int(seconds * 1e9)
     latencies: list[int] = []
     begin = last = clock()
     while not latencies or last - begin < limit:
-        mount(source, target, None, bind, None)
-        umount2(target, detach)
+        function()
         now = clock()
         latencies.append(now - last)
         last = now
@@ -196,9 +216,13 @@ def perform(job: Job, ground: Ground) -> Done | Container:
         case "hollow":
             return repeated(_in_calls(job.letter, calls.hollow(), ground), job.seconds)
         case "process":
-            return repeated(_in_process(job.letter, calls.real(), ground), job.seconds)
-        case "watch":
-            return _watch(ground, job.seconds)
+            return repeated(_in_process(job.letter, ground), job.seconds)
+        case "fork":
+            return repeated(_in_fork(job.letter, calls.real(), ground), job.seconds)
+        case "bystander":
+            return _timed(_bystander(ground), job.seconds)
+        case "forker":
+            return _timed(_in_process(NOTHING.letter, ground), job.seconds)
         case "look":
             return _look_in_child(job.letter, ground)
-    raise ValueError(job.way)
+    assert_never(job.way)

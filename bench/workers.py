@@ -19,7 +19,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import NoReturn
 
-from bench.ground import Layout, prepare
+from bench.layout import Layout, prepare
 from bench.work import Container, Done, Job, NoContainer, perform
 from tests.utils.tasks.process import ChildError, die_with
 from tests.utils.tasks.userns import enter_new_userns
@@ -28,6 +28,9 @@ from tests.utils.uapi.constants import CLONE_NEWPID
 from tests.utils.uapi.syscalls import unshare
 
 _SIGNALS = {signal.SIGTERM, signal.SIGCHLD}
+#: Blocked while the benchmark forks: os.fork() calls Python's hooks, in which the exception of a
+#: signal's handler is printed, and lost.
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class WorkersFailed(Exception):
@@ -38,7 +41,7 @@ class MethodFailed(WorkersFailed):
     """A method failed: which, and the kernel's error."""
 
 
-def _fork(run: Callable[[], object], failures: Connection) -> int:
+def fork(run: Callable[[], object], failures: Connection) -> int:
     """Fork a child that runs *run*, dies with the caller, and sends to *failures* why it failed."""
     own = os.pidfd_open(os.getpid())
     pid = os.fork()
@@ -61,6 +64,10 @@ def _hint(error: OSError) -> str:
     match error.errno:
         case errno.EPERM if not capget().has(CAP_SYS_ADMIN):
             text = "run it as root, or allow user namespaces (sysctl user.max_user_namespaces)"
+        case errno.EAGAIN:
+            text = (
+                "see sysctl kernel.threads-max and kernel.pid_max, ulimit -u, the cgroup's pids.max"
+            )
         case errno.ENOSPC:
             text = "see sysctl fs.mount-max and user.max_mnt_namespaces"
         case errno.EINVAL if "pivot_root" in str(error.strerror):
@@ -81,10 +88,10 @@ class Workers:
         pipes = [Pipe() for _ in range(size)]
         self._lines = [ours for ours, _ in pipes]
         theirs = [end for _, end in pipes]
-        # Kept blocked in the child, which waits for them.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        # Kept blocked in the child, which waits for two of them.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS | INTERRUPTS)
         try:
-            self._monitor_pid = _fork(lambda: self._monitor(layout, theirs), theirs[0])
+            self._monitor_pid = fork(lambda: self._monitor(layout, theirs), theirs[0])
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for end in theirs:
@@ -142,7 +149,7 @@ class Workers:
         if not capget().has(CAP_SYS_ADMIN):
             enter_new_userns()
         unshare(CLONE_NEWPID)
-        init = _fork(lambda: self._be_init(layout, lines), lines[0])
+        init = fork(lambda: self._be_init(layout, lines), lines[0])
         for line in lines:
             line.close()
         signal.sigwait(_SIGNALS)
@@ -164,7 +171,7 @@ class Workers:
             return work
 
         for line in lines:
-            _fork(work_for(line), line)
+            fork(work_for(line), line)
         for line in lines:
             line.close()
         os.wait()

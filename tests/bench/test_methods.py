@@ -13,9 +13,9 @@ from typing import TypeVar
 import pytest
 
 from bench import calls
-from bench.ground import Ground, Layout, prepare
+from bench.layout import Ground, Layout, prepare
 from bench.methods import METHODS, Method
-from bench.work import Container, Done, Job, NoContainer, look, perform
+from bench.work import Container, Done, Job, NoContainer, Way, look, perform
 from tests.utils.mounts.trees import write
 from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import CLONE_NEWNS
@@ -25,7 +25,7 @@ from tests.utils.uapi.syscalls import setns
 T = TypeVar("T")
 
 #: The root, two mounts below it, one beside it, and three elsewhere.
-LAYOUT = Layout(table=7, depth=2, beside=1)
+LAYOUT = Layout(table=7, depth=2, siblings=1)
 TREE = ["/", "/below", "/below/below"]
 #: Mounts each method leaves in a container.
 LEFT = {"a": TREE, "b": TREE, "c": TREE[:1], "d": TREE, "e": TREE[:1], "f": TREE}
@@ -132,12 +132,12 @@ def test_ways_of_measuring(method: Method) -> None:
 
     def run(ground: Ground) -> tuple[Standpoint, list[int], Standpoint]:
         before = standpoint()
-        ways = ("calls", "process", "hollow")
+        ways: tuple[Way, ...] = ("calls", "process", "fork", "hollow")
         done = [perform(Job(way, method.letter), ground) for way in ways]
         return before, [one.count for one in done if not isinstance(one, Container)], standpoint()
 
     before, counts, after = on_ground(run)
-    assert counts == [1, 1, 1]
+    assert counts == [1, 1, 1, 1]
     assert after == before
 
 
@@ -148,23 +148,26 @@ def test_failure_is_an_error(method: Method) -> None:
 
     def run(_ground: Ground) -> list[str]:
         found = []
-        for way in ("calls", "process"):
+        ways: tuple[Way, ...] = ("calls", "process", "fork")
+        for way in ways:
             try:
                 perform(Job(way, method.letter), missing)
             except FileNotFoundError as error:
                 found.append(str(error.strerror))
         return found
 
-    in_calls, in_child_process = on_ground(run)
+    in_calls, in_process, in_fork = on_ground(run)
     assert in_calls.endswith(": No such file or directory")
-    assert in_child_process == "in a child: No such file or directory"
+    assert in_process == in_calls
+    assert in_fork == "in a child: No such file or directory"
 
 
-def test_bystander() -> None:
-    """Who stands by times each pair of calls, once at least, and leaves nothing mounted."""
+@pytest.mark.parametrize("way", ["bystander", "forker"])
+def test_bystander(way: Way) -> None:
+    """Who stands by times each pair of calls, or process, once at least, and leaves nothing."""
 
     def run(ground: Ground) -> tuple[Standpoint, Done | Container, Standpoint]:
-        return standpoint(), perform(Job("watch"), ground), standpoint()
+        return standpoint(), perform(Job(way), ground), standpoint()
 
     before, done, after = on_ground(run)
     assert isinstance(done, Done)

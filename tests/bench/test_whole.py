@@ -10,10 +10,21 @@ import pytest
 
 from bench.cli import main
 from bench.methods import METHODS
-from bench.plan import Point
+from bench.plan import WATCHED, Point
 from bench.results import load
 
-SHORT = ("--seconds", "0.001", "--rounds", "1", "--creators", "1,2", "--depths", "0,2")
+SHORT = (
+    "--seconds",
+    "0.001",
+    "--rounds",
+    "1",
+    "--creators",
+    "1,2",
+    "--depths",
+    "0,2",
+    "--tasks",
+    "0,9",
+)
 
 
 def test_everything(scratch: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -22,7 +33,7 @@ def test_everything(scratch: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = scratch / "results.json"
     before = os.stat("/proc/self/ns/mnt")
 
-    status = main(["--tables", "1,8", "--besides", "0", *SHORT, "--json", str(file)])
+    status = main(["--tables", "1,8", "--siblings", "0", *SHORT, "--json", str(file)])
 
     printed = capfd.readouterr()
     assert (status, printed.err) == (0, "")
@@ -37,10 +48,11 @@ def test_everything(scratch: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert all(
         len(rate) == 1 and rate[0] > 0
         for point, rates in results.rates.items()
-        if point.mode != "bystander"
+        if point.mode not in WATCHED
         for rate in rates.values()
     )
-    assert set(results.latencies) == {Point("bystander", 1), Point("bystander", 8)}
+    mounting = {Point("bystander", 1), Point("bystander", 8)}
+    assert set(results.latencies) == {*mounting, Point("forker", 1), Point("forker", 1, tasks=9)}
     absent = [letter for letter, method in METHODS.items() if method.absent()]
     assert sorted({*results.present, *absent}) == list(METHODS)
     assert [line[0] for line in printed.out.splitlines() if " absent: " in line] == absent

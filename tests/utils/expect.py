@@ -17,8 +17,6 @@ from enum import IntFlag
 from functools import partial
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-import pytest
-
 from tests.utils.deviation import Deviation
 
 P = ParamSpec("P")
@@ -162,6 +160,9 @@ def fails(number: int, call: Callable[P, object], *args: P.args, **kwargs: P.kwa
 def deviate(message: str, deviation: Deviation) -> NoReturn:
     """Fail with *message*; the report carries *deviation*."""
     __tracebackhide__ = True
+    # Where a case fails it is loaded; the launcher imports this module, and needs no pytest.
+    import pytest
+
     failure = pytest.fail.Exception(message)
     failure.deviation = deviation  # type: ignore[attr-defined]  # see tests.utils.diagnosis
     raise failure

@@ -25,6 +25,16 @@ def _days(text: str) -> float:
     return value
 
 
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of percent from 0 on")
+    return value
+
+
 def _words(text: str) -> list[str]:
     try:
         return shlex.split(text)
@@ -126,6 +136,9 @@ def _verb(
     )
 
 
+#: How often each of two kernels is booted: one pair in disagreement does not hide what the others
+#: say of a dozen ratios.
+BOOTS = 14
 #: What stands behind `--`, by verb.
 _BEHIND = {"run": "pytest", "bench": "the benchmark", "check": "tox"}
 
@@ -172,17 +185,36 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
     verb = _verb(
         verbs,
         "bench",
-        "[--kernel K] [options] [-- BENCH-ARGS]",
+        "[--kernel K [--kernel K]] [options] [-- BENCH-ARGS]",
         "run the benchmark on a kernel",
         texts.BENCH,
     )
-    verb.add_argument("--kernel", type=_kernel, metavar="K", help=texts.KERNEL)
+    verb.add_argument(
+        "--kernel",
+        action="append",
+        type=_kernel,
+        metavar="K",
+        help=texts.KERNEL + "; given twice, the second kernel is compared with the first",
+    )
+    verb.add_argument(
+        "--boots",
+        type=count,
+        metavar="N",
+        help=f"with two kernels: boot each N times, in turns (default: {BOOTS})",
+    )
+    verb.add_argument(
+        "--worse-than",
+        type=_percent,
+        metavar="PERCENT",
+        help="with two kernels: exit status 1 where a method takes more than PERCENT longer on the"
+        " second, and the whole interval of confidence says so",
+    )
     verb.add_argument(
         "--output",
         type=path,
         metavar="DIR",
-        help="folder for console.log and bench.json (default: a dated one in $XDG_STATE_HOME; its"
-        " path is printed)",
+        help="folder for console.log and bench.json, of each boot with two kernels (default: a"
+        " dated one in $XDG_STATE_HOME; its path is printed)",
     )
     _run_limit(_guest_options(verb), whole=False)
     verb = _verb(

@@ -182,12 +182,16 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 
 def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
     bench.require(words)
+    kernels = arguments.kernel or [""]
+    request = bench.comparison(len(kernels), arguments.boots, arguments.worse_than, words)
     options = replace(_options(arguments), output=_output(arguments.output))
     with ExitStack() as stack:
-        kernel, backend = choose(
-            arguments.kernel or "", arguments.backend, None, stack, options.machine
-        )
-        return bench.run(kernel, backend, options, words)
+        chosen = [
+            choose(kernel, arguments.backend, None, stack, options.machine) for kernel in kernels
+        ]
+        if request is not None:
+            return bench.compare(chosen, options, request)
+        return bench.run(*chosen[0], options, words)
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

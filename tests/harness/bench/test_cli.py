@@ -42,11 +42,11 @@ def test_defaults(asked: list[Plan], capsys: pytest.CaptureFixture[str]) -> None
 
 def test_options(asked: list[Plan], capsys: pytest.CaptureFixture[str]) -> None:
     """Each axis takes a list, in which nothing counts twice; --quick gives other defaults."""
-    words = "--quick --tables 5,1,5 --creators 3 --depths 0 --besides 2,0 --modes calls,process"
-    more = "--methods a,c --seconds 2 --rounds 4 --shared --progress"
+    words = "--quick --tables 5,1,5 --creators 3 --depths 0 --siblings 2,0 --tasks 9"
+    more = "--modes calls,process --methods a,c --seconds 2 --rounds 4 --shared --progress"
     assert cli.main([*words.split(), *more.split()]) == 0
     assert asked == [
-        Plan((5, 1), (3,), (0,), (2, 0), ("calls", "process"), ("a", "c"), 2.0, 4, True)
+        Plan((5, 1), (3,), (0,), (2, 0), (9,), ("calls", "process"), ("a", "c"), 2.0, 4, True)
     ]
     assert "50% round 1 of 2" in capsys.readouterr().err
     assert cli.main(["--quick"]) == 0
@@ -63,7 +63,7 @@ def test_options(asked: list[Plan], capsys: pytest.CaptureFixture[str]) -> None:
         ("--seconds 0", "above 0"),
         ("--seconds nan", "above 0"),
         ("--rounds 0", "not a whole number from 1 on"),
-        ("--modes run", "'run' is none of calls, process, bystander"),
+        ("--modes run", "'run' is none of calls, process, fork, bystander, forker"),
         ("--methods a,z", "'z' is none of a, b, c, d, e, f"),
         ("more", "more: nothing takes this here"),
         ("--jso x", "did you mean --json?"),
@@ -136,7 +136,7 @@ def test_a_plot_of_nothing_is_told_beforehand(
 ) -> None:
     """Of one size of table there is no curve."""
     monkeypatch.setattr(cli, "require", lambda _: None)
-    for words in (["--tables", "30"], ["--modes", "bystander"]):
+    for words in (["--tables", "30", "--tasks", "0"], ["--modes", "bystander"]):
         assert cli.main(["--plot", str(tmp_path / "x.svg"), *words]) == 3
         assert ": nothing to plot\nhint: " in capsys.readouterr().err
     assert asked == []
@@ -174,7 +174,7 @@ def test_more_mounts_than_allowed(
     assert "1999 mounts are too many here: sysctl fs.mount-max allows 1000" in (
         capsys.readouterr().err
     )
-    assert cli.main(["--tables", "998", "--besides", "0", "--depths", "0"]) == 0
+    assert cli.main(["--tables", "998", "--siblings", "0", "--depths", "0"]) == 0
     monkeypatch.setattr("bench.machine.mount_max", lambda: 0)
     assert cli.main(["--tables", "999"]) == 0
     assert len(asked) == 2

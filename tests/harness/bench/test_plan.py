@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from bench.ground import Layout
+from bench.layout import Layout
 from bench.methods import METHODS
-from bench.plan import Plan, Point, default_creators
+from bench.plan import WATCHED, Plan, Point, default_creators
 from bench.work import Job
 
-SMALL = Plan(tables=(1, 30), creators=(1, 4), depths=(0, 5), besides=(0, 7))
+SMALL = Plan(tables=(1, 30), creators=(1, 4), depths=(0, 5), siblings=(0, 7), tasks=(0, 50))
 
 
 def test_each_axis_alone() -> None:
@@ -23,7 +23,9 @@ def test_each_axis_alone() -> None:
         Point("calls", 30, creators=4),
     ]
     assert SMALL.series("calls", "depth") == [Point("calls", 30), Point("calls", 35, depth=5)]
-    assert SMALL.series("calls", "beside") == [Point("calls", 30), Point("calls", 37, beside=7)]
+    assert SMALL.series("calls", "siblings") == [Point("calls", 30), Point("calls", 37, siblings=7)]
+    assert SMALL.series("calls", "tasks") == [Point("calls", 30), Point("calls", 30, tasks=50)]
+    assert SMALL.series("forker", "tasks") == [Point("forker", 30), Point("forker", 30, tasks=50)]
 
 
 def test_points() -> None:
@@ -31,9 +33,11 @@ def test_points() -> None:
     points = SMALL.points()
     assert len(points) == len(set(points))
     assert [point.mode for point in points] == [
-        *["calls"] * 5,
+        *["calls"] * 6,
         *["process"] * 3,
+        *["fork"] * 2,
         *["bystander"] * 2,
+        *["forker"] * 2,
         "hollow",
     ]
     assert SMALL.series("process", "depth") == []
@@ -43,11 +47,11 @@ def test_points() -> None:
 
 def test_base_is_the_first_value_where_the_usual_is_not_asked_for() -> None:
     """Any value can be left out."""
-    plan = Plan(tables=(500, 5), creators=(8, 2), depths=(3, 4), besides=(9,))
+    plan = Plan(tables=(500, 5), creators=(8, 2), depths=(3, 4), siblings=(9,))
     assert plan.base == Point("calls", 500 + 3 + 9, 3, 9, 8)
     assert plan.series("calls", "table")[1] == Point("calls", 5 + 3 + 9, 3, 9, 8)
     assert plan.series("calls", "depth")[1] == Point("calls", 500 + 4 + 9, 4, 9, 8)
-    assert all(plan.layout(point).table > point.depth + point.beside for point in plan.points())
+    assert all(plan.layout(point).table > point.depth + point.siblings for point in plan.points())
     assert plan.layout(plan.base) == Layout(512, 3, 9)
 
 
@@ -61,11 +65,12 @@ def test_default_creators(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_jobs() -> None:
     """A job for each creator, and one for who stands by; nothing is made by nobody."""
-    calls, watch = Job("calls", "c", 0.5), Job("watch", "c", 0.5)
+    calls = Job("calls", "c", 0.5)
     assert Point("calls", creators=3).jobs("c", 0.5) == [calls] * 3
-    point = Point("bystander", creators=2)
-    assert (point.workers, point.jobs("c", 0.5)) == (3, [calls, calls, watch])
-    assert point.jobs("-", 0.5) == [Job("watch", "-", 0.5)]
+    for mode in WATCHED:
+        point = Point(mode, creators=2)
+        assert (point.workers, point.jobs("c", 0.5)) == (3, [calls, calls, Job(mode, "c", 0.5)])
+        assert point.jobs("-", 0.5) == [Job(mode, "-", 0.5)]
 
 
 def test_sequences() -> None:

@@ -12,7 +12,7 @@ import pytest
 from bench.methods import METHODS
 from bench.plan import Plan
 from bench.plot import NoPlot, plot
-from bench.report import growth, number, report
+from bench.report import growth, number, report, scaling
 from bench.results import load
 from tests.harness.helpers.bench_results import MACHINE, results
 
@@ -42,13 +42,37 @@ def test_growth() -> None:
     made_up = results()
     largest = made_up.plan.series("calls", "table")[-1]
     del made_up.rates[largest]["a"][5:]
-    found = growth(made_up)
+    found = growth(made_up, "table")
     times, each = found["c"]
     assert (times.median, times.low, times.high, each) == (1, 1, 1, 0)
     times, each = found["a"]
     assert (times.low, times.high) == pytest.approx((1100 / 101, 1100 / 101))
     assert each == pytest.approx(1)
-    assert growth(results(Plan(tables=(30,)))) == {}
+    times, each = growth(made_up, "tasks")["a"]
+    assert (times.median, each) == pytest.approx(
+        (230 / 130, 0.15)
+    )  # every other round takes twice as long
+    assert growth(results(Plan(tables=(30,))), "table") == {}
+
+
+def test_scaling() -> None:
+    """Throughput grows up to the creators from which on more of them do not make more, round by
+    round; where it only differs from round to round it does not grow."""
+    made_up = results(Plan(tables=(30,), creators=(1, 2, 4, 8), rounds=6))
+    for point in made_up.plan.series("calls", "creators"):
+        times = {1: 1.0, 2: 1.9, 4: 3.0, 8: 2.5}[point.creators]
+        rates = made_up.rates[point]
+        rates["c"] = [rate * times for rate in rates["c"]]
+        if point.creators == 8:
+            rates["d"] = [rate * (1.5 if at % 2 else 0.9) for at, rate in enumerate(rates["d"])]
+    found = scaling(made_up, "calls")
+    assert {letter: most for letter, (most, _) in found.items()} == {"a": 1, "b": 1, "c": 4, "d": 1}
+    assert found["c"][1].median == pytest.approx(3)
+    lines = section(report(made_up), "Creators up to which")
+    assert lines[1].split() == ["calls", "process"]
+    (row,) = (line for line in lines if line.startswith("c "))
+    assert row.split()[2:] == ["4", "3.00", "3.00-3.00", "1", "1.00", "1.00-1.00"]
+    assert scaling(results(Plan(creators=(2,))), "calls") == {}
 
 
 def test_overhead() -> None:
@@ -69,8 +93,11 @@ def test_absent_methods_are_named_once() -> None:
 
 def test_bystander() -> None:
     """Median and 99th percentile, also where nothing is made."""
-    lines = section(report(results()), "bystander")
+    lines = section(report(results()), "bystander's mount")
     assert lines[3].split() == ["-", "nothing", *["12.3/679"] * 3]
+    lines = section(report(results()), "bystander's clone")
+    assert lines[1:3] == ["by sleeping tasks besides", f"{0:>27}{1000:>15}"]
+    assert lines[3].split() == ["-", "nothing", *["12.3/679"] * 2]
 
 
 def test_without_the_reference() -> None:
@@ -127,7 +154,7 @@ def test_file_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "Expecting value"),
         ("[]", "no results"),
         ("{}", "no results"),
-        ('{"schema": 99}', "schema 99, not 1"),
+        ('{"schema": 99}', "schema 99, not 2"),
         (json.dumps({**json.loads(results().dump()), "plan": {"x": 1}}), "no results"),
         (json.dumps({**json.loads(results().dump()), "points": []}), "not all points"),
     ],
@@ -153,8 +180,9 @@ def test_plot(tmp_path: Path) -> None:
     svg = (tmp_path / "one.svg").read_bytes()
     assert svg == (tmp_path / "two.svg").read_bytes()
     assert b"mounts in the caller's table" in svg
+    assert b"sleeping tasks" in svg
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(NoPlot, match="one size of table"):
-        plot(results(Plan(tables=(30,))), tmp_path / "three.svg")
+        plot(results(Plan(tables=(30,), tasks=(0,))), tmp_path / "three.svg")
     with pytest.raises(NoPlot, match="four"):
         plot(results(), tmp_path / "four.nothing")

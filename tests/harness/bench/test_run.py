@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.ground import Ground, Layout
+from bench.layout import Ground, Layout
 from bench.methods import METHODS
 from bench.results import load
 from bench.work import Done, Job, repeated, too_old
@@ -27,7 +27,18 @@ from bench.workers import Workers, WorkersFailed
 from tests.utils.probes.plugin import NEEDS
 from vm.paths import ROOT
 
-SHORT = ("--tables", "1,5", "--depths", "0", "--besides", "0", "--creators", "1,2")
+SHORT = (
+    "--tables",
+    "1,5",
+    "--depths",
+    "0",
+    "--siblings",
+    "0",
+    "--creators",
+    "1,2",
+    "--tasks",
+    "0,9",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -87,12 +98,14 @@ def test_numbers(tmp_path: Path) -> None:
     assert all(method.created and method.created >= 2 for method in found.methods.values())
 
 
+@pytest.mark.parametrize("mode", ["calls,process", "forker"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_leaves_nothing(number: signal.Signals) -> None:
+def test_leaves_nothing(number: signal.Signals, mode: str) -> None:
     """However it ends in the midst of measuring, all its processes end with it, and with them
-    their namespaces and mounts."""
+    their namespaces and mounts, and the tasks that sleep."""
     held, leash = os.pipe()
-    process = start("--seconds", "600", leash=leash)
+    tasks = "90" if mode == "forker" else "0"
+    process = start("--seconds", "600", "--modes", mode, "--tasks", tasks, leash=leash)
     os.close(leash)
     assert process.stderr is not None
     with os.fdopen(held, "rb") as pipe, process:
@@ -180,8 +193,9 @@ _TRACED = """
 import os, sys
 sys.path.insert(0, {root!r})
 from bench.calls import Calls, real
-from bench.ground import Layout, prepare
+from bench.layout import Layout, prepare
 from bench.methods import METHODS
+from bench.program import Program
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget
 from tests.utils.tasks.userns import enter_new_userns
 
@@ -204,6 +218,11 @@ for letter, method in METHODS.items():
     method.run(made_by, ground.root)
     os.access("end", 0)
     kernel.setns(ground.home, 0)
+    if letter not in {absent!r}:
+        program = Program(lambda k: method.run(k, ground.root))
+        os.access("begin " + letter + " in a process", 0)
+        program.run_in_child()
+        os.access("end", 0)
 """
 #: Names by which the C library makes a call, and calls by which the interpreter gets its memory.
 _OTHER_NAMES = {"openat": "open"}
@@ -221,7 +240,7 @@ def traced(output: Path) -> dict[str, list[str]]:
     absent = "".join(letter for letter, method in METHODS.items() if method.absent())
     program = _TRACED.format(root=str(ROOT), absent=absent)
     done = subprocess.run(
-        [strace, "-o", str(output), sys.executable, "-c", program],
+        [strace, "-f", "-o", str(output), sys.executable, "-c", program],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -233,8 +252,8 @@ def traced(output: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     names: list[str] = []
     for line in output.read_text().splitlines():
-        name = line.partition("(")[0]
-        if mark := re.search(r'"(begin (\w)|end)"', line):
+        name = line.partition(" ")[2].strip().partition("(")[0]
+        if mark := re.search(r'"(begin ([^"]+)|end)"', line):
             names = found.setdefault(mark[2], []) if mark[2] else []
         elif re.fullmatch(r"\w+", name) and name not in _MEMORY:
             names.append(_OTHER_NAMES.get(name, name))
@@ -244,4 +263,8 @@ def traced(output: Path) -> dict[str, list[str]]:
 def test_calls_are_those_counted(tmp_path: Path) -> None:
     """What a method is said to call is what the kernel is asked for, call by call."""
     found = traced(tmp_path / "trace")
-    assert found == {letter: method.calls for letter, method in METHODS.items()}
+    expected = {letter: method.calls for letter, method in METHODS.items()}
+    for letter, method in METHODS.items():
+        if not method.absent():
+            expected[f"{letter} in a process"] = ["clone", *method.calls, "exit", "wait4"]
+    assert found == expected

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bench.methods import METHODS
-from bench.plan import Plan
+from bench.plan import WATCHED, Plan
 from bench.results import Facts, Latency, Results
 
 MACHINE = {
@@ -17,12 +17,14 @@ MACHINE = {
     "lock_debugging": False,
     "user_namespace": False,
 }
-PLAN = Plan(tables=(1, 30, 1000), creators=(1, 2), depths=(0, 10), besides=(0,), rounds=6)
+PLAN = Plan(
+    tables=(1, 30, 1000), creators=(1, 2), depths=(0, 10), siblings=(0,), tasks=(0, 1000), rounds=6
+)
 
 
 def results(plan: Plan = PLAN, absent: str = "ef") -> Results:
-    """(a) takes 100 us and one more for each mount, (c) and the others 50 us; the machine is twice
-    as slow in every other round. (e) and (f) are absent."""
+    """(a) takes 100 us, one more for each mount and for ten tasks, (c) and the others 50 us; the
+    machine is twice as slow in every other round. (e) and (f) are absent."""
     found = Results(
         MACHINE,
         plan,
@@ -37,13 +39,17 @@ def results(plan: Plan = PLAN, absent: str = "ef") -> Results:
         else:
             facts.created, facts.mounts = 32, 1
     for point in plan.points():
-        cost = {"-": 0.1, **dict.fromkeys(found.present, 50.0), "a": 100.0 + point.table}
+        cost = {
+            "-": 0.1,
+            **dict.fromkeys(found.present, 50.0),
+            "a": 100.0 + point.table + point.tasks / 10,
+        }
         if point.mode == "hollow":
             cost = dict.fromkeys(cost, 1.0)
         found.rates[point] = {
             letter: [1e6 / each / (1 + number % 2) for number in range(plan.rounds)]
             for letter, each in cost.items()
         }
-        if point.mode == "bystander":
+        if point.mode in WATCHED:
             found.latencies[point] = {letter: Latency(12.345, 678.9, 100) for letter in cost}
     return found

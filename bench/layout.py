@@ -29,7 +29,7 @@ class Layout:
 
     :param table: mounts in the caller's table, all of them; but for the hidden base.
     :param depth: how many of them are below the containers' root, each on the one before.
-    :param beside: how many are on the same mount as the containers' root, and not below it. The
+    :param siblings: how many are on the same mount as the containers' root, and not below it. The
         others are on a mount of their own.
     :param shared: whether all mounts are shared, each in a peer group of its own, as systemd has
         them; else private.
@@ -37,7 +37,7 @@ class Layout:
 
     table: int = 30
     depth: int = 0
-    beside: int = 0
+    siblings: int = 0
     shared: bool = False
 
 
@@ -74,8 +74,8 @@ def prepare(layout: Layout) -> Ground:
     for _ in range(layout.depth):
         place += b"/" + _STEP
         mount(_LEAF, place, None, MS_BIND)
-    _fill(b"/beside", layout.beside)
-    elsewhere = layout.table - 1 - layout.depth - layout.beside
+    _fill(b"/beside", layout.siblings)
+    elsewhere = layout.table - 1 - layout.depth - layout.siblings
     if elsewhere:
         os.mkdir(b"/table")
         mount(b"/table", b"/table", None, MS_BIND)
