@@ -51,7 +51,7 @@ def cache_sources(root: Path) -> None:
             with contextlib.suppress(OSError):
                 text = Path(file).read_text(encoding="utf-8", errors="replace")
                 # An entry without a time is one whose source is no file: never checked again.
-                cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+                cache[file] = (len(text), None, [f"{line}\n" for line in text.split("\n")], file)
 
 
 def preload_failure_formatting(config: pytest.Config) -> None:
