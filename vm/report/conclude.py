@@ -147,7 +147,7 @@ def _print_trace(screen: Screen, kernel: Kernel, log: Sequence[str], path: Path)
 
 def _print_digest(screen: Screen, verdict: Verdict, summary: Summary, verbose: bool) -> None:
     """Print the cases that failed, and the run in rules and fixes, unless no case told of any."""
-    if not summary.digest.rules and summary.digest.is_clean:
+    if summary.digest.is_empty:
         return
     width = max(80, shutil.get_terminal_size((100, 24)).columns)
     screen.line()

@@ -61,6 +61,11 @@ class Digest:
     findings: tuple[OpenFinding, ...] = ()
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no case told anything of a rule, a fix or a finding."""
+        return self.is_clean and not self.rules and not self.findings
+
+    @property
     def is_clean(self) -> bool:
         """Whether no case failed."""
         return not (self.unexplained or self.newer or self.lacks)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """pytest plugin: a section at the end that has the run in rules and fixes.
 
-A run without a case that checks a rule has none.
+A run in which no case tells of a rule has none.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Collector(CaseReporter):
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the section."""
         found = self.digest()
-        if found is None:
+        if found is None or found.is_empty:
             return
         width = max(80, shutil.get_terminal_size((100, 24)).columns)
         terminalreporter.section("rules and fixes")

@@ -50,15 +50,17 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def run(pytester: pytest.Pytester, *arguments: str, gap: bool = True) -> pytest.RunResult:
-    """Run CASES in a checkout with RULES and FIXES."""
+def run(
+    pytester: pytest.Pytester, *arguments: str, gap: bool = True, cases: str = CASES
+) -> pytest.RunResult:
+    """Run *cases* in a checkout with RULES and FIXES."""
     folder = pytester.mkpydir("tests")
     (folder / "__init__.py").unlink()
     known = folder / "open_tree_ns"
     known.mkdir()
     (known / "RULES.md").write_text(RULES)
     (known / "fixes.py").write_text(FIXES)
-    pytester.makepyfile(test_cases=f"GAP = {gap}\n{CASES}")
+    pytester.makepyfile(test_cases=f"GAP = {gap}\n{cases}")
     return pytester.runpytest_subprocess(*PLUGINS, *arguments, "--rootdir", str(pytester.path))
 
 
@@ -84,6 +86,13 @@ def test_the_digest_is_a_section_of_its_own(
     said = {p.get("name"): p.get("value", "") for p in suite.findall("properties/property")}
     assert said["fixes_lacking"] == '["0123456789ab (\\"mount: stop it\\") (99.9)"]'
     assert "K1: None is unmounted." in said["rules_broken"]
+
+
+def test_there_is_no_section_where_every_case_was_skipped(pytester: pytest.Pytester) -> None:
+    skipped = '@pytest.mark.rule("K6")\ndef test_skipped(): pytest.skip("no kernel")\n'
+    done = run(pytester, cases=HEADER + skipped)
+    assert done.parseoutcomes() == {"skipped": 1}
+    done.stdout.no_fnmatch_line("*rules and fixes*")
 
 
 def test_the_cases_of_a_finding_fail_no_run(pytester: pytest.Pytester) -> None:
