@@ -246,6 +246,8 @@ def _serve(
         if pid == 0:
             if populate is not None:
                 populate()
+                # A case that forks loses, and its child with it, what was gained here.
+                process.after_fork.append(populate)
             connection.close()
             start(_NUMBER.unpack(data)[0], events)
         os.close(events)

@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
+#: What both processes call after each :func:`fork` (see :mod:`tests.utils.isolation.prefault`).
+after_fork: list[Callable[[], object]] = []
+
 # With the interpreter's lock held: no other thread of Python may run between this and its return.
 _fork = ctypes.PyDLL(None, use_errno=True).fork
 
@@ -53,11 +56,14 @@ def fork() -> int:
     if _thread._count():
         with catch_warnings():
             simplefilter("ignore", DeprecationWarning)
-            return os.fork()
-    pid = int(_fork())
+            pid = os.fork()
+    else:
+        pid = int(_fork())
     if pid < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    for function in after_fork:
+        function()
     return pid
 
 

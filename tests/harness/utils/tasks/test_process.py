@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
+from tests.utils.tasks import process
 from tests.utils.tasks.process import ChildError, ChildKilled, ended, holding, in_child, in_clone3
 from tests.utils.uapi.constants import CLONE_FS, CLONE_NEWNS
 from tests.utils.uapi.syscalls import closing_fd
@@ -170,3 +171,13 @@ def test_a_holding_child_ends_with_the_caller() -> None:
         pidfd = os.pidfd_open(pid)
         with closing_fd(pidfd):
             assert ended(pidfd, 10)
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_what_follows_a_fork_follows_in_both(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("_thread._count", lambda: threads)
+    callers: list[int] = []
+    monkeypatch.setattr(process, "after_fork", [lambda: callers.append(os.getpid())])
+    in_the_child = in_child(lambda: [*callers, os.getpid()])
+    assert callers == [os.getpid()]
+    assert in_the_child == [in_the_child[-1]] * 2
