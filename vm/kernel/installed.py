@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vm.errors import Problem
-from vm.kernel.image import Kernel, identify
+from vm.kernel import files
+from vm.kernel.image import Kernel
 
 #: The word for --kernel.
 NAME = "host"
@@ -30,13 +31,14 @@ def kernel(root: Path = Path("/")) -> Kernel:
         raise Problem(
             f"{path}: only root may read it\nhint: run as root, or give a copy with --kernel PATH"
         )
-    return with_modules(identify(path, f"the running kernel, {path}"))
+    return with_modules(files.image(path, f"the running kernel, {path}"), path)
 
 
-def with_modules(kernel: Kernel) -> Kernel:
+def with_modules(kernel: Kernel, image: Path) -> Kernel:
     """Return *kernel* with the modules that were installed along with it, if they are where they
-    belong: beside /lib/modules/RELEASE/vmlinuz, or in that folder for /boot/vmlinuz-RELEASE."""
-    here = kernel.path.parent
+    belong: beside its *image* /lib/modules/RELEASE/vmlinuz, or in that folder for
+    /boot/vmlinuz-RELEASE."""
+    here = image.resolve().parent
     beside = [here.parent / top / kernel.release for top in ("lib/modules", "usr/lib/modules")]
     folders = [folder for folder in (here, *beside) if (folder / "kernel").is_dir()]
     return replace(kernel, modules=folders[0]) if folders else kernel

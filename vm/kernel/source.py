@@ -10,14 +10,14 @@ from pathlib import Path
 
 from vm.arch import ARCHITECTURES, UM, X86_64, Arch
 from vm.errors import Exit, Problem
-from vm.kernel import build, debian, installed, tree
-from vm.kernel.image import Kernel, Kind, identify
+from vm.kernel import build, debian, files, installed, tree
+from vm.kernel.image import Kernel, Kind
 from vm.kernel.scheme import Scheme, Source
 from vm.terminal import say
 
 #: Where packaged kernels come from, by what their names begin with; the default kernel is one of
 #: the first scheme's.
-SCHEMES = {scheme.name: scheme for scheme in (debian.SCHEME,)}
+SCHEMES = {scheme.name: scheme for scheme in (debian.SCHEME, files.SCHEME)}
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,19 @@ def scheme_of(text: str) -> Scheme | None:
 
 def newest(arch: Arch) -> Source:
     """Return the newest packaged kernel that has the flag."""
-    return next(iter(SCHEMES.values())).newest(arch)
+    return next(scheme.newest for scheme in SCHEMES.values() if scheme.newest)(arch)
 
 
 def obtainable(place: str) -> list[str]:
     """Return what *place* has: one of the first scheme's, or SCHEME:PLACE."""
     name, colon, rest = place.partition(":")
-    scheme = SCHEMES.get(name) if colon else next(iter(SCHEMES.values()))
-    if scheme is None:
+    places = {scheme.name: scheme.obtainable for scheme in SCHEMES.values() if scheme.obtainable}
+    found = places.get(name) if colon else next(iter(places.values()))
+    if found is None:
         raise Problem(
-            f"{place}: no such source of kernels\nhint: there is {', '.join(SCHEMES)}", Exit.USAGE
+            f"{place}: no such source of kernels\nhint: there is {', '.join(places)}", Exit.USAGE
         )
-    return scheme.obtainable(rest if colon else place)
+    return found(rest if colon else place)
 
 
 def find(text: str, wanted: Arch, building: Building | None) -> Source:
@@ -81,9 +82,9 @@ def _image(kernel: Kernel) -> Source:
 
 def _of_file(path: Path) -> Kernel:
     """Return the kernel in the file *path*, with what there is about it where it lies."""
-    kernel = identify(path)
-    found = tree.around(kernel.path)
-    return installed.with_modules(kernel) if found is None else tree.placed(kernel, found)
+    kernel = files.image(path)
+    found = tree.around(path.resolve())
+    return installed.with_modules(kernel, path) if found is None else tree.placed(kernel, found)
 
 
 def _tree(folder: Path, wanted: Arch, building: Building | None) -> Source:
