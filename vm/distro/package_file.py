@@ -81,8 +81,8 @@ def unpack(path: Path, folder: Path, place: Callable[[str], str]) -> bool:
     except (*DAMAGED, tarfile.TarError, struct.error) as error:
         raise Problem(f"{path}: a damaged package: {error}\nhint: {_AGAIN}") from None
     except Problem as problem:
-        hint = "" if "\nhint: " in str(problem) else f"\nhint: {_AGAIN}"
-        raise Problem(f"{path}: {problem}{hint}") from None
+        hint = problem.hint or _AGAIN
+        raise Problem(f"{path}: {problem.what}\nhint: {hint}") from None
     return bool(written)
 
 

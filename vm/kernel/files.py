@@ -78,7 +78,13 @@ def get(text: str) -> Kernel:
                 Exit.USAGE,
             )
         return _kernel(folder)
-    return replace(_get(parts.parts(text)), origin=text)
+    found = parts.parts(text)
+    return replace(_get(found), origin=_named(found))
+
+
+def _named(found: list[Part]) -> str:
+    """What people know the files by: several by their names alone, as the paths are long."""
+    return found[0].text if len(found) == 1 else "+".join(part.name for part in found)
 
 
 def _folder() -> Path:
@@ -102,7 +108,7 @@ def _get(found: list[Part]) -> Kernel:
             draft.mkdir()
             for n in numbers:
                 _take(found[n], here[n] if n in here else obtain(n), draft)
-            origin = "+".join(part.text for part in found)
+            origin = _named(found)
             (draft / _ORIGIN).write_text(origin)
             _check(draft, origin)
 
@@ -135,7 +141,7 @@ def _take(part: Part, path: Path, draft: Path) -> None:
             alone.parent.mkdir(parents=True, exist_ok=True)
             alone.write_bytes(unwrapped(path.read_bytes()))
             identify(alone)
-        elif not unpack(path, draft, place):
+        elif not (unpack(path, draft, place) or part.optional):
             raise Problem(
                 f"{path}: neither a kernel nor modules are in this package\n"
                 "hint: give the one that has them: some only ask for others to be installed"
@@ -173,13 +179,10 @@ def _check(draft: Path, origin: str) -> None:
         raise Problem(
             f"{origin}: several kernels, {', '.join(sorted(releases))}\nhint: name the files of one"
         )
-    if not releases:
-        raise Problem(
-            f"{origin}: {reasons[0]}"
-            if reasons
-            else f"{origin}: modules, but no kernel\nhint: {_BOTH}"
-        )
     theirs = sorted({path.parent.name for path in draft.glob("lib/**/modules/*/kernel")})
+    if not releases:
+        without = f"{'modules, but ' if theirs else ''}no kernel\nhint: {_BOTH}"
+        raise Problem(f"{origin}: {reasons[0] if reasons else without}")
     release = releases.pop()
     if release and theirs and release not in theirs:
         raise Problem(f"{origin}: Linux {release} and modules of {theirs[0]}\nhint: {_BOTH}")
@@ -211,4 +214,4 @@ def _source(text: str) -> Source:
     return Source(arch, what, lambda: kernel if kernel.path.exists() else get(text))
 
 
-SCHEME = Scheme(NAME, FORM, _source, None, _cached, None, claims)
+SCHEME = Scheme(NAME, FORM, _source, lambda _: None, _cached, None, claims)

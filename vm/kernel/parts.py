@@ -33,6 +33,8 @@ class Part:
     text: str
     #: Its checksum, SHA-256 in hexadecimal digits; empty while it is not known.
     sha256: str = ""
+    #: Whether there may be nothing in it: it was named by its folder.
+    optional: bool = False
 
     @property
     def name(self) -> str:
@@ -94,7 +96,7 @@ def parts(text: str) -> list[Part]:
     """
     path = Path(os.path.expanduser(text))
     if path.is_dir():
-        return [Part(str(file)) for file in packages_in(path)]
+        return [Part(str(file), optional=True) for file in packages_in(path)]
     if path.exists():
         return [Part(text)]
     pieces = _JOINT.split(text)

@@ -82,7 +82,7 @@ class Scheme:
     #: The source that a text names. Raises Problem when it names none.
     find: Callable[[str], Source]
     #: The newest kernel that has the flag, None where there is no place to look for it.
-    newest: Callable[[Arch], Source] | None
+    newest: Callable[[Arch], Source | None]
     #: What is in the cache.
     cached: Callable[[], Iterable[Entry]]
     #: What a place has, as --kernel takes it, None where there are no places. Raises Problem when

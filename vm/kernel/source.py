@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tests.utils.probes import flag
 from vm.arch import ARCHITECTURES, UM, X86_64, Arch
 from vm.errors import Exit, Problem
 from vm.kernel import build, debian, files, installed, tree
@@ -34,14 +35,31 @@ class Building:
     dry_run: bool = False
 
 
+_GIVE = "give one with --kernel: an image, a build tree, a package file or its http address"
+
+
 def scheme_of(text: str) -> Scheme | None:
     """Return the scheme that *text* is of, None for a path."""
     return next((scheme for scheme in SCHEMES.values() if scheme.names(text)), None)
 
 
 def newest(arch: Arch) -> Source:
-    """Return the newest packaged kernel that has the flag."""
-    return next(scheme.newest for scheme in SCHEMES.values() if scheme.newest)(arch)
+    """Return the newest packaged kernel that has the flag; where this machine has no place to look
+    for one, the running kernel if that has it.
+
+    :raises Problem: there is neither.
+    """
+    for scheme in SCHEMES.values():
+        if found := scheme.newest(arch):
+            return found
+    without = "no Debian package source on this machine, and no kernel in the cache"
+    if arch is UM:
+        raise Problem(f"{without}\nhint: {_GIVE}")
+    answer = flag.probe()
+    if answer.support is not flag.Support.PRESENT:
+        raise Problem(f"{without}; as to the running one: {answer.reason}\nhint: {_GIVE}")
+    say(f"the running kernel's image: {without}")
+    return _image(installed.kernel())
 
 
 def obtainable(place: str) -> list[str]:

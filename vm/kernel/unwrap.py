@@ -50,8 +50,8 @@ def unwrapped(data: bytes) -> bytes:
         except struct.error:
             raise Problem(f"a truncated EFI program\nhint: {_AGAIN}") from None
         except Problem as problem:
-            hint = "" if "\nhint: " in str(problem) else f"\nhint: {_AGAIN}"
-            raise Problem(f"{problem}{hint}") from None
+            hint = problem.hint or _AGAIN
+            raise Problem(f"{problem.what}\nhint: {hint}") from None
     return data
 
 

@@ -241,10 +241,10 @@ def test_image_and_modules_may_be_in_two_packages(tmp_path: Path) -> None:
     """Names of packages may have a + of their own."""
     core = put(tmp_path / "linux-binary-7.9.1+deb13_7.9.1-1~bpo13+1_amd64.deb", deb(CORE))
     rest = put(tmp_path / "linux-modules-7.9.1+deb13_7.9.1-1~bpo13+1_amd64.deb", deb(MODULES))
-    for text in (f"{core}+{rest}", f"{rest}+{core}"):
-        kernel = find(text)
+    for first, second in ((core, rest), (rest, core)):
+        kernel = find(f"{first}+{second}")
         assert has_all(kernel)
-        assert kernel.origin == text
+        assert kernel.origin == f"{first.name}+{second.name}"
     assert find(core).modules is None
 
 
@@ -252,12 +252,19 @@ def test_packages_may_be_given_by_their_folder(tmp_path: Path) -> None:
     folder = tmp_path / "RPMS"
     put(folder / "kernel-core-7.9.1.x86_64.rpm", rpm(CORE))
     put(folder / "kernel-modules-7.9.1.x86_64.rpm", rpm(MODULES))
+    put(folder / "kernel-7.9.1.x86_64.rpm", rpm({}))  # which only asks for these
     for other in (
         *("kernel-devel-7.9.1.x86_64.rpm", "kernel-debuginfo-7.9.1.x86_64.rpm"),
         *("kernel-headers-7.9.1.x86_64.rpm", "kernel-7.9.1.src.rpm", "README"),
     ):
         put(folder / other, b"not looked into")
     assert has_all(find(folder))
+
+
+def test_a_folder_of_packages_without_a_kernel_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "linux-doc.deb", deb({}))
+    with pytest.raises(Problem, match=r"^.*linux-doc\.deb: no kernel\nhint: "):
+        find(tmp_path)
 
 
 def test_a_build_tree_with_packages_is_a_build_tree(tmp_path: Path) -> None:
