@@ -11,8 +11,9 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from vm import paths
@@ -206,12 +207,15 @@ def _cached() -> Iterator[Entry]:
         yield Entry(f"{NAME}:{folder.name}", f"Linux {kernel.release}, {kernel.origin}", (folder,))
 
 
-def _source(text: str) -> Source:
-    # Which architecture it is for only its image tells.
-    kernel = get(text)
+def source(make: Callable[[], Kernel]) -> Source:
+    """Return the source of the kernel that *make* finds or unpacks, now as its image alone tells
+    the architecture, and again should it be pruned before it is used."""
+    kernel = make()
     arch = UM if kernel.kind is Kind.UML else X86_64
     what = f"{kernel.origin} is a {kernel.kind.value}"
-    return Source(arch, what, lambda: kernel if kernel.path.exists() else get(text))
+    return Source(arch, what, lambda: kernel if kernel.path.exists() else make())
 
 
-SCHEME = Scheme(NAME, FORM, _source, lambda _: None, _cached, None, claims)
+SCHEME = Scheme(
+    NAME, FORM, lambda text: source(partial(get, text)), lambda _: None, _cached, None, claims
+)

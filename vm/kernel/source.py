@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from tests.utils.probes import flag
-from vm.arch import ARCHITECTURES, UM, X86_64, Arch
+from vm.arch import ARCHITECTURES, UM, Arch
 from vm.errors import Exit, Problem
 from vm.kernel import build, debian, files, installed, tree
-from vm.kernel.image import Kernel, Kind
+from vm.kernel.image import Kernel
 from vm.kernel.scheme import Scheme, Source
 from vm.terminal import say
 
@@ -59,7 +59,7 @@ def newest(arch: Arch) -> Source:
     if answer.support is not flag.Support.PRESENT:
         raise Problem(f"{without}; as to the running one: {answer.reason}\nhint: {_GIVE}")
     say(f"the running kernel's image: {without}")
-    return _image(installed.kernel())
+    return files.source(installed.kernel)
 
 
 def obtainable(place: str) -> list[str]:
@@ -75,7 +75,8 @@ def obtainable(place: str) -> list[str]:
 
 
 def find(text: str, wanted: Arch, building: Building | None) -> Source:
-    """Return the source that *text* names: nothing is fetched or built.
+    """Return the source that *text* names: nothing is fetched or built, but for the package file
+    at an address.
 
     :param wanted: what a kernel's source without a `.config` is, or would be, built for.
     :raises Problem: there is no such source.
@@ -86,16 +87,13 @@ def find(text: str, wanted: Arch, building: Building | None) -> Source:
             f"--build: {text}: not a build tree\nhint: --kernel DIR, or nothing in the tree itself",
             Exit.USAGE,
         )
-    if scheme := scheme_of(text):
+    if building is None and (scheme := scheme_of(text)):
         return scheme.find(text)
     if text == installed.NAME:
-        return _image(installed.kernel())
-    return _tree(path, wanted, building) if path.is_dir() else _image(_of_file(path))
-
-
-def _image(kernel: Kernel) -> Source:
-    arch = UM if kernel.kind is Kind.UML else X86_64
-    return Source(arch, f"{kernel.origin} is a {kernel.kind.value}", lambda: kernel)
+        return files.source(installed.kernel)
+    if path.is_dir():
+        return _tree(path, wanted, building)
+    return files.source(partial(_of_file, path))
 
 
 def _of_file(path: Path) -> Kernel:

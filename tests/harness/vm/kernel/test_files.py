@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.harness.helpers.images import elf
+from tests.harness.helpers.images import bzimage, elf
 from tests.harness.helpers.packages import (
     COMPRESS,
     IMAGE,
@@ -134,10 +135,24 @@ def test_the_cache_lists_it_and_takes_it_by_that_name(
     assert caught.value.status is Exit.USAGE
 
 
-def test_a_kernel_that_is_pruned_meanwhile_is_taken_out_again(tmp_path: Path) -> None:
-    found = source.find(str(put(tmp_path / "x.deb", deb(IMAGE))), X86_64, None)
+@pytest.mark.parametrize(
+    ("name", "data"), [("x.deb", deb(IMAGE)), ("x.gz", COMPRESS["gz"](bzimage()))]
+)
+def test_a_kernel_that_is_pruned_meanwhile_is_taken_out_again(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    found = source.find(str(put(tmp_path / name, data)), X86_64, None)
     list(cache.prune(0))
-    assert found.make().path.exists()
+    with ExitStack() as stack:
+        assert found.obtain(stack).path.exists()
+
+
+def test_packages_are_not_built(tmp_path: Path) -> None:
+    put(tmp_path / "x.deb", deb(IMAGE))
+    building = source.Building(tmp_path / "log")
+    for text in (tmp_path, tmp_path / "x.deb"):
+        with pytest.raises(Problem, match="not a build tree"):
+            source.find(str(text), X86_64, building)
 
 
 #: Not for x86-64, by what its bytes say.
