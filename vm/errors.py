@@ -64,6 +64,11 @@ class Problem(Exception):
         """What is wrong, on what: the message without the hint."""
         return str(self).partition("\nhint: ")[0]
 
+    @property
+    def hint(self) -> str:
+        """What to do about it, empty where the message does not say."""
+        return str(self).partition("\nhint: ")[2]
+
 
 class Interrupted(BaseException):
     """SIGINT, SIGTERM or SIGHUP arrived; not an Exception, so that nothing swallows it."""

@@ -3,7 +3,8 @@
 
 from vm.kernel.source import SCHEMES
 
-_PACKAGE = " or ".join(scheme.form for scheme in SCHEMES.values())
+_PACKAGE = " or ".join(scheme.form for scheme in SCHEMES.values() if scheme.obtainable)
+_FORMS = " or ".join(scheme.form for scheme in SCHEMES.values())
 
 TOP = """Test open_tree(OPEN_TREE_NAMESPACE) on a real kernel: boot it in a virtual machine, run the
 test cases there, print a verdict. Nothing is installed on this machine, and root is not needed.
@@ -24,6 +25,7 @@ there, print a verdict.
   python3 -m vm run --build                            in a kernel tree: build it, and run it
   python3 -m vm run --kernel debian:trixie-backports=7.0
                                                        a packaged kernel of that series
+  python3 -m vm run --kernel core.rpm+modules.rpm      packages (.deb, .rpm, .pkg.tar.zst, .tar)
   python3 -m vm run --kernel ./good --kernel ./bad     both, and the cases that differ
   python3 -m vm run -- -k covered -x                   arguments after -- go to pytest
   python3 -m vm run --system debian:trixie --kernel K  in a complete Debian system
@@ -66,7 +68,7 @@ Debian suite offers; with --prune remove the unused ones instead.
 
 KERNEL = (
     "a bzImage, a vmlinux, a User-Mode Linux binary, a build tree, a package as"
-    f" {_PACKAGE}, or `host` for the running kernel's image (default: the"
+    f" {_FORMS}, or `host` for the running kernel's image (default: the"
     " newest packaged kernel that has the flag)"
 )
 

@@ -32,10 +32,12 @@ _INSTALL = ("-qq", "-y", "--no-install-recommends", "--print-uris", "install")
 
 
 _UNREACHABLE = re.compile(r"Could not (connect|resolve)|timed out|Temporary failure|unreachable")
+_UNTRUSTED = re.compile("NO_PUBKEY|is not signed|couldn't be verified")
 
 
 class Unreachable(Problem):
-    """The mirror does not answer: asking it for something else would only take longer."""
+    """The mirror does not answer, or cannot be trusted: it is of no use to ask it for something
+    else."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,12 @@ def _run(
         ) from None
     if check and done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg-deb:"))]
+        if _UNTRUSTED.search(done.stderr) and not _keyring():
+            name = f"{distribution()[0]}-archive-keyring"
+            raise Unreachable(
+                f"no {_KEYRINGS / name}.gpg, to check the mirror's signatures with\n"
+                f"hint: install the package {name}"
+            )
         words = (lines or [f"{command[0]} exited with status {done.returncode}"])[0]
         raise (Unreachable if _UNREACHABLE.search(words) else Problem)(words)
     return done

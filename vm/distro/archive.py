@@ -9,10 +9,19 @@ from vm.distro import apt
 from vm.errors import Exit, Problem
 
 
-def _site() -> str:
+def _sites() -> list[str]:
     """Where this machine gets Debian packages from."""
     name, _ = apt.distribution()
-    sites = [site for site, _, _ in apt.own_sites()] if name == "debian" else []
+    return [site for site, _, _ in apt.own_sites()] if name == "debian" else []
+
+
+def is_known() -> bool:
+    """Return whether this machine gets Debian packages from anywhere."""
+    return bool(_sites())
+
+
+def _site() -> str:
+    sites = _sites()
     if not sites:
         raise Problem(
             "no Debian package source on this machine\nhint: give a kernel with --kernel PATH"

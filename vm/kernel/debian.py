@@ -209,15 +209,16 @@ def _kernel(spec: Spec) -> Kernel:
     if exact:
         return _image(exact[-1], spec)
     reasons = []
+    hint = "give one with --kernel PATH; `python3 -m vm kernels SUITE` lists what a suite has"
     with paths.locked("kernels"):
         for suite in [spec.suite] if spec.suite else archive.default_suites():
             try:
                 kernel = _find_in(suite, spec)
             except apt.Unreachable as problem:
-                reasons = [str(problem)]
+                reasons, hint = [problem.what], problem.hint or hint
                 break
             except Problem as problem:
-                reasons.append(f"{suite}: {problem}")
+                reasons.append(f"{suite}: {problem.what}")
                 continue
             if kernel is not None:
                 return kernel
@@ -229,10 +230,7 @@ def _kernel(spec: Spec) -> Kernel:
     what = f"{spec.flavour} kernel{f' {spec.version}' if spec.version else ''}"
     if not (spec.suite or spec.version):
         what += f" of Linux {'.'.join(map(str, _LEAST))} or newer"
-    raise Problem(
-        f"cannot fetch a {what}: {'; '.join(reasons)}\n"
-        "hint: give one with --kernel PATH; `python3 -m vm kernels SUITE` lists what a suite has"
-    )
+    raise Problem(f"cannot fetch a {what}: {'; '.join(reasons)}\nhint: {hint}")
 
 
 def _text(suite: str, flavour: str, version: str = "") -> str:
@@ -276,8 +274,11 @@ def _source(spec: Spec, text: str) -> Source:
     return Source(arch, f"{text} is {arch.text}", partial(get, spec))
 
 
-def _newest(arch: Arch) -> Source:
-    return _source(Spec(flavour=arch.flavour), "the newest packaged kernel")
+def _newest(arch: Arch) -> Source | None:
+    spec = Spec(flavour=arch.flavour)
+    if not (archive.is_known() or _cached(spec)):
+        return None
+    return _source(spec, "the newest packaged kernel")
 
 
 SCHEME = Scheme(NAME, FORM, lambda text: _source(parse(text), text), _newest, _listed, obtainable)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Decompresses kernels and modules here, where it takes a tenth of what it takes in a guest.
+"""Decompresses kernels here, where it takes a tenth of what it takes in a guest.
 
 A bzImage unpacks itself at boot, which costs an emulated guest a second. QEMU also boots what is
 in it, an ELF file with the entry point of PVH (Documentation/arch/x86/boot.rst, and the note
@@ -8,20 +8,13 @@ XEN_ELFNOTE_PHYS32_ENTRY in xen/interface/elfnote.h).
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import importlib
-import lzma
-import shutil
 import struct
-import subprocess
-import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from vm import paths
+from vm.compression import decompressed, format_of
 from vm.errors import Problem
 from vm.kernel import elf
 from vm.kernel.image import Kernel, Kind
@@ -30,30 +23,6 @@ from vm.kernel.image import Kernel, Kind
 _PROTOCOL = 0x0208
 _PHYS32_ENTRY = struct.pack("<III", 4, 4, 18) + b"Xen\0"
 _PHYS32_ENTRY_64 = struct.pack("<III", 4, 8, 18) + b"Xen\0"
-
-
-def unzstd(data: bytes) -> bytes:
-    """Decompress *data*, one zstd frame. Raises Problem where nothing here can."""
-    try:
-        zstd = importlib.import_module("compression.zstd")  # since Python 3.14
-    except ImportError:
-        if shutil.which("zstd") is None:
-            raise Problem("needs the zstd program, or Python 3.14") from None
-        done = subprocess.run(["zstd", "-dc"], input=data, capture_output=True, check=False)
-        if done.returncode:
-            raise Problem(f"zstd: {done.stderr.decode(errors='replace').strip()}") from None
-        return done.stdout
-    return bytes(zstd.decompress(data))
-
-
-#: How the kernel is compressed, by the first bytes. Behind each payload but gzip's stands its size.
-_FORMATS: dict[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b": gzip.decompress,
-    b"\xfd7zXZ": lambda data: lzma.decompress(data[:-4]),
-    b"\x5d\0\0": lambda data: lzma.decompress(data[:-4]),
-    b"BZh": lambda data: bz2.decompress(data[:-4]),
-    b"\x28\xb5\x2f\xfd": lambda data: unzstd(data[:-4]),
-}
 
 
 def _payload(data: bytes) -> bytes:
@@ -69,10 +38,11 @@ def _payload(data: bytes) -> bytes:
 def _elf(bzimage: Path) -> bytes:
     """What is in *bzimage*, decompressed; empty when nothing here can do that."""
     packed = _payload(bzimage.read_bytes())
-    for magic, decompress in _FORMATS.items():
-        if packed.startswith(magic):
-            with suppress(OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, Problem):
-                return decompress(packed)
+    # Behind each but gzip's, which has it anyway, stands the size of what is in it.
+    if (found := format_of(packed)) is None or found.name != "gzip":
+        packed = packed[:-4]
+    with suppress(Problem):
+        return decompressed(packed)
     return b""
 
 

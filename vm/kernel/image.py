@@ -18,25 +18,15 @@ _BANNER = re.compile(rb"Linux version (\d[^\s\0]{1,80}) \(")
 #: Kernel code of x86-64 lies in the upper half of the address space, User-Mode Linux's does not.
 _UPPER_HALF = 1 << 63
 
-_HINT = "give a bzImage, a vmlinux or a User-Mode Linux binary"
+#: The boot protocol from which on a bzImage tells that it has a 64-bit entry; and where (bit 0).
+_PROTOCOL, _FOR_64_BITS = 0x020C, 1
+
+_HINT = "give a bzImage, a vmlinux, a User-Mode Linux binary or a kernel's package"
 _AGAIN = "fetch or build it again"
-_UNPACK = "unpack it, and give the kernel in it"
 #: Offset, magic number, what that is, what to do about it.
 _OTHERS = (
     (0x38, b"ARM\x64", "a kernel for arm64, and guests are x86-64", _HINT),
     (0x38, b"RSC\x05", "a kernel for riscv, and guests are x86-64", _HINT),
-    (4, b"zimg", "a compressed EFI kernel (zboot), which x86-64 does not have", _HINT),
-    (
-        0,
-        b"MZ",
-        "an EFI program without the header of a bzImage: a unified kernel image?",
-        "objcopy -O binary --only-section=.linux FILE bzImage takes the kernel out of one",
-    ),
-    (0, b"\x1f\x8b", "compressed with gzip", _UNPACK),
-    (0, b"\xfd7zXZ", "compressed with xz", _UNPACK),
-    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", _UNPACK),
-    (0, b"!<arch>", "a package or an archive", f"{_UNPACK}: dpkg-deb -x FILE FOLDER"),
-    (0, b"\xed\xab\xee\xdb", "a package", f"{_UNPACK}: rpm2cpio FILE | cpio -id"),
 )
 
 
@@ -82,6 +72,9 @@ def _bzimage(path: Path, data: mmap.mmap) -> str:
     needed = (sectors + 1) * 512 + paragraphs * 16
     if len(data) < needed:
         raise Problem(f"{path}: truncated bzImage ({len(data)} bytes of {needed})\nhint: {_AGAIN}")
+    (protocol,) = struct.unpack_from("<H", data, 0x206)
+    if protocol >= _PROTOCOL and not data[0x236] & _FOR_64_BITS:
+        raise Problem(f"{path}: a kernel for 32-bit x86, and guests are x86-64\nhint: {_HINT}")
     if not version:
         return ""
     text = data[0x200 + version : 0x200 + version + 128].split(b"\0")[0]

@@ -8,16 +8,13 @@ build tree. They are decompressed here: not every kernel can, and a guest would 
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import os
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from vm.compression import decompressed
 from vm.errors import Problem
-from vm.kernel.decompress import unzstd
 from vm.process import stripped
 
 #: By name, as lsmod(8) prints it.
@@ -25,14 +22,8 @@ NEEDED = ("overlay", "fuse")
 _DEPENDS = re.compile(rb"(?:^|\0)depends=([\w,]*)\0")
 #: What sign-file puts at a signed module's end; stripping would cut it off.
 _SIGNED = b"~Module signature appended~\n"
-
-
-_DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    ".ko": bytes,
-    ".ko.xz": lzma.decompress,
-    ".ko.zst": unzstd,
-    ".ko.gz": gzip.decompress,
-}
+#: How their names end.
+ENDS = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
 
 def _name(file: str) -> str:
@@ -45,18 +36,17 @@ def _files(folder: Path) -> Iterator[Path]:
     if order.is_file():
         for line in order.read_text().splitlines():
             stem = line.removesuffix(".o").removesuffix(".ko")  # .o in build trees since 6.3
-            yield from (path for end in _DECOMPRESS if (path := folder / (stem + end)).exists())
+            yield from (path for end in ENDS if (path := folder / (stem + end)).exists())
     else:
         for here, _, names in os.walk(folder):
-            yield from (Path(here, name) for name in names if name.endswith(tuple(_DECOMPRESS)))
+            yield from (Path(here, name) for name in names if name.endswith(ENDS))
 
 
 def _read(path: Path) -> bytes:
     """The module in the file *path*. Raises Problem when it cannot be read."""
-    end = path.name[path.name.index(".") :]
     try:
-        data = _DECOMPRESS[end](path.read_bytes())
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, Problem) as error:
+        data = decompressed(path.read_bytes())
+    except (OSError, Problem) as error:
         raise Problem(f"{path}: {error}") from None
     return data if data.endswith(_SIGNED) else stripped(data, "--strip-debug")
 

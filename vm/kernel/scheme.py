@@ -73,7 +73,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Scheme:
-    """Kernels that are fetched from one kind of place, signatures checked."""
+    """Kernels that come from one kind of place."""
 
     #: What the text for --kernel begins with; the place follows behind a colon.
     name: str
@@ -81,13 +81,16 @@ class Scheme:
     form: str
     #: The source that a text names. Raises Problem when it names none.
     find: Callable[[str], Source]
-    #: The newest kernel that has the flag.
-    newest: Callable[[Arch], Source]
+    #: The newest kernel that has the flag, None where there is no place to look for it.
+    newest: Callable[[Arch], Source | None]
     #: What is in the cache.
     cached: Callable[[], Iterable[Entry]]
-    #: What a place has, as --kernel takes it. Raises Problem when there is no such place.
-    obtainable: Callable[[str], list[str]]
+    #: What a place has, as --kernel takes it, None where there are no places. Raises Problem when
+    #: there is no such place.
+    obtainable: Callable[[str], list[str]] | None
+    #: Whether a text without the name is this scheme's all the same.
+    claims: Callable[[str], bool] = lambda _: False
 
     def names(self, text: str) -> bool:
         """Return whether *text* is this scheme's, be it right or wrong, rather than a path."""
-        return re.match(rf"{self.name}(?:$|[:/=])", text) is not None
+        return re.match(rf"{self.name}(?:$|[:/=])", text) is not None or self.claims(text)

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from vm.arch import ARCHITECTURES, UM, X86_64, Arch
+from tests.utils.probes import flag
+from vm.arch import ARCHITECTURES, UM, Arch
 from vm.errors import Exit, Problem
-from vm.kernel import build, debian, installed, tree
-from vm.kernel.image import Kernel, Kind, identify
+from vm.kernel import build, debian, files, installed, tree
+from vm.kernel.image import Kernel
 from vm.kernel.scheme import Scheme, Source
 from vm.terminal import say
 
 #: Where packaged kernels come from, by what their names begin with; the default kernel is one of
 #: the first scheme's.
-SCHEMES = {scheme.name: scheme for scheme in (debian.SCHEME,)}
+SCHEMES = {scheme.name: scheme for scheme in (debian.SCHEME, files.SCHEME)}
 
 
 @dataclass(frozen=True)
@@ -34,29 +35,48 @@ class Building:
     dry_run: bool = False
 
 
+_GIVE = "give one with --kernel: an image, a build tree, a package file or its http address"
+
+
 def scheme_of(text: str) -> Scheme | None:
     """Return the scheme that *text* is of, None for a path."""
     return next((scheme for scheme in SCHEMES.values() if scheme.names(text)), None)
 
 
 def newest(arch: Arch) -> Source:
-    """Return the newest packaged kernel that has the flag."""
-    return next(iter(SCHEMES.values())).newest(arch)
+    """Return the newest packaged kernel that has the flag; where this machine has no place to look
+    for one, the running kernel if that has it.
+
+    :raises Problem: there is neither.
+    """
+    for scheme in SCHEMES.values():
+        if found := scheme.newest(arch):
+            return found
+    without = "no Debian package source on this machine, and no kernel in the cache"
+    if arch is UM:
+        raise Problem(f"{without}\nhint: {_GIVE}")
+    answer = flag.probe()
+    if answer.support is not flag.Support.PRESENT:
+        raise Problem(f"{without}; as to the running one: {answer.reason}\nhint: {_GIVE}")
+    say(f"the running kernel's image: {without}")
+    return files.source(installed.kernel)
 
 
 def obtainable(place: str) -> list[str]:
     """Return what *place* has: one of the first scheme's, or SCHEME:PLACE."""
     name, colon, rest = place.partition(":")
-    scheme = SCHEMES.get(name) if colon else next(iter(SCHEMES.values()))
-    if scheme is None:
+    places = {scheme.name: scheme.obtainable for scheme in SCHEMES.values() if scheme.obtainable}
+    found = places.get(name) if colon else next(iter(places.values()))
+    if found is None:
         raise Problem(
-            f"{place}: no such source of kernels\nhint: there is {', '.join(SCHEMES)}", Exit.USAGE
+            f"{place}: no such source of kernels\nhint: there is {', '.join(places)}", Exit.USAGE
         )
-    return scheme.obtainable(rest if colon else place)
+    return found(rest if colon else place)
 
 
 def find(text: str, wanted: Arch, building: Building | None) -> Source:
-    """Return the source that *text* names: nothing is fetched or built.
+    """Return the source that *text* names: nothing is fetched or built, but for the package file
+    at an address.
 
     :param wanted: what a kernel's source without a `.config` is, or would be, built for.
     :raises Problem: there is no such source.
@@ -67,23 +87,20 @@ def find(text: str, wanted: Arch, building: Building | None) -> Source:
             f"--build: {text}: not a build tree\nhint: --kernel DIR, or nothing in the tree itself",
             Exit.USAGE,
         )
-    if scheme := scheme_of(text):
+    if building is None and (scheme := scheme_of(text)):
         return scheme.find(text)
     if text == installed.NAME:
-        return _image(installed.kernel())
-    return _tree(path, wanted, building) if path.is_dir() else _image(_of_file(path))
-
-
-def _image(kernel: Kernel) -> Source:
-    arch = UM if kernel.kind is Kind.UML else X86_64
-    return Source(arch, f"{kernel.origin} is a {kernel.kind.value}", lambda: kernel)
+        return files.source(installed.kernel)
+    if path.is_dir():
+        return _tree(path, wanted, building)
+    return files.source(partial(_of_file, path))
 
 
 def _of_file(path: Path) -> Kernel:
     """Return the kernel in the file *path*, with what there is about it where it lies."""
-    kernel = identify(path)
-    found = tree.around(kernel.path)
-    return installed.with_modules(kernel) if found is None else tree.placed(kernel, found)
+    kernel = files.image(path)
+    found = tree.around(path.resolve())
+    return installed.with_modules(kernel, path) if found is None else tree.placed(kernel, found)
 
 
 def _tree(folder: Path, wanted: Arch, building: Building | None) -> Source:

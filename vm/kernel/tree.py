@@ -53,6 +53,11 @@ def _is_source(folder: Path) -> bool:
     return all((folder / name).is_file() for name in ("Kconfig", "Kbuild", "Makefile"))
 
 
+def is_one(folder: Path) -> bool:
+    """Return whether *folder* is a kernel's source, or what one is built in."""
+    return (folder / ".config").exists() or _is_source(folder)
+
+
 def _source_of(objects: Path) -> Path | None:
     """The source that the folder *objects* of `make O=` was made from."""
     candidates = [objects, objects / "source"]
@@ -95,7 +100,8 @@ def find(folder: Path, arch: str, debug: bool = False) -> Tree:
     if not _is_source(folder):
         raise Problem(
             f"{folder}: not a build tree: it has neither a .config nor the kernel's source\n"
-            "hint: give an image, a source tree, or the folder that make O= was given",
+            "hint: give an image, a source tree, the folder that make O= was given, or one of"
+            " packages",
             Exit.USAGE,
         )
     if output := os.environ.get("KBUILD_OUTPUT"):

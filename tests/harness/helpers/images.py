@@ -12,14 +12,27 @@ BANNER = b"Linux version 7.9.1-test (someone@somewhere) #1"
 CONFIGS = {"um": "CONFIG_UML=y\nCONFIG_X86_64=y\n", "x86": "CONFIG_X86=y\nCONFIG_X86_64=y\n"}
 
 
-def bzimage(sectors: int = 4, paragraphs: int = 64) -> bytes:
-    """The smallest file that has a bzImage's header and length."""
+def bzimage(
+    sectors: int = 4,
+    paragraphs: int = 64,
+    payload: bytes = b"",
+    protocol: int = 0x20F,
+    flags: int = 1,
+) -> bytes:
+    """The smallest file that has a bzImage's header and length, and room for *payload*."""
+    code = b"\xf4" * 100 if payload else b""
+    paragraphs = max(paragraphs, -(-len(code + payload) // 16))
     data = bytearray((sectors + 1) * 512 + paragraphs * 16)
     data[0x1F1] = sectors
     struct.pack_into("<I", data, 0x1F4, paragraphs)
     data[0x202:0x206] = b"HdrS"
+    struct.pack_into("<HH", data, 0x206, protocol, 0)
     struct.pack_into("<H", data, 0x20E, 0x200)
+    struct.pack_into("<H", data, 0x236, flags)
     data[0x400 : 0x400 + len(RELEASE)] = RELEASE
+    struct.pack_into("<II", data, 0x248, len(code), len(payload))
+    start = (sectors + 1) * 512
+    data[start : start + len(code + payload)] = code + payload
     return bytes(data)
 
 

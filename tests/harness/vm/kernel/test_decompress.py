@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.helpers import images
 from tests.harness.helpers.images import RELEASE, elf
 from vm import paths
 from vm.kernel.decompress import unpacked
@@ -33,10 +34,15 @@ def kernel_elf(note: bytes = NOTE) -> bytes:
     return bytes(data[:64]) + segments + notes + note + banner
 
 
-def zstd(data: bytes) -> bytes:
-    if shutil.which("zstd") is None:
-        pytest.skip("no zstd program here")
-    return subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout
+def program(*command: str) -> Callable[[bytes], bytes]:
+    """What packs with a program, and skips a test where there is none."""
+
+    def pack(data: bytes) -> bytes:
+        if shutil.which(command[0]) is None:
+            pytest.skip(f"no {command[0]} program here")
+        return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+
+    return pack
 
 
 def sized(compress: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
@@ -49,21 +55,14 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "xz": sized(lzma.compress),
     "lzma": sized(lambda data: lzma.compress(data, lzma.FORMAT_ALONE)),
     "bzip2": sized(bz2.compress),
-    "zstd": sized(zstd),
+    "zstd": sized(program("zstd", "-c")),
+    "lz4": sized(program("lz4", "-lc")),
 }
 
 
 def bzimage(payload: bytes, *, protocol: int = 0x20F) -> bytes:
     """A bzImage with *payload* behind some code."""
-    sectors, code = 4, b"\xf4" * 100
-    body = code + payload
-    data = bytearray((sectors + 1) * 512) + body.ljust(-(-len(body) // 16) * 16, b"\0")
-    data[0x1F1] = sectors
-    struct.pack_into("<I", data, 0x1F4, (len(data) - (sectors + 1) * 512) // 16)
-    data[0x202:0x206] = b"HdrS"
-    struct.pack_into("<H", data, 0x206, protocol)
-    struct.pack_into("<II", data, 0x248, len(code), len(payload))
-    return bytes(data)
+    return images.bzimage(payload=payload, protocol=protocol)
 
 
 @pytest.mark.parametrize("packer", PACKERS)
@@ -82,7 +81,7 @@ def test_each_compression_there_is(packer: str, tmp_path: Path) -> None:
         pytest.param(bzimage(gzip.compress(kernel_elf(b"\0" * 24))), id="no entry for PVH"),
         pytest.param(bzimage(gzip.compress(kernel_elf()), protocol=0x207), id="old protocol"),
         pytest.param(bzimage(gzip.compress(kernel_elf())[:-20]), id="cut"),
-        pytest.param(bzimage(b"\x02!L\x18" + b"\0" * 40), id="lz4"),
+        pytest.param(bzimage(b"\x02!L\x18" + b"\1" * 40), id="damaged"),
         pytest.param(bzimage(gzip.compress(b"no kernel")), id="something else"),
     ],
 )

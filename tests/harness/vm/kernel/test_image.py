@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import os
 from pathlib import Path
 
@@ -41,13 +39,7 @@ def test_the_load_address_tells_vmlinux_from_user_mode_linux(
         (b"#!/bin/sh\n" * 100, "not a kernel image\nhint: give a bzImage"),
         (b"MZ".ljust(0x38, b"\0") + b"ARM\x64", "a kernel for arm64, and guests are x86-64"),
         (b"\0" * 0x38 + b"RSC\x05", "a kernel for riscv"),
-        (b"MZ\0\0zimg", r"a compressed EFI kernel \(zboot\)"),
-        (b"MZ".ljust(999, b"\0"), "an EFI program .*\nhint: objcopy .*--only-section=.linux"),
-        (gzip.compress(bzimage(), mtime=0), "compressed with gzip\nhint: unpack it"),
-        (lzma.compress(bzimage()), "compressed with xz\nhint: unpack it"),
-        (b"\x28\xb5\x2f\xfd", "compressed with zstd\nhint: unpack it"),
-        (b"!<arch>\ndebian-binary", "a package or an archive\nhint: unpack it.*: dpkg-deb -x"),
-        (b"\xed\xab\xee\xdb\3", "a package\nhint: unpack it.*: rpm2cpio"),
+        (bzimage(protocol=0x20C, flags=0), "a kernel for 32-bit x86, and guests are x86-64"),
         (bzimage()[:-1], "truncated bzImage"),
         (elf(0x400000), "not a Linux kernel"),
         (elf(0x60000000, banner=BANNER)[:-20], "truncated ELF"),

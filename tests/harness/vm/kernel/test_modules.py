@@ -87,10 +87,10 @@ def test_a_damaged_module_is_named(tmp_path: Path, end: str) -> None:
 def test_without_the_zstd_program_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "overlay.ko.zst").touch()
+    (tmp_path / "overlay.ko.zst").write_bytes(b"\x28\xb5\x2f\xfd")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(importlib, "import_module", raise_import_error)
-    with pytest.raises(Problem, match=r"overlay\.ko\.zst: needs the zstd program"):
+    with pytest.raises(Problem, match=r"overlay\.ko\.zst: needs the program zstd"):
         modules.collect(tmp_path)
 
 
