@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from vm.arch import ARCHITECTURES, UM, X86_64, Arch
+from vm.arch import ARCHITECTURES, Arch
 from vm.errors import Exit, Problem
 from vm.kernel import build, debian, installed, tree
 from vm.kernel.image import Kernel, Kind, identify
@@ -75,8 +75,8 @@ def find(text: str, wanted: Arch, building: Building | None) -> Source:
 
 
 def _image(kernel: Kernel) -> Source:
-    arch = UM if kernel.kind is Kind.UML else X86_64
-    return Source(arch, f"{kernel.origin} is a {kernel.kind.value}", lambda: kernel)
+    article = "an" if kernel.kind is Kind.IMAGE else "a"
+    return Source(kernel.arch, f"{kernel.origin} is {article} {kernel.kind.value}", lambda: kernel)
 
 
 def _of_file(path: Path) -> Kernel:

@@ -9,7 +9,11 @@ from pathlib import Path
 RELEASE = b"7.9.1-test (someone@somewhere) #1"
 BANNER = b"Linux version 7.9.1-test (someone@somewhere) #1"
 #: Architecture -> what .config says of it.
-CONFIGS = {"um": "CONFIG_UML=y\nCONFIG_X86_64=y\n", "x86": "CONFIG_X86=y\nCONFIG_X86_64=y\n"}
+CONFIGS = {
+    "um": "CONFIG_UML=y\nCONFIG_X86_64=y\n",
+    "x86": "CONFIG_X86=y\nCONFIG_X86_64=y\n",
+    "arm64": "CONFIG_ARM64=y\n# CONFIG_X86 is not set\n",
+}
 
 
 def bzimage(sectors: int = 4, paragraphs: int = 64) -> bytes:
@@ -21,6 +25,11 @@ def bzimage(sectors: int = 4, paragraphs: int = 64) -> bytes:
     struct.pack_into("<H", data, 0x20E, 0x200)
     data[0x400 : 0x400 + len(RELEASE)] = RELEASE
     return bytes(data)
+
+
+def arm64_image(banner: bytes = BANNER) -> bytes:
+    """The smallest file that has the header of an Image for arm64, and a kernel's banner."""
+    return b"MZ".ljust(0x38, b"\0") + b"ARM\x64" + bytes(8) + banner + b"\0"
 
 
 def elf(address: int, *, machine: int = 62, banner: bytes = b"", interpreter: bytes = b"") -> bytes:
