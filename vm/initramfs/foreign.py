@@ -34,10 +34,12 @@ def _python(state: apt.Apt) -> str:
 
 def _fill(draft: Path, processor: Processor) -> None:
     """Unpack Python and all that it needs in *draft*."""
-    sites = apt.own_sites()
+    _, codename = apt.distribution()
+    # The release alone: a mirror may have no more of what is not its own processor.
+    sites = [site for site in apt.own_sites() if site[1] == codename]
     if not sites:
         raise Problem("it is taken from packages for apt, and this machine has no source of them")
-    state = apt.Apt("own", sites, processor.debian)
+    state = apt.Apt("release", sites, processor.debian)
     state.update()
     python = _python(state)
     packages = state.missing(f"{python}-minimal", f"lib{python}-stdlib")

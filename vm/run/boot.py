@@ -27,6 +27,13 @@ from vm.terminal import complain
 
 def _require(kernel: Kernel, processor: Processor, options: Options) -> None:
     """Raise Problem where *kernel* does not run the programs that *options* ask for."""
+    runs = [one.debian for one in kernel.arch.processors]
+    if processor.debian not in runs:
+        raise Problem(
+            f"--userland {processor.debian}: {kernel.origin} runs those for {' or '.join(runs)}\n"
+            "hint: leave it out, or name another kernel",
+            Exit.USAGE,
+        )
     if options.system is not None and not processor.native:
         raise Problem(
             f"--system: it is for this machine's own processor, and {kernel.origin} is to run"
@@ -48,7 +55,7 @@ class Boots:
         """
         self._kernel, self._backend, self._options = kernel, backend, options
         #: What the guest's programs are for.
-        self.processor = kernel.arch.processor
+        self.processor = options.userland or kernel.arch.processor
         _require(kernel, self.processor, options)
         self._nonce = secrets.token_hex(8)
         self._guests = self._images = 0

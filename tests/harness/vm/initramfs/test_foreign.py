@@ -84,6 +84,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runtime:
     """The launcher's runtime, in a cache of the test's own, with a mirror that has everything."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(apt, "own_sites", lambda: [("http://mirror", "suite", "main")])
+    monkeypatch.setattr(apt, "distribution", lambda: ("debian", "suite"))
     monkeypatch.setattr(apt, "Apt", Mirror)
     return python.find()
 
