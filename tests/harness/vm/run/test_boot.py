@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.helpers.images import arm64_image, bzimage
-from vm.arch import PROCESSORS, Processor
+from tests.harness.helpers.images import BANNER, arm64_image, bzimage, elf
+from vm.arch import ARCHITECTURES, ARM64, PROCESSORS, X86_64, Processor
 from vm.backend.qemu import Qemu
 from vm.commands import main
 from vm.errors import Exit
@@ -78,3 +78,21 @@ def test_python_is_fetched_for_what_the_programs_are_for(
     options = Options(userland=PROCESSORS.get(userland))
     assert str(Boots(image, Qemu(Path("true"), image.arch), options).runtime) == "own"
     assert asked == fetched
+
+
+def test_kernels_of_several_architectures_make_one_matrix(
+    kernels: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kernels / "um").write_bytes(elf(0x60000000, banner=BANNER))
+    monkeypatch.delenv("QEMU")
+    monkeypatch.setenv("PATH", str(kernels))
+    for arch in ARCHITECTURES.values():
+        if arch.board:
+            (kernels / arch.processor.qemu).symlink_to("/bin/true")
+    words = [word for name in ("x86", "arm64", "um") for word in ("--kernel", str(kernels / name))]
+    assert main.main(["run", "--dry-run", "--guests", "1", *words]) == Exit.OK
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
+    programs = (X86_64.processor.qemu, ARM64.processor.qemu, "um")
+    for line, program, name in zip(lines, programs, ("x86", "arm64", "um"), strict=True):
+        assert f"{kernels}/{program} " in line
+        assert f"vm.report=/dev/{ARCHITECTURES[name].report} " in line
