@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the backends share: the machine they are asked for, and the command they make of it.
 
-All give the guest the same two serial lines, the console and /dev/ttyS1 for the report, and the
-same initramfs; no file system, network or module of the host's is needed or reachable.
+All give the guest two serial lines, one for the console and one for the report, and the same
+initramfs; no file system, network or module of the host's is needed or reachable.
 """
 
 from __future__ import annotations
@@ -44,9 +44,13 @@ class Machine:
     #: Whether the kernel's own speed is to be measured: then nothing is switched off in it.
     measured: bool = False
 
-    def command_line(self, console: str, *words: str) -> str:
-        """Return the kernel's command line."""
-        given = (*_COMMON, f"vm.share={self.share}", *words, *self.append)
+    def command_line(self, console: str, report: str, *words: str) -> str:
+        """Return the kernel's command line.
+
+        :param report: the terminal for the report, without /dev/.
+        """
+        own = (f"vm.share={self.share}", f"vm.report=/dev/{report}")
+        given = (*_COMMON, *own, *words, *self.append)
         return " ".join([console, *given] if console else given)
 
 

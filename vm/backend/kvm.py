@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from vm import paths
-from vm.arch import QEMU_CONSOLE, QEMU_MACHINE
 from vm.backend.qemu import Qemu
 from vm.kernel.image import Kernel
 from vm.process import started
@@ -35,16 +34,11 @@ def _boots(qemu: Qemu, kernel: Kernel) -> bool:
         *(
             str(qemu.program),
             *qemu.options,
-            "-machine",
-            QEMU_MACHINE,
-            "-accel",
-            "kvm",
-            "-cpu",
-            "host",
+            *("-machine", qemu.board.machine, "-accel", "kvm", "-cpu", "host"),
         ),
         *("-m", "256M", "-kernel", str(kernel.path), "-nodefaults", "-no-user-config"),
         *("-display", "none", "-monitor", "none", "-no-reboot", "-serial", "stdio"),
-        *("-append", f"console={QEMU_CONSOLE} earlyprintk=serial,{QEMU_CONSOLE} panic=-1"),
+        *("-append", f"console={qemu.board.console} {qemu.board.early} panic=-1"),
     ]
     seen = b""
     limit = time.monotonic() + _PROBE_LIMIT
@@ -91,6 +85,8 @@ def _memory() -> Path:
 
 def _reason_against_kvm(qemu: Qemu, kernel: Kernel, trial: bool) -> str:
     """Why KVM is not used, empty when it is."""
+    if not qemu.arch.processor.native:
+        return f"the kernel is for {qemu.arch.name}"
     if not _KVM.exists():
         return f"there is no {_KVM}"
     if not os.access(_KVM, os.R_OK | os.W_OK):

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vm import paths
-from vm.arch import QEMU as _PROGRAM
-from vm.arch import QEMU_CONSOLE, QEMU_KVM, QEMU_MACHINE
-from vm.arch import QEMU_PACKAGE as _PACKAGE
+from vm.arch import ARCHITECTURES, QEMU_KVM, Arch, Board
 from vm.backend.base import MEMORY, Boot, Command, Machine, Sign
 from vm.distro import apt
 from vm.errors import Problem
@@ -20,12 +18,8 @@ from vm.kernel.decompress import unpacked
 from vm.kernel.image import Kernel
 from vm.process import output
 
-#: What QEMU emulates. String instructions are emulated byte by byte, so the kernel must not take
-#: them for fast; a fifth level of page tables makes every fork dearer. A quarter of the time.
-_EMULATED_CPU = "max,-erms,-fsrm,-la57"
-#: Self-tests of the kernel's cryptography take a second under emulation. The check of the timer
-#: interrupt panics where a loaded host makes the guest late.
-_FASTER = ("cryptomgr.notests", "no_timer_check")
+#: Self-tests of the kernel's cryptography take a second under emulation.
+_FASTER = "cryptomgr.notests"
 #: What the kernel does beside its work costs an emulated processor a fifth of the time of a case:
 #: setting the timer anew for each tick, accounting of memory to groups, DAMON, and the clearing of
 #: pages that are filled at once. A fork and an exit go by pieces of memory, and larger ones are
@@ -53,15 +47,8 @@ SIGNS = (
         "install a QEMU with TCG, and name it by the variable QEMU if need be",
     ),
 )
-_WISH = "set QEMU to the name or path of a QEMU for x86"
-#: How QEMU's guest ends; the second word is for the guest's init.
-_END = ("reboot=t", "vm.end=restart")
-
-
-def command_line(machine: Machine, accelerator: str) -> str:
-    """Return the command line of a kernel in QEMU."""
-    sparing = _SPARING if accelerator == "tcg" and not machine.measured else ()
-    return machine.command_line(f"console={QEMU_CONSOLE}", *_FASTER, *sparing, *_END)
+#: How QEMU's guest ends: for its init.
+_END = "vm.end=restart"
 
 
 @dataclass(frozen=True)
@@ -69,6 +56,8 @@ class Qemu:
     """A QEMU that can be run: installed, or unpacked into the cache."""
 
     program: Path
+    #: What it emulates, which has a board.
+    arch: Arch
     options: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     #: "tcg" or "kvm".
@@ -78,6 +67,18 @@ class Qemu:
     def name(self) -> str:
         """Its name in reports."""
         return f"qemu/{self.accelerator}"
+
+    @property
+    def board(self) -> Board:
+        """The machine it makes."""
+        assert self.arch.board is not None
+        return self.arch.board
+
+    def command_line(self, machine: Machine) -> str:
+        """Return the kernel's command line."""
+        sparing = _SPARING if self.accelerator == "tcg" and not machine.measured else ()
+        words = (_FASTER, *sparing, *self.board.words, _END)
+        return machine.command_line(f"console={self.board.console}", self.arch.report, *words)
 
     def memory(self, machine: Machine) -> int:
         """Return the size of the guest's memory, in MiB: the image takes 50 twice at its start."""
@@ -92,19 +93,21 @@ class Qemu:
         return unpacked(kernel, folder) if self.accelerator == "tcg" else kernel
 
     def command(self, boot: Boot) -> Command:
-        """Return the command; the report is the file that ttyS1 is written to."""
-        machine = boot.machine
+        """Return the command; the report is the file that the second line is written to."""
+        machine, board = boot.machine, self.board
+        report = boot.report.replace(",", ",,")
         return Command(
             (
                 *(str(self.program), *self.options),
-                *("-machine", QEMU_MACHINE, "-accel", self.accelerator),
-                *("-cpu", "host" if self.accelerator == "kvm" else _EMULATED_CPU),
+                *("-machine", board.machine, "-accel", self.accelerator),
+                *("-cpu", "host" if self.accelerator == "kvm" else board.cpu),
                 *("-m", f"{self.memory(machine)}M", "-smp", str(machine.cpus)),
                 *("-kernel", str(boot.kernel.path), "-initrd", str(boot.image)),
                 *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-                *("-monitor", "none", "-serial", "stdio", "-serial", f"file:{boot.report}"),
+                *("-monitor", "none", "-serial", "stdio"),
+                *(word.format(report) for word in board.report_line),
                 *_disk(machine),
-                *("-append", command_line(machine, self.accelerator)),
+                *("-append", self.command_line(machine)),
                 *machine.qemu_args,
             ),
             # Where it keeps what the guest writes to a disk.
@@ -125,7 +128,7 @@ def _disk(machine: Machine) -> tuple[str, ...]:
     return ("-drive", drive, "-device", "virtio-blk-pci,drive=root")
 
 
-def _unpacked(root: Path) -> Qemu:
+def _unpacked(root: Path, arch: Arch) -> Qemu:
     """The QEMU in *root*, packages unpacked there, told where its parts lie."""
     folders = [path for top in ("lib", "usr/lib") for path in root.glob(f"{top}/**/*.so.*")]
     libraries = sorted({str(path.parent) for path in folders})
@@ -137,7 +140,7 @@ def _unpacked(root: Path) -> Qemu:
         ("LD_LIBRARY_PATH", ":".join(libraries)),
         ("QEMU_MODULE_DIR", str(modules)),
     )
-    return Qemu(root / "usr/bin" / _PROGRAM, tuple(options), environment)
+    return Qemu(root / "usr/bin" / arch.processor.qemu, arch, tuple(options), environment)
 
 
 def _check(qemu: Qemu) -> None:
@@ -145,42 +148,54 @@ def _check(qemu: Qemu) -> None:
     done = output([qemu.program, "--version"], dict(qemu.environment))
     if done.returncode:
         words = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise Problem(f"the {_PACKAGE} package does not run here: {words}")
+        package = qemu.arch.processor.qemu_package
+        raise Problem(f"the {package} package does not run here: {words}")
 
 
-def _fetch() -> Qemu:
+def _fetch(arch: Arch) -> Qemu:
     """QEMU from the machine's own distribution, unpacked in the cache."""
     name, codename = apt.distribution()
+    package = arch.processor.qemu_package
 
     def make(draft: Path) -> None:
         state = apt.Apt("own", apt.own_sites())
         state.update()
-        packages = state.missing(_PACKAGE)
+        packages = state.missing(package)
         if not packages:
-            raise Problem(f"{_PACKAGE} is installed, but {_PROGRAM} is not on PATH")
-        state.unpack(packages, draft, "QEMU")
-        _check(_unpacked(draft))
+            raise Problem(f"{package} is installed, but {arch.processor.qemu} is not on PATH")
+        state.unpack(packages, draft, f"QEMU for {arch.name}")
+        _check(_unpacked(draft, arch))
 
-    root = paths.cache() / "qemu" / f"{name}-{codename}"
+    root = paths.cache() / "qemu" / f"{name}-{codename}" / package
     with paths.locked("qemu"):
-        return _unpacked(paths.entry(root, make))
+        return _unpacked(paths.entry(root, make), arch)
 
 
-def find() -> Qemu:
-    """Return a QEMU: $QEMU, an installed one, or the distribution's in the cache.
+def _wish(arch: Arch) -> str:
+    """Return $QEMU, empty where that is by its name for another processor than that of *arch*."""
+    wish = os.environ.get("QEMU", "")
+    others = {one.processor.qemu for one in ARCHITECTURES.values()} - {arch.processor.qemu}
+    return "" if Path(wish).name in others else wish
+
+
+def find(arch: Arch) -> Qemu:
+    """Return a QEMU for *arch*: $QEMU, an installed one, or the distribution's in the cache.
 
     :raises Problem: it can neither be found nor fetched.
     """
-    wish = os.environ.get("QEMU", "")
-    for name in (wish,) if wish else (_PROGRAM, QEMU_KVM):
-        if program := shutil.which(name):
-            return Qemu(Path(program))
+    program, package = arch.processor.qemu, arch.processor.qemu_package
+    wish = _wish(arch)
+    places = (program, *([QEMU_KVM] if arch.processor.native else []))
+    for name in (wish,) if wish else places:
+        if found := shutil.which(name):
+            return Qemu(Path(found), arch)
+    hint = f"set QEMU to the name or path of a QEMU for {arch.name}"
     if wish:
-        raise Problem(f"QEMU={wish}: no such program\nhint: {_WISH}, or leave it unset")
-    none = f"no {_PROGRAM} on PATH, and no {QEMU_KVM}"
+        raise Problem(f"QEMU={wish}: no such program\nhint: {hint}, or leave it unset")
+    none = f"no {' on PATH, and no '.join(places)}"
     if not apt.own_sites():
-        raise Problem(f"{none}\nhint: install QEMU for x86, or {_WISH}")
+        raise Problem(f"{none}\nhint: install QEMU for {arch.name}, or {hint}")
     try:
-        return _fetch()
+        return _fetch(arch)
     except Problem as problem:
-        raise Problem(f"{none}: {problem.what}\nhint: install {_PACKAGE}, or {_WISH}") from None
+        raise Problem(f"{none}: {problem.what}\nhint: install {package}, or {hint}") from None

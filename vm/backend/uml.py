@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vm.arch import UM
 from vm.backend.base import Boot, Command, Machine, Sign
 from vm.errors import Problem
 from vm.kernel.image import Kernel
@@ -91,7 +92,7 @@ class Uml:
                 *(f"ssl1=null,{boot.report}", *disk),
                 # With seccomp a system call of the guest costs half of what it does with ptrace.
                 *(f"uml_dir={scratch}", "seccomp=auto"),
-                *machine.command_line("", "vm.end=poweroff").split(),
+                *machine.command_line("", UM.report, "vm.end=poweroff").split(),
             ),
             (("HOME", str(scratch)), ("TMPDIR", str(folder)), *kernel.loader_environment),
             kernel.folder,

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vm.backend.base import Boot, Command, Machine
-from vm.backend.qemu import SIGNS, Qemu, command_line
+from vm.backend.qemu import SIGNS, Qemu
 from vm.errors import Problem
 from vm.initramfs import python
 from vm.kernel.image import Kernel
@@ -57,7 +57,7 @@ class Vng:
         return kernel
 
     def command(self, boot: Boot) -> Command:
-        """Return the command; the report is the file that ttyS1 is written to.
+        """Return the command; the report is the file that the second line is written to.
 
         The only folders of the host's in the guest's reach are the scratch folder, and vng's tools.
         """
@@ -76,7 +76,7 @@ class Vng:
             *("--skip-modules", "--disable-microvm", "--disable-monitor", "--force-9p"),
             *(("--disable-kvm",) if self.qemu.accelerator == "tcg" else ()),
             *("--memory", f"{self.memory(machine)}M", "--cpus", str(machine.cpus)),
-            *("--append", shlex.join(command_line(machine, self.qemu.accelerator).split())),
+            *("--append", shlex.join(self.qemu.command_line(machine).split())),
             f"--qemu-opts={shlex.join(options)}",
         )
         path = os.pathsep.join([str(self.program.parent), os.environ.get("PATH", os.defpath)])

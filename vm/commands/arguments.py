@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.grammar import EMPTY, Parser, count, mebibytes, path, seconds
+from vm.arch import PROCESSORS
 from vm.backend.choose import BACKENDS
 from vm.commands import system_options, texts
 from vm.kernel.source import scheme_of
@@ -68,6 +69,12 @@ def _guest_options(verb: argparse.ArgumentParser, whole: bool = False) -> argpar
         default="root",
         help="run the cases as this user (default: root)"
         + "; `user` is an ordinary account, with --system" * whole,
+    )
+    group.add_argument(
+        "--userland",
+        choices=PROCESSORS,
+        help="run the cases as programs for this processor, such as one of 32 bits on a kernel of"
+        " 64, in the distribution's Python for it, which is fetched (default: the kernel's own)",
     )
     group.add_argument(
         "--memory",

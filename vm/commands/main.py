@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.utils.report.known import known
 from tests.utils.report.waivers import parse as parse_waivers
 from vm import paths
-from vm.arch import require_host
+from vm.arch import PROCESSORS
 from vm.backend.base import Machine
 from vm.backend.choose import choose
 from vm.commands import bench, shell, system_options
@@ -117,6 +117,7 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         pytest=(*pytest, *(["--require"] if arguments.require else []), *_chosen(arguments)),
         user=arguments.user,
         waivers=_waivers(arguments.waive) if arguments.waive else "",
+        userland=PROCESSORS.get(arguments.userland),
         output=_output(arguments.output),
         machine=machine,
         limits=limits,
@@ -162,7 +163,12 @@ def _shell(arguments: argparse.Namespace, words: tuple[str, ...]) -> int:
 
 def _options(arguments: argparse.Namespace) -> Options:
     """What all verbs that boot a kernel are asked."""
-    return Options(user=arguments.user, machine=_machine(arguments), limits=_limits(arguments))
+    return Options(
+        user=arguments.user,
+        machine=_machine(arguments),
+        limits=_limits(arguments),
+        userland=PROCESSORS.get(arguments.userland),
+    )
 
 
 def _machine(arguments: argparse.Namespace) -> Machine:
@@ -221,8 +227,6 @@ def _means_build(word: str) -> bool:
 def _status(own: Sequence[str], pytest: tuple[str, ...]) -> int:
     try:
         arguments = parse(own)
-        if arguments.verb in ("run", "shell", "bench"):
-            require_host()
         with signals_raise():
             match arguments.verb:
                 case "bench":

@@ -59,6 +59,12 @@ def run(kernel: Kernel, backend: Backend, options: Options, script: str) -> int:
     """
     interactive = not script
     boots = Boots(kernel, backend, options)
+    if not boots.processor.native:
+        raise Problem(
+            f"shell: its tools are this machine's own, and this guest's are for"
+            f" {boots.processor.debian}\nhint: take a kernel for this machine's own processor",
+            Exit.USAGE,
+        )
     shell = shell_tools.shell()
     job = boots.job()
     job = replace(

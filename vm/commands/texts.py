@@ -26,6 +26,8 @@ there, print a verdict.
   python3 -m vm run --kernel debian:trixie-backports=7.0
                                                        a packaged kernel of that series
   python3 -m vm run --kernel core.rpm+modules.rpm      packages (.deb, .rpm, .pkg.tar.zst, .tar)
+  python3 -m vm run --kernel debian:trixie-backports/cloud-arm64
+                                                       one for another processor, emulated
   python3 -m vm run --kernel ./good --kernel ./bad     both, and the cases that differ
   python3 -m vm run -- -k covered -x                   arguments after -- go to pytest
   python3 -m vm run --system debian:trixie --kernel K  in a complete Debian system
@@ -67,7 +69,7 @@ Debian suite offers; with --prune remove the unused ones instead.
 """
 
 KERNEL = (
-    "a bzImage, a vmlinux, a User-Mode Linux binary, a build tree, a package as"
+    "a bzImage, a vmlinux, an Image for arm64, a User-Mode Linux binary, a build tree, a package as"
     f" {_FORMS}, or `host` for the running kernel's image (default: the"
     " newest packaged kernel that has the flag)"
 )
@@ -76,10 +78,11 @@ BUILD = """--build:
   Runs make in a build tree: the source itself, or the folder that make O= was given. The options
   that the cases and a guest need are added to the tree's .config; the file stays as it is, the
   result lies beside it as .config.open_tree_ns. A source without a .config is built from
-  x86_64_defconfig, for User-Mode Linux with --backend uml, in a folder of the cache ($KBUILD_OUTPUT
-  where that is set). make compiles only what has changed, through ccache where it is installed, and
-  reads $CC, $LLVM and the like as always. What depends on an added option is compiled again
-  whenever you alternate with a make of your own: to avoid that, have it in your .config.
+  the architecture's default options, for what $ARCH names or User-Mode Linux with --backend uml, in
+  a folder of the cache ($KBUILD_OUTPUT where that is set). make compiles only what has changed,
+  through ccache where it is installed, and reads $CC, $LLVM, $CROSS_COMPILE and the like as always.
+  What depends on an added option is compiled again whenever you alternate with a make of your own:
+  to avoid that, have it in your .config.
 
   --kconfig FRAGMENT builds with further options, for this run alone; those that do not stick are
   named. A fragment is as make has them: CONFIG_NAME=y, comments begin with #.
@@ -105,7 +108,8 @@ bisection:
 Python and pytest in the guest:
   The guest gets the Python that runs this program; where that is linked with libpython.so and PATH
   or the system's folders have another of the same version that is not, the guest gets the other:
-  under emulation a run takes a tenth less.
+  under emulation a run takes a tenth less. A guest of another processor than this machine's gets
+  the Python of the distribution's packages for that, fetched once, and this machine's pytest.
 
 """
 

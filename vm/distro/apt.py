@@ -73,7 +73,7 @@ def _run(
     except FileNotFoundError:
         raise Problem(
             f"{command[0]} is missing, with which packages are fetched\n"
-            "hint: install QEMU for x86 yourself, and name a kernel by --kernel PATH"
+            "hint: install QEMU yourself, and name a kernel by --kernel PATH"
         ) from None
     if check and done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg-deb:"))]
@@ -124,8 +124,15 @@ def _keyring() -> str:
 class Apt:
     """apt with a state of its own for one set of sources."""
 
-    def __init__(self, name: str, sources: Iterable[tuple[str, str, str]]) -> None:
-        """*name* is the state's folder in the cache, *sources* are (site, suite, component)."""
+    def __init__(
+        self, name: str, sources: Iterable[tuple[str, str, str]], architecture: str = ""
+    ) -> None:
+        """*name* is the state's folder in the cache, *sources* are (site, suite, component).
+
+        :param architecture: of the packages, where it is not this machine's own: of what they need
+            nothing is then taken for installed.
+        """
+        name = f"{name}-{architecture}" if architecture else name
         self._folder = paths.cache() / "apt" / re.sub(r"[^A-Za-z0-9.-]", "_", name)
         self._sources = "".join(f"deb {_keyring()}{a} {b} {c}\n" for a, b, c in sources)
         #: As sources.list(5) has them.
@@ -149,6 +156,9 @@ class Apt:
             "APT::Sandbox::User": "",
             "Debug::NoLocking": "true",
         }
+        if architecture:
+            settings["APT::Architecture"] = settings["APT::Architectures"] = architecture
+            settings["Dir::State::status"] = "/dev/null"
         self._options = [f"-o{name}={value}" for name, value in settings.items()]
 
     @property
@@ -215,10 +225,10 @@ class Apt:
             raise Problem(f"no package {name}")
         return Package(name, fields["Version"], int(fields.get("Size", 0)))
 
-    def missing(self, name: str) -> list[Package]:
-        """Return *name* and the packages it needs that this machine lacks, recommendations left
+    def missing(self, *names: str) -> list[Package]:
+        """Return *names* and the packages they need that this machine lacks, recommendations left
         out."""
-        done = _run(["apt-get", *self._options, *_INSTALL, name])
+        done = _run(["apt-get", *self._options, *_INSTALL, *names])
         found = []
         for line in done.stdout.splitlines():
             if match := re.match(r"'[^']+' ([^_]+)_(\S+)_[^_]+\.deb (\d+)", line):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vm.arch import Processor
 from vm.distro import apt
 from vm.errors import Exit, Problem
 
@@ -44,24 +45,30 @@ def source(suite: str) -> str:
     return state.source
 
 
-def state(suite: str) -> tuple[apt.Apt, str]:
-    """Return apt for *suite*, its index fetched, and the suite's own name when *suite* is an alias.
+def state(suite: str, processor: Processor) -> tuple[apt.Apt, str]:
+    """Return apt for the packages of *suite* for *processor*, its index fetched, and the suite's
+    own name when *suite* is an alias.
 
     Raises Problem when there is no such suite, or no mirror can be reached.
     """
     site = _site()
-    state = apt.Apt(f"debian-{suite}", [(site, suite, "main")])
+    state = _apt(site, suite, processor)
     state.update()
     codename = state.codename()
     if codename and codename != suite:
         # Mirrors may lag behind with their aliases.
-        own = apt.Apt(f"debian-{codename}", [(site, codename, "main")])
+        own = _apt(site, codename, processor)
         try:
             own.update()
         except Problem:
             return state, suite
         return own, codename
     return state, suite
+
+
+def _apt(site: str, suite: str, processor: Processor) -> apt.Apt:
+    architecture = "" if processor.native else processor.debian
+    return apt.Apt(f"debian-{suite}", [(site, suite, "main")], architecture)
 
 
 def default_suites() -> Iterator[str]:

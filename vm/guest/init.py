@@ -2,9 +2,9 @@
 """Runs in the guest as process 1: mounts what a Linux system has, runs pytest, tells the host.
 
 It is started by the kernel from the initramfs with nothing around it: no shell, no libraries but
-Python's. What to run stands in /vm/job.json; the report goes to /dev/ttyS1, which is a second
-serial line under QEMU and User-Mode Linux alike. pytest runs in a forked child of this process:
-an interpreter already started is half a second saved under emulation.
+Python's. What to run stands in /vm/job.json; the report goes to a second serial line, which the
+kernel's command line names. pytest runs in a forked child of this process: an interpreter already
+started is half a second saved under emulation.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ sys.dont_write_bytecode = True
 sys.path[:0] = ["/vm/launcher", "/vm/site"]
 
 from vm.guest.channel import Channel  # noqa: E402 - it lies where the line above points
-from vm.guest.protocol import COMPLETE, REPORT, Kind  # noqa: E402
+from vm.guest.protocol import COMPLETE, Kind  # noqa: E402
 from vm.guest.protocol import load as load_job  # noqa: E402
 
 #: <linux/reboot.h>. QEMU ends on a restart (-no-reboot), User-Mode Linux on power-off.
 _REBOOT = {"restart": 0x01234567, "poweroff": 0x4321FEDC}
-#: <asm/unistd_64.h>; the C library has no function for it.
-_FINIT_MODULE = 313
 #: Characters of kmemleak's report that are read: some ten leaks.
 _MOST_LEAKS = 10_000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
@@ -89,13 +87,18 @@ def read(path: str) -> str:
 
 def load(path: str) -> str:
     """Load a kernel module; the error's text, empty when there was none."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if _libc.syscall(_FINIT_MODULE, fd, b"", 0):
-            return os.strerror(ctypes.get_errno())
-    finally:
-        os.close(fd)
+    with open(path, "rb") as file:
+        data = file.read()
+    # In the C library, if in none of its headers; finit_module(2) is not.
+    if _libc.init_module(data, ctypes.c_ulong(len(data)), b""):
+        return os.strerror(ctypes.get_errno())
     return ""
+
+
+def told() -> dict[str, str]:
+    """Return the words of the kernel's command line that have a value."""
+    words = (word.partition("=") for word in read("/proc/cmdline").split())
+    return {name: value for name, _, value in words}
 
 
 def leaks() -> str:
@@ -213,8 +216,8 @@ def main() -> None:
     for path, text in job.files.items():
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
-    words = dict(word.partition("=")[::2] for word in read("/proc/cmdline").split())
-    line = open_raw(REPORT)
+    words = told()
+    line = open_raw(words["vm.report"])
     channel = Channel(line, job.nonce, "init")
     errors = {path: error for path in job.modules if (error := load(path))}
     about = environment(job.packages, job.user)

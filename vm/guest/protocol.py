@@ -18,8 +18,6 @@ MODULES = f"{TOP}/modules"
 JOB = f"{TOP}/job.json"
 #: The last file of the initramfs: where it is missing, not all was unpacked.
 COMPLETE = f"{TOP}/complete"
-#: The serial line for the report, under every backend.
-REPORT = "/dev/ttyS1"
 #: In the text that pytest prints: the cases begin here, or have ended.
 MARK = "\x1e"
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Runs in a complete system, as a service: pytest as whoever was asked for, reported to the host.
 
-It does there what init.py does where there is no system: the report goes to /dev/ttyS1, what
-to run stands in /vm/job.json. pytest is the system's own, started through su(1), so that it runs
-in a session as of one who has logged in.
+It does there what init.py does where there is no system: the report goes to a second serial line,
+what to run stands in /vm/job.json. pytest is the system's own, started through su(1), so that it
+runs in a session as of one who has logged in.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if sys.path[0].startswith(_LAUNCHER):
     sys.path[0] = _LAUNCHER  # not this file's folder, whose modules' names hide others
 
 from vm.guest.channel import Channel  # noqa: E402 - it lies where the line above points
-from vm.guest.protocol import JOB, LAUNCHER, REPORT, Kind  # noqa: E402
+from vm.guest.protocol import JOB, LAUNCHER, Kind  # noqa: E402
 
 _DISTURBERS = f"{LAUNCHER}/vm/guest/disturb.py"
 _DISTRIBUTIONS = ("pytest", "pytest-xdist", "pytest-timeout", "execnet", "pluggy")
@@ -110,8 +110,8 @@ def serve(order: dict[str, Any]) -> None:
     """Be the service: wait for the system, run pytest and tell the host."""
     from vm.guest import init
 
-    words = dict(word.partition("=")[::2] for word in init.read("/proc/cmdline").split())
-    line = init.open_raw(REPORT)
+    words = init.told()
+    line = init.open_raw(words["vm.report"])
     channel = Channel(line, order["nonce"], "init")
     try:
         state = _output("systemctl", "is-system-running", "--wait")

@@ -7,12 +7,17 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from vm import elf
 from vm.errors import Problem
 from vm.process import output
 
 #: "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)", "/lib64/ld-linux-x86-64.so.2 (0x...)".
 _NEEDED = re.compile(r"^\t(?:(?P<name>\S+) => )?(?P<path>/\S+) \(0x[0-9a-f]+\)$")
 _MISSING = re.compile(r"^\t(?P<name>\S+) => not found")
+
+
+#: Below the root of another system: where its libraries lie.
+_FOLDERS = ("lib", "lib/*", "lib64", "usr/lib", "usr/lib/*")
 
 
 def is_elf(path: Path) -> bool:
@@ -65,3 +70,30 @@ def needed(required: Path, optional: Iterable[Path]) -> tuple[set[str], set[Path
         else:
             paths |= needed
     return paths, dropped
+
+
+def needed_below(
+    root: Path, required: Path, optional: Iterable[Path]
+) -> tuple[set[str], set[Path]]:
+    """Return what needed() does of files below *root*, which cannot be run here: libraries by their
+    paths in that system."""
+    places = {path.name: path for folder in _FOLDERS for path in root.glob(f"{folder}/*.so*")}
+    loader = elf.loader(required.read_bytes())
+    found, dropped = {loader} if loader else set(), set()
+    for path in [required, *optional]:
+        closure: dict[str, Path] = {}
+        todo = elf.libraries(path.read_bytes())
+        while todo:
+            name = todo.pop()
+            if name in closure:
+                continue
+            if name not in places:
+                if path == required:
+                    raise Problem(f"{required} needs {name}, which {root} lacks")
+                dropped.add(path)
+                break
+            closure[name] = places[name]
+            todo += elf.libraries(places[name].read_bytes())
+        else:
+            found |= {f"/{place.relative_to(root)}" for place in closure.values()}
+    return found, dropped

@@ -37,11 +37,24 @@ class Runtime:
     distributions: tuple[metadata.Distribution, ...]
     #: Where an interpreter on the host finds them, and no standard library.
     path: list[str]
+    #: The program here that makes byte code for the interpreter, None where there is none.
+    compiler: Path | None
+    #: Where the interpreter and its libraries lie here, by their paths in the guest.
+    root: Path = Path("/")
 
     @property
     def executable(self) -> Path:
         """The interpreter's program."""
         return self.interpreter.executable
+
+    @property
+    def native(self) -> bool:
+        """Whether the interpreter is one of this machine's own."""
+        return self.root == Path("/")
+
+    def here(self, path: str | Path) -> Path:
+        """Return where the interpreter's file *path* lies on this machine."""
+        return self.root / str(path).lstrip("/")
 
     @property
     def versions(self) -> dict[str, str]:
@@ -198,4 +211,5 @@ def find(extra: str = "") -> Runtime:
             )
     distributions = _closure(wanted, path)
     folders = sorted({str(distribution.locate_file("")) for distribution in distributions})
-    return Runtime(_quickest(interpreter.own(), folders), distributions, folders)
+    chosen = _quickest(interpreter.own(), folders)
+    return Runtime(chosen, distributions, folders, chosen.executable)

@@ -63,9 +63,11 @@ class Tree:
                     self.files[f"{to}/{(here / name).relative_to(folder)}"] = here / name
 
 
-def add_python(archive: Archive, name: str, source: Path) -> None:
-    """Add a module and its byte code; a file that is no Python (a template) goes without."""
+def add_python(archive: Archive, name: str, source: Path, compiled: bool = True) -> None:
+    """Add a module and, if *compiled*, its byte code; a template, which is no Python, has none."""
     archive.file(name, source.read_bytes())
+    if not compiled:
+        return
     try:
         archive.file(bytecode.pyc_name(name), bytecode.pyc(source, name))
     except (SyntaxError, ValueError):
@@ -98,19 +100,20 @@ def _distribution_files(distribution: metadata.Distribution) -> Iterator[tuple[s
 def _base_tree(runtime: Runtime) -> Tree:
     tree = Tree()
     for folder in runtime.interpreter.folders:
-        tree.add_folder(Path(folder), folder, _NO_PACKAGES)
+        tree.add_folder(runtime.here(folder), folder, _NO_PACKAGES)
     for distribution in runtime.distributions:
         for name, path in _distribution_files(distribution):
-            if path.is_file():
+            if path.is_file() and (runtime.native or not libraries.is_elf(path)):
                 tree.files[f"{SITE}/{name}"] = path
     return tree
 
 
 def _key(runtime: Runtime) -> str:
     """What the base archive depends on, as a short name."""
-    stat = runtime.executable.stat()
+    program = runtime.here(runtime.executable)
+    stat = program.stat()
     parts: list[object] = [
-        *(str(runtime.executable), stat.st_size, stat.st_mtime_ns, runtime.interpreter.version),
+        *(str(program), stat.st_size, stat.st_mtime_ns, runtime.interpreter.version),
     ]
     for distribution in runtime.distributions:
         place = str(distribution.locate_file(""))
@@ -128,27 +131,30 @@ def _write_base(runtime: Runtime, draft: Path) -> None:
     }
     for name in [n for n in extensions if Path(n).name.startswith(_NO_EXTENSIONS)]:
         del extensions[name], tree.files[name]
-    needed, dropped = libraries.needed(runtime.executable, extensions.values())
+    program, compiled = runtime.here(runtime.executable), runtime.compiler is not None
+    if runtime.native:
+        needed, dropped = libraries.needed(program, extensions.values())
+    else:
+        needed, dropped = libraries.needed_below(runtime.root, program, extensions.values())
+    real = {library: os.path.realpath(runtime.here(library)) for library in sorted(needed)}
     with draft.open("wb") as stream:
         archive = Archive(stream)
         for device, major, minor in (("console", 5, 1), ("null", 1, 3), ("urandom", 1, 9)):
             # Before /dev is mounted Python wants random numbers, and the kernel a console.
             archive.device(f"/dev/{device}", major, minor)
-        elves = {str(runtime.executable): runtime.executable}
-        for library in sorted(needed):
-            real = os.path.realpath(library)
-            elves[real] = Path(real)
+        elves = {str(runtime.executable): program}
+        elves |= {f"/{os.path.relpath(path, runtime.root)}": Path(path) for path in real.values()}
         elves |= {name: path for name, path in extensions.items() if path not in dropped}
         for name, path in sorted(elves.items()):
             archive.file(name, stripped(path.read_bytes(), "--strip-unneeded"), 0o755)
-        for library in sorted(needed):
-            if os.path.realpath(library) != library:
-                archive.symlink(library, os.path.realpath(library))
-        for name, path in sorted(tree.files.items()):
-            if path.suffix == ".py":
-                add_python(archive, name, path)
+        for library, target in real.items():
+            if (name := f"/{os.path.relpath(target, runtime.root)}") != library:
+                archive.symlink(library, name)
+        for name, file in sorted(tree.files.items()):
+            if file.suffix == ".py":
+                add_python(archive, name, file, compiled)
             elif name not in extensions:
-                archive.file(name, path.read_bytes())
+                archive.file(name, file.read_bytes())
         for folder, mode in (("/proc", 0o555), ("/sys", 0o555), ("/run", 0o755), ("/tmp", 0o1777)):
             archive.folder(folder, mode)
         archive.folder("/root", 0o700)
@@ -205,25 +211,25 @@ def shebang(runtime: Runtime) -> bytes:
 
 
 def _write_project(files: dict[str, Path], runtime: Runtime, draft: Path) -> None:
-    mine = guest_files()
+    mine, compiled = guest_files(), runtime.compiler is not None
     with draft.open("wb") as stream:
         archive = Archive(stream, bytecode.MTIME)
         init = mine[f"{LAUNCHER}/vm/guest/init.py"].read_bytes()
         archive.file("/init", shebang(runtime) + init, 0o755)
         for name, path in mine.items():
-            add_python(archive, name, path)
+            add_python(archive, name, path, compiled)
         modules = {name: path for name, path in files.items() if path.suffix == ".py"}
         # The harness's tests are seldom run in a guest: they go along as they are.
-        compiled = {
-            n: p for n, p in modules.items() if not n.startswith(f"{PROJECT}/tests/harness")
-        }
+        run = {n: p for n, p in modules.items() if not n.startswith(f"{PROJECT}/tests/harness")}
         for name, path in sorted(files.items()):
-            if name in compiled:
-                add_python(archive, name, path)
+            if name in run:
+                add_python(archive, name, path, compiled)
             else:
                 archive.file(name, path.read_bytes())
-        for name, data in bytecode.rewritten(compiled, runtime.executable, runtime.path).items():
-            archive.file(name, data)
+        if runtime.compiler is not None:
+            found = bytecode.rewritten(run, runtime.compiler, runtime.path)
+            for name, data in found.items():
+                archive.file(name, data)
         archive.close()
 
 

@@ -3,7 +3,8 @@
 
 A specification is `debian[:SUITE][/FLAVOUR][=VERSION]`. The suite may be an alias such as
 "testing"; VERSION is the kernel's own (7.0.13) or the beginning of one (7.0); FLAVOUR is the
-package's ("cloud-amd64", "amd64", "rt-amd64") or "user-mode-linux". Without a suite the machine's
+package's, which ends in Debian's name of an architecture but for its size of pages ("amd64",
+"rt-amd64", "cloud-arm64", "arm64-16k"), or "user-mode-linux". Without a suite the machine's
 own backports, the stable release's, testing and unstable are asked in that order, and the first
 that has a kernel with the feature is taken.
 """
@@ -13,12 +14,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from vm import paths
-from vm.arch import UM, X86_64, Arch
+from vm.arch import ARCHITECTURES, UM, Arch, Processor, native
 from vm.distro import apt, archive
 from vm.errors import Exit, Problem
 from vm.kernel import uml_libc
@@ -28,7 +30,6 @@ from vm.kernel.scheme import Entry, Scheme, Source
 NAME = "debian"
 FORM = f"{NAME}[:SUITE][/FLAVOUR][=VERSION]"
 UML = UM.flavour
-_FLAVOUR = X86_64.flavour
 #: OPEN_TREE_NAMESPACE came with this one.
 _LEAST = (7, 0)
 _SPEC = re.compile(
@@ -48,8 +49,22 @@ class Spec:
     """A kernel of Debian's, as far as the user named it; empty means "choose"."""
 
     suite: str = ""
-    flavour: str = _FLAVOUR
+    flavour: str = field(default_factory=lambda: native().flavour)
     version: str = ""
+
+    @property
+    def arch(self) -> Arch:
+        """What it is for."""
+        return _arch(self.flavour)
+
+
+def _arch(flavour: str) -> Arch:
+    """Return what packages of this *flavour* are for."""
+    if flavour == UML:
+        return UM
+    words = flavour.split("-")
+    boards = (arch for arch in ARCHITECTURES.values() if arch.board)
+    return next((arch for arch in boards if arch.processor.debian in words), native())
 
 
 def parse(text: str) -> Spec:
@@ -61,7 +76,8 @@ def parse(text: str) -> Spec:
             f"hint: write {FORM}, such as debian:trixie-backports=7.0.13",
             Exit.USAGE,
         )
-    return Spec(match["suite"] or "", match["flavour"] or _FLAVOUR, match["version"] or "")
+    flavour = match["flavour"] or native().flavour
+    return Spec(match["suite"] or "", flavour, match["version"] or "")
 
 
 def version_key(version: str) -> tuple[int, ...]:
@@ -145,7 +161,7 @@ def _modules_folder(home: Path) -> Path:
     return home.with_name(name)
 
 
-def _with_modules(kernel: Kernel) -> Kernel:
+def _with_modules(kernel: Kernel, spec: Spec) -> Kernel:
     """*kernel* with its modules, which from 7.0 on come in a package of their own."""
     home = kernel.home
     if kernel.modules is not None or home is None or not home.name.startswith("linux-binary-"):
@@ -154,7 +170,7 @@ def _with_modules(kernel: Kernel) -> Kernel:
     name = folder.name
 
     def make(draft: Path) -> None:
-        state, suite = archive.state(home.parent.name)
+        state, suite = archive.state(home.parent.name, spec.arch.processor)
         if name in state.names(name):
             package = state.package(name)
             state.unpack([package], draft, f"{name} {package.version} from {suite}")
@@ -185,7 +201,7 @@ def _fetch(state: apt.Apt, suite: str, name: str, spec: Spec) -> Kernel:
 
 def _find_in(suite: str, spec: Spec) -> Kernel | None:
     """The kernel that *spec* means in *suite*, None when the suite has none."""
-    state, suite = archive.state(suite)
+    state, suite = archive.state(suite, spec.arch.processor)
     if spec.flavour == UML:
         return _fetch(state, suite, UML, spec) if UML in state.names(UML) else None
     found = choose(_names(state), spec)
@@ -200,7 +216,7 @@ def get(spec: Spec) -> Kernel:
     Raises Problem when no suite has it, or no mirror can be reached. Without its modules it is
     returned all the same.
     """
-    return _with_modules(_kernel(spec))
+    return _with_modules(_kernel(spec), spec)
 
 
 def _kernel(spec: Spec) -> Kernel:
@@ -235,7 +251,7 @@ def _kernel(spec: Spec) -> Kernel:
 
 def _text(suite: str, flavour: str, version: str = "") -> str:
     """The specification of these."""
-    named = "" if flavour == _FLAVOUR else f"/{flavour}"
+    named = "" if flavour == native().flavour else f"/{flavour}"
     return f"{NAME}:{suite}{named}{f'={version}' if version else ''}"
 
 
@@ -256,22 +272,34 @@ def _listed() -> Iterator[Entry]:
 
 
 def obtainable(suite: str) -> list[str]:
-    """Return specifications of the packaged kernels of *suite* that have the feature, newest
-    first."""
-    state, suite = archive.state(suite)
+    """Return specifications of the packaged kernels of *suite* that have the feature, newest first,
+    those for this machine's own processor before others.
+
+    Raises Problem when there is no such suite, or no mirror can be reached.
+    """
+    own = native().processor
+    listed = _obtainable(suite, own)
+    for other in {arch.processor for arch in ARCHITECTURES.values()} - {own}:
+        with suppress(Problem):  # not every mirror has every architecture
+            listed += _obtainable(suite, other)
+    return listed
+
+
+def _obtainable(suite: str, processor: Processor) -> list[str]:
+    state, suite = archive.state(suite, processor)
     found = set()
     for match in filter(None, map(_PACKAGE.fullmatch, _names(state))):
         key = version_key(match["version"])
         if key[:2] >= _LEAST:
-            text = _text(suite, match["flavour"], match["version"])
-            found.add((key, match["flavour"] != _FLAVOUR, match["flavour"], text))
-    uml = [_text(suite, UML)] if UML in state.names(UML) else []
+            flavour = match["flavour"]
+            fastest = flavour == _arch(flavour).flavour
+            found.add((key, not fastest, flavour, _text(suite, flavour, match["version"])))
+    uml = [_text(suite, UML)] if processor is UM.processor and UML in state.names(UML) else []
     return uml + [found[-1] for found in sorted(found, reverse=True)]
 
 
 def _source(spec: Spec, text: str) -> Source:
-    arch = UM if spec.flavour == UML else X86_64
-    return Source(arch, f"{text} is {arch.text}", partial(get, spec))
+    return Source(spec.arch, f"{text} is {spec.arch.text}", partial(get, spec))
 
 
 def _newest(arch: Arch) -> Source | None:

@@ -13,10 +13,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from vm import paths
+from vm import elf, paths
 from vm.compression import decompressed, format_of
 from vm.errors import Problem
-from vm.kernel import elf
 from vm.kernel.image import Kernel, Kind
 
 #: The oldest boot protocol whose header tells where the payload lies.

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 from vm import paths
-from vm.arch import UM, X86_64
 from vm.distro.package_file import ENDS, is_package, unpack
 from vm.errors import Exit, Problem
 from vm.kernel import modules, parts, tree
@@ -211,9 +210,9 @@ def source(make: Callable[[], Kernel]) -> Source:
     """Return the source of the kernel that *make* finds or unpacks, now as its image alone tells
     the architecture, and again should it be pruned before it is used."""
     kernel = make()
-    arch = UM if kernel.kind is Kind.UML else X86_64
-    what = f"{kernel.origin} is a {kernel.kind.value}"
-    return Source(arch, what, lambda: kernel if kernel.path.exists() else make())
+    article = "an" if kernel.kind is Kind.IMAGE else "a"
+    what = f"{kernel.origin} is {article} {kernel.kind.value}"
+    return Source(kernel.arch, what, lambda: kernel if kernel.path.exists() else make())
 
 
 SCHEME = Scheme(

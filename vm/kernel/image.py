@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from vm.arch import ELF_MACHINE
+from vm import elf
+from vm.arch import ARM64, UM, X86_64, Arch
 from vm.errors import Problem
-from vm.kernel import elf
 
 _BANNER = re.compile(rb"Linux version (\d[^\s\0]{1,80}) \(")
 #: Kernel code of x86-64 lies in the upper half of the address space, User-Mode Linux's does not.
@@ -20,14 +20,13 @@ _UPPER_HALF = 1 << 63
 
 #: The boot protocol from which on a bzImage tells that it has a 64-bit entry; and where (bit 0).
 _PROTOCOL, _FOR_64_BITS = 0x020C, 1
+#: Where it stands in an Image for arm64 (Documentation/arch/arm64/booting.rst).
+_ARM64 = (0x38, b"ARM\x64")
 
-_HINT = "give a bzImage, a vmlinux, a User-Mode Linux binary or a kernel's package"
+_HINT = "give a bzImage, a vmlinux, an Image, a User-Mode Linux binary or a kernel's package"
 _AGAIN = "fetch or build it again"
 #: Offset, magic number, what that is, what to do about it.
-_OTHERS = (
-    (0x38, b"ARM\x64", "a kernel for arm64, and guests are x86-64", _HINT),
-    (0x38, b"RSC\x05", "a kernel for riscv, and guests are x86-64", _HINT),
-)
+_OTHERS = ((0x38, b"RSC\x05", "a kernel for riscv, which there are no guests for", _HINT),)
 
 
 class Kind(Enum):
@@ -35,6 +34,7 @@ class Kind(Enum):
 
     BZIMAGE = "bzImage"
     VMLINUX = "vmlinux"
+    IMAGE = "Image for arm64"
     UML = "User-Mode Linux"
 
 
@@ -57,6 +57,11 @@ class Kernel:
     home: Path | None = None
     #: What it was built from, None when *home* is no build tree or the source is gone.
     source: Path | None = None
+
+    @property
+    def arch(self) -> Arch:
+        """What it is for."""
+        return {Kind.UML: UM, Kind.IMAGE: ARM64}.get(self.kind, X86_64)
 
     def __str__(self) -> str:
         return f"{f'Linux {self.release}' if self.release else 'a kernel'} ({self.origin})"
@@ -83,7 +88,7 @@ def _bzimage(path: Path, data: mmap.mmap) -> str:
 
 def _elf(path: Path, data: mmap.mmap) -> tuple[Kind, str]:
     """Kind and release of an ELF kernel; Problem when it is none or is cut."""
-    if len(data) < 64 or data[4] != 2 or struct.unpack_from("<H", data, 18)[0] != ELF_MACHINE:
+    if len(data) < 64 or elf.processor(data) != X86_64.processor.elf:
         raise Problem(f"{path}: an ELF file, but not for x86-64\nhint: {_HINT}")
     offset, sections = struct.unpack_from("<QQ", data, 32)
     size, count, section_size, section_count = struct.unpack_from("<HHHH", data, 54)
@@ -97,10 +102,16 @@ def _elf(path: Path, data: mmap.mmap) -> tuple[Kind, str]:
                 kind = Kind.VMLINUX
     if needed > len(data):
         raise Problem(f"{path}: truncated ELF file ({len(data)} bytes of {needed})\nhint: {_AGAIN}")
-    banner = _BANNER.search(data)
-    if banner is None:
+    release = _banner(data)
+    if not release:
         raise Problem(f"{path}: an ELF file, but not a Linux kernel\nhint: {_HINT}")
-    return kind, banner[1].decode("ascii", "replace")
+    return kind, release
+
+
+def _banner(data: mmap.mmap) -> str:
+    """The release in an uncompressed kernel, empty where there is none."""
+    banner = _BANNER.search(data)
+    return banner[1].decode("ascii", "replace") if banner else ""
 
 
 def _other(head: bytes) -> tuple[str, str]:
@@ -128,6 +139,8 @@ def identify(path: Path, origin: str = "") -> Kernel:
                 if data[:4] == b"\x7fELF":
                     kind, release = _elf(path, data)
                     return Kernel(path.resolve(), kind, release, origin)
+                if data.find(_ARM64[1], _ARM64[0], 64) == _ARM64[0]:
+                    return Kernel(path.resolve(), Kind.IMAGE, _banner(data), origin)
                 what, hint = _other(data[:64])
                 raise Problem(f"{path}: {what}\nhint: {hint}")
     except FileNotFoundError as error:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.utils.probes import flag
-from vm.arch import ARCHITECTURES, UM, Arch
+from vm.arch import ARCHITECTURES, Arch
 from vm.errors import Exit, Problem
 from vm.kernel import build, debian, files, installed, tree
 from vm.kernel.image import Kernel
@@ -53,7 +53,7 @@ def newest(arch: Arch) -> Source:
         if found := scheme.newest(arch):
             return found
     without = "no Debian package source on this machine, and no kernel in the cache"
-    if arch is UM:
+    if arch.board is None or not arch.processor.native:
         raise Problem(f"{without}\nhint: {_GIVE}")
     answer = flag.probe()
     if answer.support is not flag.Support.PRESENT:

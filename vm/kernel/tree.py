@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm import paths
-from vm.arch import ARCHITECTURES, UM
+from vm.arch import ARCHITECTURES, ARM64, UM
 from vm.errors import Exit, Problem
 from vm.kernel import kconfig
 from vm.kernel.image import Kernel, Kind, identify
@@ -77,8 +77,8 @@ def _arch(config: Path) -> str:
         if options.get(arch.option) == "y":
             return arch.name
     raise Problem(
-        f"{config}: a kernel for neither x86 nor User-Mode Linux\n"
-        "hint: configure it with ARCH=x86 or ARCH=um"
+        f"{config}: a kernel for none of the architectures of guests\n"
+        f"hint: configure it with ARCH={' or ARCH='.join(ARCHITECTURES)}"
     )
 
 
@@ -150,7 +150,7 @@ def planned(tree: Tree) -> Kernel:
     except Problem as problem:
         if problem.status is not Exit.NOT_BOOTED:
             raise
-    kind = Kind.UML if ARCHITECTURES[tree.arch] is UM else Kind.BZIMAGE
+    kind = {UM: Kind.UML, ARM64: Kind.IMAGE}.get(ARCHITECTURES[tree.arch], Kind.BZIMAGE)
     path = tree.objects / ARCHITECTURES[tree.arch].images[0]
     return Kernel(path, kind, "", str(tree.objects), source=tree.source)
 

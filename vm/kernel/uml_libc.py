@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from vm.arch import LOADER
+from vm import elf
+from vm.arch import UM
 from vm.errors import Problem
-from vm.kernel import elf
 from vm.kernel.image import Kernel
 
 #: Relative to the working folder: an absolute path to the cache would not fit.
@@ -64,7 +64,7 @@ def adopt(folder: Path, fetch_libc: Callable[[Path], None]) -> None:
     data = program.read_bytes()
     if needed_glibc(data) > host_glibc():
         fetch_libc(folder / _LIBC)
-        loader = next((folder / _LIBC).glob(f"usr/lib*/**/{LOADER}"), None)
+        loader = next((folder / _LIBC).glob(f"usr/lib*/**/{UM.processor.loader}"), None)
         if loader is None:
             raise Problem("no loader in the libc6 package")
         (folder / "ld.so").symlink_to(os.path.relpath(loader.resolve(), folder.resolve()))

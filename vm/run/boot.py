@@ -10,10 +10,11 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
+from vm.arch import Processor
 from vm.backend.base import Backend, Boot, Command, Machine
-from vm.errors import Problem
+from vm.errors import Exit, Problem
 from vm.guest.protocol import Job
-from vm.initramfs import python, rootfs
+from vm.initramfs import foreign, python, rootfs
 from vm.initramfs.python import Runtime
 from vm.kernel import modules
 from vm.kernel.image import Kernel
@@ -24,6 +25,23 @@ from vm.run.stream import Records
 from vm.terminal import complain
 
 
+def _require(kernel: Kernel, processor: Processor, options: Options) -> None:
+    """Raise Problem where *kernel* does not run the programs that *options* ask for."""
+    runs = [one.debian for one in kernel.arch.processors]
+    if processor.debian not in runs:
+        raise Problem(
+            f"--userland {processor.debian}: {kernel.origin} runs those for {' or '.join(runs)}\n"
+            "hint: leave it out, or name another kernel",
+            Exit.USAGE,
+        )
+    if options.system is not None and not processor.native:
+        raise Problem(
+            f"--system: it is for this machine's own processor, and {kernel.origin} is to run"
+            f" programs for {processor.debian}\nhint: leave one of the two out",
+            Exit.USAGE,
+        )
+
+
 class Boots:
     """The boots of one kernel: the images of its guests, and the commands that start them.
 
@@ -31,16 +49,23 @@ class Boots:
     """
 
     def __init__(self, kernel: Kernel, backend: Backend, options: Options) -> None:
-        """Boot *kernel*, whose folder is held, in *backend*."""
+        """Boot *kernel*, whose folder is held, in *backend*.
+
+        :raises Problem: it runs no programs such as *options* ask for.
+        """
         self._kernel, self._backend, self._options = kernel, backend, options
+        #: What the guest's programs are for.
+        self.processor = options.userland or kernel.arch.processor
+        _require(kernel, self.processor, options)
         self._nonce = secrets.token_hex(8)
         self._guests = self._images = 0
         self._folder: Path | None = None
 
     @cached_property
     def runtime(self) -> Runtime:
-        """The Python of the guests. Raises Problem where it can neither be found nor installed."""
-        return python.find(self._options.requirements)
+        """The Python of the guests. Raises Problem where it can neither be found nor fetched."""
+        own = python.find(self._options.requirements)
+        return own if self.processor.native else foreign.runtime(self.processor, own)
 
     @cached_property
     def _modules(self) -> dict[str, bytes]:

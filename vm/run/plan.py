@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.utils import cgroups
 from vm import paths
+from vm.arch import Processor
 from vm.backend.base import MEMORY, Machine
 from vm.guest.protocol import SITE, Job
 from vm.initramfs import python
@@ -39,6 +40,8 @@ class Options:
     output: Path | None = None
     machine: Machine = field(default_factory=Machine)
     limits: Limits = field(default_factory=Limits)
+    #: What the guest's programs are for, None for what the kernel is.
+    userland: Processor | None = None
     #: The complete system to boot, None for an initramfs with the cases and no more.
     system: System | None = None
     guests: int = 1

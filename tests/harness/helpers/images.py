@@ -9,7 +9,11 @@ from pathlib import Path
 RELEASE = b"7.9.1-test (someone@somewhere) #1"
 BANNER = b"Linux version 7.9.1-test (someone@somewhere) #1"
 #: Architecture -> what .config says of it.
-CONFIGS = {"um": "CONFIG_UML=y\nCONFIG_X86_64=y\n", "x86": "CONFIG_X86=y\nCONFIG_X86_64=y\n"}
+CONFIGS = {
+    "um": "CONFIG_UML=y\nCONFIG_X86_64=y\n",
+    "x86": "CONFIG_X86=y\nCONFIG_X86_64=y\n",
+    "arm64": "CONFIG_ARM64=y\n# CONFIG_X86 is not set\n",
+}
 
 
 def bzimage(
@@ -34,6 +38,11 @@ def bzimage(
     start = (sectors + 1) * 512
     data[start : start + len(code + payload)] = code + payload
     return bytes(data)
+
+
+def arm64_image(banner: bytes = BANNER) -> bytes:
+    """The smallest file that has the header of an Image for arm64, and a kernel's banner."""
+    return b"MZ".ljust(0x38, b"\0") + b"ARM\x64" + bytes(8) + banner + b"\0"
 
 
 def elf(address: int, *, machine: int = 62, banner: bytes = b"", interpreter: bytes = b"") -> bytes:

@@ -22,7 +22,7 @@ from tests.harness.helpers.suite import ROOT
 FLOORS = {
     "vm": (
         *("__main__", "commands", "report", "run", "backend", "initramfs kernel", "distro"),
-        *("compression process terminal", "paths pins", "arch", "errors guest"),
+        *("compression elf process terminal", "paths pins", "arch", "errors guest"),
     ),
     "tests.utils": (
         *("watch", "report", "isolation probes search", "mounts", "model tasks", "uapi"),

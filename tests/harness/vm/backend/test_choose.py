@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.harness.helpers.images import BANNER, elf
+from vm.arch import X86_64
 from vm.backend.base import Boot, Machine
 from vm.backend.qemu import Qemu
 from vm.commands import main
@@ -27,7 +27,7 @@ def test_only_an_emulated_kernel_is_told_to_be_sparing_and_none_that_is_measured
 ) -> None:
     kernel = Kernel(Path("/k/vmlinux"), Kind.VMLINUX, "7.9", "k")
     machine = Machine(append=("highres=on",), measured=measured)
-    qemu = Qemu(Path("/usr/bin/qemu"), accelerator=accelerator)
+    qemu = Qemu(Path("/usr/bin/qemu"), X86_64, accelerator=accelerator)
     command = qemu.command(Boot(kernel, Path("/i"), "/r", machine, Path("/s")))
     words = command.arguments[command.arguments.index("-append") + 1].split()
     assert SPARING & set(words) == told
@@ -53,15 +53,3 @@ def test_what_user_mode_linux_cannot_have_is_refused(
         first, second = capsys.readouterr().err.splitlines()
         assert first == f"vm: {tmp_path / 'linux'} is a User-Mode Linux kernel: {line}"
         assert second.startswith("hint: ")
-
-
-@pytest.mark.parametrize("verb", ["run", "shell", "bench"])
-def test_a_machine_of_another_architecture_is_told_so_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
-) -> None:
-    names = ("Linux", "host", "7.9", "#1", "aarch64")
-    monkeypatch.setattr(os, "uname", lambda: os.uname_result(names))
-    assert main.main([verb, "--kernel", "/no/such"]) == Exit.HOST
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("vm: this machine is aarch64: guests are x86_64")
-    assert second.startswith("hint: ")

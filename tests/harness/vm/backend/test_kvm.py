@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vm import paths
+from vm.arch import ARM64, X86_64, Arch
 from vm.backend import kvm
 from vm.backend.qemu import Qemu
 from vm.kernel.image import Kernel, Kind
@@ -32,11 +33,11 @@ def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Try:
     )
     qemu.chmod(0o755)
 
-    def attempt(name: str, trial: bool = True) -> str:
+    def attempt(name: str, trial: bool = True, arch: Arch = X86_64) -> str:
         if not (tmp_path / name).exists():
             (tmp_path / name).touch()
         kernel = Kernel(tmp_path / name, Kind.BZIMAGE, "7.9", name)
-        return kvm.accelerated(Qemu(qemu), kernel, trial).accelerator
+        return kvm.accelerated(Qemu(qemu, arch), kernel, trial).accelerator
 
     return attempt
 
@@ -80,3 +81,11 @@ def test_a_dry_run_starts_nothing_and_takes_kvm_for_working(tried: Try, tmp_path
     assert trials(tmp_path) == 0
     tmp_path.joinpath("kvm").unlink()
     assert tried("bad", trial=False) == "tcg"
+
+
+def test_a_kernel_for_another_processor_is_not_tried(
+    tmp_path: Path, tried: Try, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tried("good", arch=ARM64) == "tcg"
+    assert "no KVM (the kernel is for arm64)" in capsys.readouterr().err
+    assert trials(tmp_path) == 0

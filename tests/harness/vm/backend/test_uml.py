@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.helpers.suite import ROOT
+from vm.arch import X86_64
 from vm.backend.base import Boot, Command, Machine
 from vm.backend.qemu import Qemu
 from vm.backend.uml import Uml
@@ -124,7 +125,7 @@ def test_its_words_for_the_hosts_troubles_are_known(said: str, problem: str) -> 
 def test_so_are_those_of_qemu(said: str, problem: str) -> None:
     kernel = Kernel(Path("/k/bzImage"), Kind.BZIMAGE, "7.9", "k")
     boot = Boot(kernel, Path("/i"), "/r", Machine(), Path("/s"))
-    found = trouble(Qemu(Path("/usr/bin/qemu")).command(boot), [said], 1)
+    found = trouble(Qemu(Path("/usr/bin/qemu"), X86_64).command(boot), [said], 1)
     assert problem in found
     assert bool(problem) == bool(found)
 

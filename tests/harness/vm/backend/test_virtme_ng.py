@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vm.arch import X86_64
 from vm.backend import virtme_ng
 from vm.backend.base import Boot, Machine
 from vm.backend.qemu import Qemu
@@ -25,7 +26,7 @@ def program(path: Path, *lines: str) -> Path:
 @pytest.fixture
 def qemu(tmp_path: Path) -> Qemu:
     """One that has what vng asks for."""
-    return Qemu(program(tmp_path / "qemu", "exit 0"))
+    return Qemu(program(tmp_path / "qemu", "exit 0"), X86_64)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +66,11 @@ def test_what_is_missing_is_named(
     if lines is not None:
         program(tmp_path / "vng", *lines)
     with pytest.raises(Problem, match=words):
-        virtme_ng.find(Qemu(program(tmp_path / "qemu", *qemu_lines)))
+        virtme_ng.find(Qemu(program(tmp_path / "qemu", *qemu_lines), X86_64))
 
 
 def test_the_guest_is_given_our_image_and_no_folder_but_an_empty_one(tmp_path: Path) -> None:
-    found = virtme_ng.Vng(tmp_path / "bin/vng", Qemu(Path("/opt/my qemu"), ("-L", "/a b")))
+    found = virtme_ng.Vng(tmp_path / "bin/vng", Qemu(Path("/opt/my qemu"), X86_64, ("-L", "/a b")))
     kernel = Kernel(Path("/k/bzImage"), Kind.BZIMAGE, "7.9", "k")
     machine = Machine(share="1/2", append=("--", "-c", "f('x')"), qemu_args=("-s", "a b"))
     command = found.command(Boot(kernel, Path("/i"), "/proc/7/fd/9", machine, Path("/scratch")))

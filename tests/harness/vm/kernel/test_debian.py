@@ -10,6 +10,7 @@ import pytest
 
 from tests.harness.helpers.images import BANNER, bzimage, elf
 from vm import paths
+from vm.arch import ARCHITECTURES, Processor
 from vm.distro import apt, archive
 from vm.errors import Exit, Problem
 from vm.kernel import debian
@@ -86,6 +87,21 @@ def test_the_newest_package_that_fits_is_chosen(spec: Spec, name: str) -> None:
     assert found[0] == name
 
 
+@pytest.mark.parametrize(
+    ("flavour", "arch"),
+    [
+        *((f"{kind}amd64", "x86") for kind in ("", "cloud-", "rt-")),
+        *((f"{kind}arm64", "arm64") for kind in ("", "cloud-", "rt-")),
+        ("arm64-16k", "arm64"),
+        ("user-mode-linux", "um"),
+        ("686", "x86"),
+    ],
+)
+def test_the_flavour_tells_what_a_kernel_is_for(flavour: str, arch: str) -> None:
+    source = debian.SCHEME.find(f"debian:trixie-backports/{flavour}")
+    assert source.arch is ARCHITECTURES[arch]
+
+
 def test_no_package_fits_another_version() -> None:
     assert debian.choose(NAMES, Spec(version="7.9")) is None
 
@@ -102,7 +118,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (kernels / "sid/user-mode-linux").mkdir(parents=True)
     (kernels / "sid/user-mode-linux/linux.uml").write_bytes(elf(0x60000000, banner=BANNER))
 
-    def unreachable(suite: str) -> None:
+    def unreachable(suite: str, processor: Processor) -> None:
         raise apt.Unreachable("E: Could not connect")
 
     monkeypatch.setattr(archive, "state", unreachable)
@@ -132,13 +148,13 @@ def test_without_a_mirror_and_a_kernel_one_line_says_so(offline: Path) -> None:
 
 
 class Archive:
-    """Plays the suite "stable", with these packages."""
+    """Plays the suite "stable", with these packages for any processor."""
 
     def __init__(self, *packages: str) -> None:
         self._packages = packages
         self.asked = 0
 
-    def state(self, suite: str) -> tuple[Archive, str]:
+    def state(self, suite: str, processor: Processor) -> tuple[Archive, str]:
         self.asked += 1
         return self, suite
 
@@ -181,7 +197,7 @@ def test_modules_that_the_archive_has_no_more_are_not_asked_for_again(
 def test_a_kernel_whose_modules_cannot_be_fetched_is_there_all_the_same(
     offline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def unreachable(suite: str) -> None:
+    def unreachable(suite: str, processor: Processor) -> None:
         raise apt.Unreachable("E: Could not connect")
 
     monkeypatch.setattr(archive, "state", unreachable)
@@ -226,11 +242,15 @@ def test_older_packages_carry_their_modules(offline: Path) -> None:
 
 def test_what_a_suite_has_is_listed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [*NAMES, "linux-image-amd64", debian.UML, f"{debian.UML}-doc"]
-    monkeypatch.setattr(archive, "state", Archive(*names).state)
+    others = [f"linux-binary-7.3.4+deb13-{flavour}" for flavour in ("arm64-16k", "cloud-arm64")]
+    has = {"amd64": Archive(*names), "arm64": Archive(*others)}
+    monkeypatch.setattr(archive, "state", lambda suite, processor: (has[processor.debian], suite))
     assert debian.obtainable("stable") == [
         "debian:stable/user-mode-linux",
         "debian:stable/rt-amd64=7.3.4",
         "debian:stable=7.2.12",
         "debian:stable=7.2.9",
         "debian:stable=7.0.13",
+        "debian:stable/arm64-16k=7.3.4",
+        "debian:stable/cloud-arm64=7.3.4",
     ]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.helpers.images import BANNER, bzimage, elf
+from tests.harness.helpers.images import BANNER, arm64_image, bzimage, elf
+from vm.arch import ARM64
 from vm.errors import Exit, Problem
 from vm.kernel.image import Kind, identify
 
@@ -32,12 +33,17 @@ def test_the_load_address_tells_vmlinux_from_user_mode_linux(
     assert (kernel.kind, kernel.release) == (kind, "7.9.1-test")
 
 
+def test_an_image_for_arm64_tells_its_release(tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(arm64_image())
+    kernel = identify(tmp_path / "vmlinuz")
+    assert (kernel.kind, kernel.arch, kernel.release) == (Kind.IMAGE, ARM64, "7.9.1-test")
+
+
 @pytest.mark.parametrize(
     ("contents", "words"),
     [
         (b"", "empty file"),
         (b"#!/bin/sh\n" * 100, "not a kernel image\nhint: give a bzImage"),
-        (b"MZ".ljust(0x38, b"\0") + b"ARM\x64", "a kernel for arm64, and guests are x86-64"),
         (b"\0" * 0x38 + b"RSC\x05", "a kernel for riscv"),
         (bzimage(protocol=0x20C, flags=0), "a kernel for 32-bit x86, and guests are x86-64"),
         (bzimage()[:-1], "truncated bzImage"),

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.helpers.images import BANNER, CONFIGS, a_source, bzimage, elf
+from tests.harness.helpers.images import BANNER, CONFIGS, a_source, arm64_image, bzimage, elf
+from vm.arch import ARCHITECTURES
 from vm.backend import choose, kvm, qemu
 from vm.backend.qemu import Qemu
 from vm.backend.uml import Uml
@@ -21,8 +22,9 @@ from vm.kernel.image import Kind
 IMAGES = {
     "um": ("linux", elf(0x60000000, banner=BANNER)),
     "x86": ("arch/x86/boot/bzImage", bzimage()),
+    "arm64": ("arch/arm64/boot/Image", arm64_image()),
 }
-KINDS = {"um": Kind.UML, "x86": Kind.BZIMAGE}
+KINDS = {"um": Kind.UML, "x86": Kind.BZIMAGE, "arm64": Kind.IMAGE}
 
 
 def built_in(folder: Path, arch: str) -> Path:
@@ -47,11 +49,11 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("KBUILD_OUTPUT", "ARCH"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(qemu, "find", lambda: Qemu(Path("/no/such/qemu")))
+    monkeypatch.setattr(qemu, "find", lambda arch: Qemu(Path("/no/such/qemu"), arch))
     monkeypatch.setattr(kvm, "accelerated", lambda program, kernel, trial: program)
 
 
-@pytest.mark.parametrize("arch", ["um", "x86"])
+@pytest.mark.parametrize("arch", IMAGES)
 def test_a_source_built_in_place_gives_its_image(tmp_path: Path, arch: str) -> None:
     folder = built_in(a_source(tmp_path / "linux"), arch)
     # What is asked for yields to what is configured.
@@ -105,7 +107,7 @@ def test_modules_lie_in_the_tree_once_they_are_built(tmp_path: Path) -> None:
     assert tree.kernel(tree.find(folder, "x86")).modules == folder
 
 
-@pytest.mark.parametrize("arch", ["um", "x86"])
+@pytest.mark.parametrize("arch", IMAGES)
 def test_a_tree_that_is_not_built_says_what_to_do(tmp_path: Path, arch: str) -> None:
     folder = a_source(tmp_path / "linux")
     (folder / ".config").write_text(CONFIGS[arch])
@@ -140,8 +142,8 @@ def test_a_clean_source_is_built_where_make_would(
 
 def test_a_tree_for_another_machine_is_refused(tmp_path: Path) -> None:
     folder = a_source(tmp_path / "linux")
-    (folder / ".config").write_text("CONFIG_ARM64=y\n# CONFIG_X86 is not set\n")
-    with pytest.raises(Problem, match="neither x86 nor User-Mode Linux"):
+    (folder / ".config").write_text("CONFIG_RISCV=y\n# CONFIG_X86 is not set\n")
+    with pytest.raises(Problem, match=r"for none of the architectures of guests\nhint: .*=arm64"):
         tree.find(folder, "x86")
 
 
@@ -190,7 +192,7 @@ def test_an_option_that_only_selects_another_is_not_asked_for_where_that_is_ther
 
 @pytest.mark.parametrize(
     "path",
-    [kconfig.CASES, kconfig.DEBUG, kconfig.guest("um"), kconfig.guest("x86")],
+    [kconfig.CASES, kconfig.DEBUG, *map(kconfig.guest, ARCHITECTURES)],
     ids=lambda path: str(path.name),
 )
 def test_our_fragments_are_options_and_comments(path: Path) -> None:
@@ -199,7 +201,7 @@ def test_our_fragments_are_options_and_comments(path: Path) -> None:
     assert len(lines) == len(kconfig.read(path)) > 5  # none is there twice
 
 
-@pytest.mark.parametrize("arch", ["um", "x86"])
+@pytest.mark.parametrize("arch", IMAGES)
 def test_an_image_in_a_tree_brings_the_tree_along(
     tmp_path: Path, arch: str, stack: ExitStack
 ) -> None:
@@ -315,7 +317,7 @@ def test_nothing_is_fetched_for_a_backend_that_does_not_fit(
 def test_nothing_is_fetched_where_qemu_is_missing(
     monkeypatch: pytest.MonkeyPatch, backend: str, stack: ExitStack
 ) -> None:
-    def find() -> Qemu:
+    def find(_: object) -> Qemu:
         raise Problem("no QEMU")
 
     monkeypatch.setattr(debian, "get", lambda spec: pytest.fail("fetched"))

@@ -20,7 +20,7 @@ from tests.harness.helpers.launcher import Launcher, complaints, make_launcher
 from tests.harness.helpers.story import table
 from tests.utils.report import header
 from vm import paths
-from vm.arch import QEMU_KVM
+from vm.arch import QEMU_KVM, X86_64
 from vm.backend import qemu
 from vm.distro import apt
 from vm.errors import Exit, Problem
@@ -371,7 +371,7 @@ def test_a_qemu_that_is_on_no_path_is_found_where_rhel_has_it(launcher: Launcher
 def test_where_there_is_none_the_variable_that_names_one_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def fail() -> None:
+    def fail(_: object) -> None:
         raise Problem("E: no network")
 
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -381,6 +381,6 @@ def test_where_there_is_none_the_variable_that_names_one_is_said(
     for sites in ([], ["debian"]):
         monkeypatch.setattr(apt, "own_sites", lambda sites=sites: sites)
         with pytest.raises(Problem, match=r"no qemu-system-x86_64 on PATH") as caught:
-            qemu.find()
+            qemu.find(X86_64)
         assert "\nhint: install " in str(caught.value)
         assert "set QEMU" in str(caught.value)
