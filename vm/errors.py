@@ -21,6 +21,8 @@ class Exit(IntEnum):
     HOST = 3
     #: Nothing was tested: the kernel lacks the feature, or no case was selected.
     NOTHING = 4
+    #: With --fail-uncovered: a line of the patch did not run.
+    UNCOVERED = 5
     RUN_LIMIT = 124
     #: The kernel could not be built or booted.
     NOT_BOOTED = 125
@@ -41,7 +43,7 @@ def for_bisect(status: int) -> Exit:
     for the next commit.
     """
     match status:
-        case Exit.OK | Exit.INTERRUPTED:
+        case Exit.OK | Exit.UNCOVERED | Exit.INTERRUPTED:
             return Exit(status)
         case Exit.FAILED | Exit.RUN_LIMIT:
             return Exit.FAILED

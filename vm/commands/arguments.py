@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.grammar import EMPTY, Parser, count, mebibytes, path, seconds
 from vm.arch import PROCESSORS
 from vm.backend.choose import BACKENDS
-from vm.commands import system_options, texts
+from vm.commands import coverage, system_options, texts
 from vm.kernel.source import scheme_of
 
 
@@ -266,7 +266,7 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
         "[--kernel K ...] [options] [-- PYTEST-ARGS]",
         "run the cases on a kernel (the default)",
         texts.RUN,
-        system_options.HELP + texts.BUILD + texts.EPILOG,
+        system_options.HELP + texts.BUILD + coverage.HELP + texts.EPILOG,
     )
     group = verb.add_argument_group("kernels")
     group.add_argument(
@@ -309,6 +309,7 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
         metavar="N",
         help="with several kernels: test N of them at a time (default: processors / guests)",
     )
+    coverage.add(verb)
     group = verb.add_argument_group("cases")
     group.add_argument(
         "--require",

@@ -20,7 +20,7 @@ from vm import paths
 from vm.arch import PROCESSORS
 from vm.backend.base import Machine
 from vm.backend.choose import choose
-from vm.commands import bench, shell, system_options
+from vm.commands import bench, coverage, shell, system_options
 from vm.commands.arguments import parse
 from vm.commands.check import check
 from vm.commands.run import Request, launch
@@ -105,6 +105,7 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         raise Problem(
             "--kernel: the same kernel twice\nhint: --repeat 2 runs its cases twice", Exit.USAGE
         )
+    wish = coverage.wished(arguments, kernels)
     found = system_options.chosen(arguments)
     machine, limits = _machine(arguments), _limits(arguments)
     if found is not None:
@@ -124,6 +125,7 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         system=found,
         guests=guests,
         jobs=arguments.jobs or plan.default_jobs(guests, machine),
+        coverage=wish is not None,
         dry_run=arguments.dry_run,
         verbose=arguments.verbose,
     )
@@ -142,6 +144,7 @@ def _run(arguments: argparse.Namespace, pytest: tuple[str, ...]) -> Exit:
         arguments.debug_kernel,
         tuple(arguments.kconfig),
         arguments.repeat,
+        wish,
     )
     return launch(request, options)
 

@@ -13,6 +13,7 @@ from tests.utils import cgroups
 from vm import paths
 from vm.backend.base import Backend
 from vm.backend.choose import choose
+from vm.commands import coverage
 from vm.errors import Exit, Problem
 from vm.kernel.image import Kernel
 from vm.kernel.source import Building
@@ -40,6 +41,8 @@ class Request:
     fragments: tuple[Path, ...] = ()
     #: Runs on each kernel.
     repeat: int = 1
+    #: What to tell of the lines that run.
+    coverage: coverage.Wish | None = None
 
     @property
     def runs(self) -> dict[str, str]:
@@ -54,7 +57,8 @@ class Request:
 
     def building(self, log: Path, dry_run: bool = False) -> Building:
         """What is to be built of each."""
-        return Building(log, self.debug, self.fragments, dry_run)
+        counted = self.coverage.files if self.coverage is not None else ()
+        return Building(log, self.debug, self.fragments, dry_run, counted)
 
 
 def launch(request: Request, options: Options) -> Exit:
@@ -126,7 +130,10 @@ def _one(kernels: _Kernels, options: Options, folder: Path) -> Exit:
         # Whatever the kernel: under --build this ends a bisection.
         complain("no case was chosen\nhint: look at the words after --; -- --co lists the cases")
         return Exit.USAGE if kernels.request.build else Exit.NOTHING
-    return result.verdict.status
+    if kernels.request.coverage is None or result.verdict.status is Exit.INTERRUPTED:
+        return result.verdict.status
+    told = coverage.conclude(kernels.request.coverage, run, options.verbose)
+    return result.verdict.status or told
 
 
 def _several(kernels: _Kernels, options: Options, folder: Path) -> Exit:

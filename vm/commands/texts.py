@@ -119,6 +119,7 @@ EPILOG = """exit status:
   2    usage
   3    this machine cannot do it: a program is missing, an image is bad, the disk is full
   4    nothing was tested: the kernel lacks the flag, or no case was selected
+  5    with --fail-uncovered: no case failed, and a line of the patch was run by none
   124  the run limit was hit
   125  the kernel could not be built or booted (git bisect run: skip)
   130  interrupted

@@ -25,7 +25,8 @@ _BEGIN = time.clock_gettime(time.CLOCK_BOOTTIME)
 sys.dont_write_bytecode = True
 sys.path[:0] = ["/vm/launcher", "/vm/site"]
 
-from vm.guest.channel import Channel  # noqa: E402 - it lies where the line above points
+from vm.guest import coverage  # noqa: E402 - it lies where the line above points
+from vm.guest.channel import Channel  # noqa: E402
 from vm.guest.protocol import COMPLETE, Kind  # noqa: E402
 from vm.guest.protocol import load as load_job  # noqa: E402
 
@@ -228,6 +229,9 @@ def main() -> None:
     # A forked child meets each page of program text again: take many at a time. A sixth of the
     # time of a case under emulation.
     write("/sys/kernel/debug/fault_around_bytes", str(1 << 20))
+    if job.coverage:
+        with suppress(OSError):  # the host sees that nothing comes
+            coverage.reset()
     source, output, wake, waker = pipes()
     child = os.fork()
     if child == 0:
@@ -242,6 +246,8 @@ def main() -> None:
     status = pump(channel, source, wake, child)
     if found := leaks():
         channel.send(Kind.TEXT, text=f"kmemleak: {found}\n")
+    if job.coverage:
+        coverage.send(channel)
     channel.send(Kind.END, drain=True, status=status)
     os.sync()
     end(words["vm.end"])

@@ -42,6 +42,8 @@ class Kind(StrEnum):
     MEASURED = "measured"
     #: What was printed.
     TEXT = "text"
+    #: Which lines of the kernel ran, of one of its objects.
+    COVERAGE = "coverage"
     #: The program's exit status; the guest powers off.
     END = "end"
 
@@ -68,6 +70,8 @@ class Job:
     terminal: list[int] = field(default_factory=list)
     #: Paths of kernel modules, in the order to load them.
     modules: list[str] = field(default_factory=list)
+    #: Whether to send which lines of the kernel ran.
+    coverage: bool = False
     #: In a complete system: what else goes on, and pytest's arguments where it is part of that.
     beside: list[str] = field(default_factory=list)
     suite: list[str] = field(default_factory=list)

@@ -27,8 +27,8 @@ from tests.utils import cgroups
 from vm import paths
 from vm.arch import ARCHITECTURES
 from vm.errors import Exit, Problem
-from vm.kernel import kconfig
-from vm.kernel.tree import Tree, built
+from vm.kernel import counting, kconfig, mirror
+from vm.kernel.tree import NO_SOURCE, Tree, built
 from vm.process import started
 from vm.terminal import complain, say
 
@@ -84,26 +84,35 @@ def _config(tree: Tree) -> Path:
     return tree.objects / (".config" if tree.ours else _OWN)
 
 
-def command(tree: Tree, target: str, config: str) -> list[str]:
-    """make for *target*, with the configuration file *config* in the tree."""
-    output = [] if tree.objects == tree.source else [f"O={tree.objects}"]
+def command(tree: Tree, target: str, config: str, counted: Sequence[str] = ()) -> list[str]:
+    """make for *target*, with the configuration file *config* in the tree.
+
+    :param counted: files of the source whose objects are to count which of their lines run.
+    """
+    elsewhere = [] if tree.objects == tree.source else [f"O={tree.objects}"]
     jobs = max(1, min(cgroups.processors(), cgroups.memory() // _COMPILER))
     return [
-        *("make", "-C", str(tree.source), *output, f"ARCH={tree.arch}"),
-        *(f"KCONFIG_CONFIG={config}", f"-j{jobs}", target),
+        *("make", "-C", str(tree.source), *elsewhere, f"ARCH={tree.arch}"),
+        *(f"KCONFIG_CONFIG={config}", f"-j{jobs}"),
+        # By the name without the folder, as scripts/Makefile.lib has it.
+        *sorted({f"GCOV_PROFILE_{Path(name).stem}.o=y" for name in counted}),
+        *([f"CFLAGS_GCOV={' '.join(counting.flags())}"] if counted else []),
+        target,
     ]
 
 
-def described(tree: Tree) -> str:
+def described(tree: Tree, counted: Sequence[str] = ()) -> str:
     """Return the command that builds, for people."""
-    return shlex.join(command(tree, ARCHITECTURES[tree.arch].target, _config(tree).name))
+    target = ARCHITECTURES[tree.arch].target
+    return shlex.join(command(tree, target, _config(tree).name, counted))
 
 
 class _Make:
     """Runs make, with all it prints in a log."""
 
-    def __init__(self, tree: Tree, log: BinaryIO) -> None:
+    def __init__(self, tree: Tree, log: BinaryIO, counted: Sequence[str]) -> None:
         self._tree = tree
+        self._counted = counted
         self._log = log
         self._shown = 0.0
         self._steps = 0
@@ -118,7 +127,7 @@ class _Make:
 
     def __call__(self, target: str, config: str) -> None:
         """Make *target*. Raises Problem, after the first error's lines, when that fails."""
-        line = command(self._tree, target, config)
+        line = command(self._tree, target, config, self._counted)
         start = self._log.tell()
         self._log.write(f"$ {shlex.join(line)}\n".encode())
         # Killed outright, make would leave half an object, newer than its source.
@@ -171,7 +180,8 @@ class _Make:
 
 
 def _fragments(tree: Tree, debug: bool) -> list[Path]:
-    return [kconfig.CASES, kconfig.guest(tree.arch), *([kconfig.DEBUG] if debug else [])]
+    more = [kconfig.DEBUG] * debug + [kconfig.COVERAGE] * (tree.first is not None)
+    return [kconfig.CASES, kconfig.guest(tree.arch), *more]
 
 
 def _configure(tree: Tree, make: _Make, ours: Sequence[Path], theirs: Sequence[Path]) -> Path:
@@ -179,8 +189,8 @@ def _configure(tree: Tree, make: _Make, ours: Sequence[Path], theirs: Sequence[P
     config = _config(tree)
     draft = config.with_name(f"{_OWN}.new")
     try:
-        if tree.configured:
-            shutil.copyfile(tree.objects / ".config", draft)
+        if tree.theirs:
+            shutil.copyfile(tree.theirs, draft)
         else:
             make(ARCHITECTURES[tree.arch].defconfig, draft.name)
         before = kconfig.read(draft)
@@ -220,11 +230,8 @@ def _say(
     """Tell what our fragments changed in somebody's configuration, and what they could not."""
     lacking = kconfig.missing(after, wanted)
     changed = [name for name in kconfig.missing(before, wanted) if name not in lacking]
-    if tree.configured and changed:
-        say(
-            f"options changed for this build: {', '.join(changed)}"
-            f" ({tree.objects / '.config'} stays as it is)"
-        )
+    if tree.theirs and changed:
+        say(f"options changed for this build: {', '.join(changed)} ({tree.theirs} stays as it is)")
     if lacking:
         say(
             f"kconfig dropped these options: {', '.join(lacking)} (unknown to this kernel, or a"
@@ -243,30 +250,38 @@ def _renew(tree: Tree, config: Path) -> None:
         os.utime(config)
 
 
-def build(tree: Tree, debug: bool, log: Path, fragments: Sequence[Path] = ()) -> None:
+def build(
+    tree: Tree,
+    debug: bool,
+    log: Path,
+    fragments: Sequence[Path] = (),
+    counted: Sequence[str] = (),
+) -> None:
     """Build the kernel in *tree*, with the debugging options if *debug*; make's output to *log*.
 
-    The user's *fragments* are laid over all options, a later one over an earlier.
+    The user's *fragments* are laid over all options, a later one over an earlier. Objects of
+    *counted*, files of the source, count which of their lines run; that is for a second tree.
 
     :raises Problem: it cannot be built.
     """
     if tree.source is None:
-        raise Problem(
-            f"{tree.objects}: cannot be built, the kernel's source is not to be found\n"
-            "hint: give the folder of the source: --kernel DIR"
-        )
+        raise Problem(f"{tree.objects}: {NO_SOURCE}")
     if shutil.which("make") is None:
         raise Problem(f"make is missing\nhint: {_NEEDED}")
     target, begin = ARCHITECTURES[tree.arch].target, time.monotonic()
     tree.objects.mkdir(parents=True, exist_ok=True)
     with paths.changing(tree.objects), log.open("wb") as file:
         say(f"building {target} in {tree.objects} (make's output: {log}) ...")
-        make = _Make(tree, file)
+        if tree.first is not None and tree.first.source is not None:
+            mirror.refresh(tree.first.source, tree.objects)
+        make = _Make(tree, file, counted)
         config = _configure(tree, make, _fragments(tree, debug), fragments)
+        if tree.first is not None:
+            counting.require(kconfig.read(config))
         try:
             _renew(tree, config)
             make(target, config.name)
         finally:
-            if tree.configured:
-                _renew(tree, tree.objects / ".config")
+            if tree.theirs and tree.first is None:
+                _renew(tree, tree.theirs)
     say(f"built in {time.monotonic() - begin:.0f} s")

@@ -12,9 +12,11 @@ from vm.errors import Exit, Problem
 
 #: What the cases need, in the form the kernel's own selftests have it.
 CASES = paths.ROOT / "tests/open_tree_ns/config"
-#: What a guest needs to start and to answer, per architecture; and what --debug-kernel adds.
+#: What a guest needs to start and to answer, per architecture; and what --debug-kernel and
+#: --coverage add.
 _CONFIGS = Path(__file__).parent / "configs"
 DEBUG = _CONFIGS / "debug.config"
+COVERAGE = _CONFIGS / "coverage.config"
 #: Option that is wanted only because it selects another, which cannot be set by itself.
 _SELECTS = {"USER_EVENTS": "TRACING"}
 _VALUE = re.compile(r'[ymn]|-?\d+|0[xX][0-9a-fA-F]+|"(?:[^"\\]|\\.)*"')

@@ -33,6 +33,8 @@ class Building:
     fragments: tuple[Path, ...] = ()
     #: Only print the command.
     dry_run: bool = False
+    #: Files of the source to count the lines of that run, in a second tree; empty for none.
+    counted: tuple[str, ...] = ()
 
 
 _GIVE = "give one with --kernel: an image, a build tree, a package file or its http address"
@@ -107,6 +109,8 @@ def _tree(folder: Path, wanted: Arch, building: Building | None) -> Source:
     found = tree.find(folder, wanted.name, building is not None and building.debug)
     arch = ARCHITECTURES[found.arch]
     text = f"{found.objects}: configured as {arch.text}"
+    if building is not None and building.counted:
+        found = tree.second(found, building.debug)
     return Source(arch, text, partial(_built, found, building))
 
 
@@ -120,7 +124,7 @@ def _built(found: tree.Tree, building: Building | None) -> Kernel:
             )
         return kernel
     if building.dry_run:
-        print(build.described(found))
+        print(build.described(found, building.counted))
         return tree.planned(found)
-    build.build(found, building.debug, building.log, building.fragments)
+    build.build(found, building.debug, building.log, building.fragments, building.counted)
     return tree.kernel(found)

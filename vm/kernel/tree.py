@@ -20,6 +20,14 @@ from vm.errors import Exit, Problem
 from vm.kernel import kconfig
 from vm.kernel.image import Kernel, Kind, identify
 
+NO_SOURCE = (
+    "cannot be built, the kernel's source is not to be found\n"
+    "hint: give the folder of the source: --kernel DIR"
+)
+#: What counts lines is a constructor of each object's, which the C library runs before User-Mode
+#: Linux has a stack of its own. There lockdep notes who calls, and reads up to the next multiple of
+#: THREAD_SIZE, which lies beyond the stack's end, unless there is as much on the stack before.
+_PADDING = ("OPEN_TREE_NS_PADDING", "x" * (32 << 10))
 _INCLUDE = re.compile(r"^include (/.+)/Makefile$", re.M)
 
 
@@ -32,11 +40,15 @@ class Tree:
     source: Path | None
     #: make's ARCH, see vm/arch.py.
     arch: str
+    #: Where this is a second build of a source (mirror.py): the tree that it is of.
+    first: Tree | None = None
 
     @property
-    def configured(self) -> bool:
-        """Whether somebody's own `.config` is there."""
-        return (self.objects / ".config").exists() and not self.ours
+    def theirs(self) -> Path | None:
+        """Somebody's own `.config`, which the options start from; None without one."""
+        tree = self.first or self
+        path = tree.objects / ".config"
+        return path if path.exists() and not tree.ours else None
 
     @property
     def ours(self) -> bool:
@@ -111,6 +123,18 @@ def find(folder: Path, arch: str, debug: bool = False) -> Tree:
     return Tree(cached(folder, arch, debug), folder, arch)
 
 
+def second(first: Tree, debug: bool) -> Tree:
+    """Return the tree of the cache in which *first* is built for its coverage.
+
+    :raises Problem: its source is not to be found.
+    """
+    if first.source is None:
+        raise Problem(f"{first.objects}: {NO_SOURCE}")
+    folder = cached(first.source, first.arch, debug)
+    folder = folder.with_name(f"{folder.name}-coverage")
+    return Tree(folder, folder, first.arch, first)
+
+
 def built(tree: Tree) -> dict[str, str]:
     """Return the options that make last built *tree* with, empty when it never did."""
     # Not .config: that may have been edited since, and --build has one of its own.
@@ -128,7 +152,7 @@ def kernel(tree: Tree) -> Kernel:
     """Return the kernel that was built in *tree*. Raises Problem when there is none."""
     for name in ARCHITECTURES[tree.arch].images:
         if (tree.objects / name).exists():
-            found = identify(tree.objects / name, str(tree.objects))
+            found = identify(tree.objects / name, str((tree.first or tree).objects))
             break
     else:
         what = tree.source if tree.ours else tree.objects
@@ -140,6 +164,8 @@ def kernel(tree: Tree) -> Kernel:
     release = tree.objects / "include/config/kernel.release"
     if not found.release and release.is_file():
         found = replace(found, release=release.read_text().strip())
+    if tree.first is not None and found.kind is Kind.UML:
+        found = replace(found, loader_environment=(_PADDING,))
     return placed(found, tree)
 
 

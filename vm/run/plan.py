@@ -47,6 +47,8 @@ class Options:
     guests: int = 1
     #: Kernels whose guests run at the same time.
     jobs: int = 1
+    #: Whether guests send which lines of the kernel ran.
+    coverage: bool = False
     dry_run: bool = False
     verbose: bool = False
 
@@ -127,6 +129,7 @@ def job(
         packages=found.versions,
         files={_WAIVERS: options.waivers} if options.waivers else {},
         only=list(only),
+        coverage=options.coverage,
     )
     return whole if options.system is None else system.job(whole, options.system)
 

@@ -8,8 +8,10 @@ What came before stands.
 
 from __future__ import annotations
 
+import base64
 import json
 import time
+import zlib
 from typing import Any
 
 from tests.utils.report.case import Case
@@ -41,6 +43,8 @@ class Records:
         self.stopped = ""
         #: What the benchmark measured, as it has it in its file; empty while it has not come.
         self.measured = ""
+        #: Counters of the kernel's objects as gcc has them (.gcda), by the object's path.
+        self.coverage: dict[str, bytes] = {}
         #: What became of each waiver.
         self.waivers: list[Use] = []
         self.lost = 0
@@ -84,7 +88,7 @@ class Records:
             self.first.setdefault(kind, time.monotonic())
             self.guest_first.setdefault(kind, frame["at"])
             return self._take(kind, frame)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, zlib.error):
             self.lost += 1
             return ""
 
@@ -109,6 +113,9 @@ class Records:
                 self.waivers = [Use(**use) for use in frame["waivers"]]
             case Kind.MEASURED:
                 self.measured = frame["results"]
+            case Kind.COVERAGE:
+                data = base64.b64decode(frame["data"], validate=True)
+                self.coverage[frame["path"]] = zlib.decompress(data)
             case Kind.END:
                 self.status = frame["status"]
             case Kind.TEXT:

@@ -21,8 +21,8 @@ from tests.harness.helpers.suite import ROOT
 #: import what stands on the floors below it, and nothing beside it.
 FLOORS = {
     "vm": (
-        *("__main__", "commands", "report", "run", "backend", "initramfs kernel", "distro"),
-        *("compression elf process terminal", "paths pins", "arch", "errors guest"),
+        *("__main__", "commands", "report", "coverage", "run", "backend", "initramfs kernel"),
+        *("distro", "compression elf process terminal", "paths pins", "arch", "errors guest"),
     ),
     "tests.utils": (
         *("watch", "report", "isolation probes search", "mounts", "model tasks", "uapi"),

@@ -147,6 +147,7 @@ def test_what_is_the_same_at_each_commit_is_no_verdict_on_one() -> None:
         Exit.NOTHING: 125,
         Exit.RUN_LIMIT: 1,
         Exit.NOT_BOOTED: 125,
+        Exit.UNCOVERED: 5,
         Exit.NO_BISECTION: 125,
         Exit.INTERRUPTED: 130,
     }

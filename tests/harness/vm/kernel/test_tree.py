@@ -137,7 +137,7 @@ def test_a_clean_source_is_built_where_make_would(
     monkeypatch.setenv("KBUILD_OUTPUT", "../out")
     found = tree.find(source, "x86")
     assert (found.objects, found.source, found.arch) == (output, source, "um")
-    assert found.configured
+    assert found.theirs == output / ".config"
 
 
 def test_a_tree_for_another_machine_is_refused(tmp_path: Path) -> None:
