@@ -21,7 +21,16 @@ from tests.harness.helpers.suite import ROOT
 #: import what stands on the floors below it, and nothing beside it.
 FLOORS = {
     "vm": (
-        *("__main__", "commands", "report", "run", "backend", "initramfs kernel", "distro"),
+        *(
+            "__main__",
+            "commands",
+            "faults",
+            "report",
+            "run",
+            "backend",
+            "initramfs kernel",
+            "distro",
+        ),
         *("process terminal", "paths pins", "arch", "errors guest"),
     ),
     "tests.utils": (
@@ -191,7 +200,9 @@ def test_the_launcher_imports_nothing_that_must_be_installed() -> None:
     assert not foreign
 
 
-@pytest.mark.parametrize("verb", [(), ("run",), ("shell",), ("bench",), ("kernels",), ("check",)])
+@pytest.mark.parametrize(
+    "verb", [(), ("run",), ("shell",), ("bench",), ("kernels",), ("check",), ("faults",)]
+)
 def test_the_launcher_starts_from_any_folder_with_python_alone(
     verb: tuple[str, ...], tmp_path: Path
 ) -> None:
