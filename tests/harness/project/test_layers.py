@@ -21,16 +21,8 @@ from tests.harness.helpers.suite import ROOT
 #: import what stands on the floors below it, and nothing beside it.
 FLOORS = {
     "vm": (
-        *(
-            "__main__",
-            "commands",
-            "faults",
-            "report",
-            "run",
-            "backend",
-            "initramfs kernel",
-            "distro",
-        ),
+        *("__main__", "commands", "faults", "report", "run", "backend"),
+        *("initramfs kernel", "distro"),
         *("process terminal", "paths pins", "arch", "errors guest"),
     ),
     "tests.utils": (
