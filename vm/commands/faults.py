@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from vm import paths
 from vm.errors import Exit, Problem
 from vm.faults import catalogue, measure, page
 from vm.faults.build import OPTIONS, Workshop
-from vm.faults.catalogue import HAND, Fault
+from vm.faults.catalogue import HAND, Fault, Operators
 from vm.faults.measure import Campaign, Trial
 from vm.faults.planted import Planted, Source, plant
 from vm.faults.results import HOW, Result, Results, suite_digest
@@ -55,6 +55,7 @@ def faults(request: Request) -> Exit:
     folder, fixed = _source(request.kernel)
     source = Source(folder)
     planted = plant(source, hand, known)
+    _name_unknown(known, planted)
     every = [*hand, *(fault for fault in planted.numbers.values() if fault.kind != HAND)]
     chosen = catalogue.chosen(every, request.patterns)
     if request.listing:
@@ -82,6 +83,13 @@ def faults(request: Request) -> Exit:
     for fault in silent:
         print(f"unnoticed, and no reason is known: {fault.id}")
     return Exit.FAILED if silent else Exit.OK
+
+
+def _name_unknown(known: Operators, planted: Planted) -> None:
+    """Tell which marks are of no mechanical fault that this source has."""
+    there = {fault.id for fault in planted.numbers.values()} | planted.dropped.keys()
+    for name in sorted((known.equivalent.keys() | known.silent.keys()) - there):
+        say(f"operators.toml: {name}: no operator makes this of this source")
 
 
 def _is_open(fault: Fault, result: Result | None) -> bool:
@@ -126,6 +134,13 @@ class _Run:
         if not left:
             return
         kernel = workshop.kernel(self._planted)
+        own = {
+            fault.id: workshop.alone(self._planted, fault, self._output / "kernels" / fault.id)
+            for fault in left
+            if fault.alone
+        }
+        if own:  # they were built in the same folder
+            kernel = workshop.kernel(self._planted)
         with ExitStack() as stack:
             stack.enter_context(paths.using(workshop.objects))
             stack.callback(self._screen.close)
@@ -139,23 +154,24 @@ class _Run:
                 f" in {usual.seconds:.0f} s"
             )
             self._begin = time.monotonic()
-            trials = list(self._trials(left, kernel, workshop))
+            trials = list(self._trials(left, kernel, own))
             self._total = len(trials)
             Campaign(trials, self._jobs, self._record, self._tick, usual).work()
 
-    def _trials(self, left: Sequence[Fault], kernel: Kernel, workshop: Workshop) -> Iterator[Trial]:
+    def _trials(
+        self, left: Sequence[Fault], kernel: Kernel, own: Mapping[str, Kernel]
+    ) -> Iterator[Trial]:
         numbers = {fault.id: number for number, fault in self._planted.numbers.items()}
-        # Those with a kernel of their own come last: each is built when it is its turn.
-        for fault in sorted(left, key=lambda one: one.alone):
-            if fault.alone:
-                place = self._output / "kernels" / fault.id
-                make = partial(workshop.alone, self._planted, fault, place)
-                yield Trial(fault, make, 0, not fault.selection)
+        for fault in left:
+            if fault.id in own:
+                yield Trial(fault, own[fault.id], 0, not fault.selection)
             elif fault.id in numbers:
-                yield Trial(fault, lambda: kernel, numbers[fault.id], not fault.selection)
+                yield Trial(fault, kernel, numbers[fault.id], not fault.selection)
 
     def _record(self, trial: Trial, result: Result) -> None:
         self._results.add(result)
+        if trial.fault.alone:
+            shutil.rmtree(self._output / "kernels" / trial.fault.id, ignore_errors=True)
         self._done += 1
         self._unnoticed += not result.noticed
         where = "all cases" if result.whole else " ".join(trial.fault.rules) or "its fix"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,7 +104,3 @@ class Workshop:
             self._copy.plant(woven)
             for file in files - woven.keys():
                 self._copy.write(file, planted.source.text(file))
-
-
-#: How a kernel for a fault is had, once it is its turn.
-Maker = Callable[[], Kernel]

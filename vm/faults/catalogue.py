@@ -82,10 +82,15 @@ class Operators:
     functions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Function -> the rules whose cases come first.
     rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Id -> why nothing differs; why no case notices; why it is left out.
+    #: Id -> why nothing differs; why no case notices.
     equivalent: Mapping[str, str] = field(default_factory=dict)
     silent: Mapping[str, str] = field(default_factory=dict)
+    #: Pattern of ids -> why they are left out.
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def leaves_out(self, name: str) -> bool:
+        """Return whether the fault of this id is not to be planted."""
+        return any(fnmatchcase(name, pattern) for pattern in self.left_out)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Trial:
     """A fault that is being measured."""
 
     fault: Fault
-    kernel: Callable[[], Kernel]
+    kernel: Kernel
     #: Of its switch, 0 for none.
     number: int
     #: Whether all cases are asked.
@@ -106,7 +106,7 @@ class Campaign:
         options = Options(pytest=trial.words)
         append = (f"planted={trial.number}",) if trial.number else ()
         machine = replace(options.machine, append=append, slot=trial.slot)
-        boots = Boots(trial.kernel(), Uml(), options)
+        boots = Boots(trial.kernel, Uml(), options)
         boots.prepare(folder)
         image = boots.image(boots.job())
         trial.guest = boots.start(
@@ -204,7 +204,7 @@ def baseline(kernel: Kernel, jobs: int, tick: Callable[[list[Trial]], None]) -> 
 
     :raises Problem: it does not run the cases.
     """
-    trials = [Trial(Fault(f"none {n}", "", "", ()), lambda: kernel, 0, True) for n in range(jobs)]
+    trials = [Trial(Fault(f"none {n}", "", "", ()), kernel, 0, True) for n in range(jobs)]
     seconds, passed, failed, release = [0.0], set[str](), set[str](), ""
     order: dict[str, None] = {}
 

@@ -37,6 +37,14 @@ def test_rules_and_fixes_are_those_that_cases_have() -> None:
         assert not there.missing(fault.rules, [fault.fix] if fault.fix else []), fault.id
 
 
+def test_rules_of_functions_are_those_that_cases_have() -> None:
+    found = catalogue.operators()
+    names = [name for functions in found.functions.values() for name in functions]
+    assert set(found.rules) <= set(names)
+    rules = {rule for rules in found.rules.values() for rule in rules}
+    assert not known(paths.ROOT).missing(sorted(rules), [])
+
+
 def test_the_catalogue_is_large_enough_and_says_what_is_seen() -> None:
     faults = catalogue.load()
     assert len(faults) > 100

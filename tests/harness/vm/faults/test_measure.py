@@ -92,7 +92,7 @@ def _written(path: Path, data: bytes) -> Path:
 
 
 def measured(kernel: Kernel, *faults: Fault, jobs: int = 2) -> dict[str, Result]:
-    trials = [Trial(one, lambda: kernel, int(one.id[1:]), not one.selection) for one in faults]
+    trials = [Trial(one, kernel, int(one.id[1:]), not one.selection) for one in faults]
     found: dict[str, Result] = {}
     Campaign(
         trials, jobs, lambda _, result: found.update({result.fault: result}), baseline=USUAL
