@@ -63,7 +63,7 @@ def faults(request: Request) -> Exit:
             print(f"{fault.id}  {fault.family}  {fault.sees or fault.edits[0].function}")
         return Exit.OK
     name = f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
-    output = request.output or paths.cache() / "faults" / f"results-{name}"
+    output = request.output or paths.cache() / "evidence" / name
     output.mkdir(parents=True, exist_ok=True)
     file = output / "results.jsonl"
     if request.fresh:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vm import paths
 from vm.arch import UM
 from vm.errors import Exit, Problem
 from vm.faults import planted as plants
@@ -34,7 +33,7 @@ class Workshop:
         """*fixed* is whether the source never changes, as one of the cache does."""
         key = hashlib.sha256(str(source).encode()).hexdigest()[:8]
         self.name = f"faults-{source.name}-{key}"
-        self._copy = Copy(source, paths.cache() / "faults" / self.name)
+        self._copy = Copy(source, tree.copies() / self.name)
         if not (fixed and self._copy.folder.exists()):
             say(f"copying {source} ...")
             self._copy.refresh()
