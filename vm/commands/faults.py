@@ -22,7 +22,7 @@ from vm.faults.results import HOW, Result, Results, suite_digest
 from vm.kernel import debian_source, tree
 from vm.kernel.image import Kernel
 from vm.run import plan
-from vm.terminal import Screen, say
+from vm.terminal import Screen, complain, say
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,10 @@ def faults(request: Request) -> Exit:
     silent = [fault for fault in every if _is_open(fault, results.of(fault))]
     for fault in silent:
         print(f"unnoticed, and no reason is known: {fault.id}")
+    for fault_id, trouble in run.troubles.items():
+        complain(f"{fault_id} could not be measured: {trouble}")
+    if run.troubles:
+        return Exit.HOST
     return Exit.FAILED if silent else Exit.OK
 
 
@@ -124,6 +128,8 @@ class _Run:
         self._screen = Screen()
         self._jobs = request.jobs or plan.default_guests(())
         self._total = self._done = self._unnoticed = 0
+        #: What could not be measured: id -> the host's trouble.
+        self.troubles: dict[str, str] = {}
 
     def measure(self, workshop: Workshop, chosen: Sequence[Fault]) -> None:
         """Measure what was not yet; print a line for each as it comes."""
@@ -156,7 +162,9 @@ class _Run:
             self._begin = time.monotonic()
             trials = list(self._trials(left, kernel, own))
             self._total = len(trials)
-            Campaign(trials, self._jobs, self._record, self._tick, usual).work()
+            campaign = Campaign(trials, self._jobs, self._record, self._tick, usual)
+            campaign.work()
+            self.troubles = campaign.troubles
 
     def _trials(
         self, left: Sequence[Fault], kernel: Kernel, own: Mapping[str, Kernel]
@@ -177,14 +185,19 @@ class _Run:
         where = "all cases" if result.whole else " ".join(trial.fault.rules) or "its fix"
         what = f"{HOW[result.how]}, {len(result.cases)} of {where}" if result.how else "unnoticed"
         line = f": {result.line}" if result.line else ""
-        self._screen.line(f"[{self._done}/{self._total}] {result.fault}: {what}{line}"[:200])
+        left = f"{self._done}/{self._total}, about {measure.minutes(self._left)} left"
+        self._screen.line(f"[{left}] {result.fault}: {what}{line}"[:200])
+
+    @property
+    def _left(self) -> float:
+        """An estimate of the seconds that are left."""
+        spent = time.monotonic() - self._begin
+        return spent / self._done * (self._total - self._done) if self._done else 0.0
 
     def _tick(self, running: list[Trial]) -> None:
         if self._screen.due:
-            spent = time.monotonic() - self._begin
-            left = spent / self._done * (self._total - self._done) if self._done else 0.0
             self._screen.status(
-                measure.progress(self._done, self._total, self._unnoticed, left, running)
+                measure.progress(self._done, self._total, self._unnoticed, self._left, running)
             )
 
     def _tick_baseline(self, running: list[Trial]) -> None:

@@ -21,7 +21,7 @@ from vm.kernel.image import Kernel, Kind
 from vm.run.boot import Boots
 
 #: Plays by the number of the fault: 1 fails in its rule, 2 in all cases alone, 3 nowhere,
-#: 4 crashes, 5 hangs, 6 does not boot, 7 is not taken.
+#: 4 crashes, 5 hangs, 6 does not boot, 7 is not taken, 8 cannot be started.
 PLAY = r"""#!{python}
 import json, os, signal, sys
 from pathlib import Path
@@ -32,6 +32,8 @@ job = json.loads(Path(words["initrd"]).read_text())
 number = int(words.get("planted", 0))
 with open({log!r}, "a") as file:
     file.write(f"{{number}} {{' '.join(job['arguments'])}}\n")
+if number == 8:
+    sys.exit("no room")
 if number and number != 7:
     print(f"[    0.0] planted fault {{number}}", flush=True)
 print("[    0.1] Linux version 7.9.1", flush=True)
@@ -149,3 +151,13 @@ def test_what_was_nobodys_idea_is_not_followed_for_long(kernel: Kernel, log: Pat
 def test_cases_that_fail_without_a_fault_notice_nothing(kernel: Kernel) -> None:
     usual = measure.baseline(kernel, 2, lambda _: None)
     assert usual == replace(USUAL, seconds=usual.seconds)
+
+
+def test_the_hosts_trouble_is_no_evidence_and_ends_nothing(kernel: Kernel, log: Path) -> None:
+    found: list[str] = []
+    trials = [Trial(fault(8), kernel, 8, False), Trial(fault(1), kernel, 1, False)]
+    campaign = Campaign(trials, 1, lambda _, result: found.append(result.fault), baseline=USUAL)
+    campaign.work()
+    assert found == ["f1"]
+    assert campaign.troubles == {"f8": "the guest could not be started: no room"}
+    assert log.read_text().count("8 ") == 3
