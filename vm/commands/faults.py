@@ -139,14 +139,15 @@ class _Run:
         say(f"{len(chosen)} faults, {len(left)} to be measured; results: {self._results.path}")
         if not left:
             return
-        kernel = workshop.kernel(self._planted)
-        own = {
-            fault.id: workshop.alone(self._planted, fault, self._output / "kernels" / fault.id)
-            for fault in left
-            if fault.alone
-        }
-        if own:  # they were built in the same folder
+        with paths.locked("faults"):
             kernel = workshop.kernel(self._planted)
+            own = {
+                fault.id: workshop.alone(self._planted, fault, self._output / "kernels" / fault.id)
+                for fault in left
+                if fault.alone
+            }
+            if own:  # they were built in the same folder
+                kernel = workshop.kernel(self._planted)
         with ExitStack() as stack:
             stack.enter_context(paths.using(workshop.objects))
             stack.callback(self._screen.close)
