@@ -21,6 +21,7 @@ from tests.utils.mounts.trees import tmpfs
 from tests.utils.tasks.namespace_thread import NamespaceThread
 from tests.utils.uapi.constants import (
     CLONE_NEWNS,
+    CLONE_NEWUTS,
     LSMT_ROOT,
     Statmount,
 )
@@ -175,9 +176,11 @@ def test_listed_through_entering_and_unsharing(scratch: Path) -> None:
 @fixes.LISTNS_INACTIVE
 @pytest.mark.needs("sight of all namespaces", "listns")
 @pytest.mark.isolated(pid_namespace=False)
-def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
+@pytest.mark.parametrize("owner", [0, LISTNS_CURRENT_USER], ids=["all", "own"])
+def test_listns_goes_on_behind_an_inactive_namespace(owner: int, scratch: Path) -> None:
     """A page of listns(2) that would start at namespaces nobody can enter any more, only kept by
-    an open mountinfo, starts with the next one; at the end of all it is ENOENT."""
+    an open mountinfo, starts with the next one; at the end of all it is ENOENT. So it is with all
+    namespaces, and with those that one's user namespace owns."""
     leaf = tmpfs(scratch / "leaf")
     fds = [copy(leaf) for _ in range(5)]
     first, *inactive, last = [ns_id(fd) for fd in fds]
@@ -192,7 +195,7 @@ def test_listns_goes_on_behind_an_inactive_namespace(scratch: Path) -> None:
             return [number for number in listns(page=1) if first <= number <= last]
 
         for after in (first, *inactive):
-            page = partial(answer, listns_page, after, 1)
+            page = partial(answer, listns_page, after, 1, user_ns_id=owner)
             assert settled(page, [last]) == [last], f"after {after}"
         assert settled(listed, [first, last]) == [first, last]
         os.close(fds[-1])
@@ -238,6 +241,24 @@ def test_listed_by_owner(caller: Caller, scratch: Path) -> None:
     }
 
     assert listed == {"its owner's": True, "another's": [ns_id(other.ns_fd)]}
+
+
+@pytest.mark.rule("R11")
+@pytest.mark.needs("sight of all namespaces", "listns")
+@pytest.mark.isolated(pid_namespace=False)
+def test_an_owners_list_is_of_the_types_asked_for(scratch: Path) -> None:
+    """Of what a user namespace owns listns(2) lists the types that were asked for, be it one."""
+    mnt = ns_id(copy(tmpfs(scratch / "leaf")), NS_GET_ID)
+    unshare(CLONE_NEWUTS)
+    uts = ns_id(os.open("/proc/self/ns/uts", os.O_RDONLY), NS_GET_ID)
+    owned = partial(listns_page, mnt - 1, 256, user_ns_id=LISTNS_CURRENT_USER)
+    types = (CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNS | CLONE_NEWUTS)
+
+    found = {
+        asked: [number for number in owned(kinds=asked) if number in (mnt, uts)] for asked in types
+    }
+
+    assert list(found.values()) == [[mnt], [uts], [mnt, uts]]
 
 
 @pytest.mark.rule("BL3", "Y4")

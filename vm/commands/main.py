@@ -23,6 +23,8 @@ from vm.backend.choose import choose
 from vm.commands import bench, coverage, shell, system_options
 from vm.commands.arguments import parse
 from vm.commands.check import check
+from vm.commands.faults import Request as FaultsRequest
+from vm.commands.faults import faults
 from vm.commands.run import Request, launch
 from vm.errors import Exit, Interrupted, Problem, for_bisect
 from vm.kernel import cache, kconfig, source
@@ -203,6 +205,30 @@ def _bench(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
         return bench.run(*chosen[0], options, words)
 
 
+def _faults(arguments: argparse.Namespace, words: tuple[str, ...]) -> Exit:
+    if words:
+        raise Problem(
+            f"faults: takes nothing after -- ({' '.join(words)})\n"
+            "hint: name faults, families or kinds before it",
+            Exit.USAGE,
+        )
+    for path in arguments.kconfig:
+        kconfig.require_fragment(path)
+    return faults(
+        FaultsRequest(
+            arguments.kernel or "",
+            tuple(arguments.fault),
+            arguments.jobs,
+            _output(arguments.output),
+            arguments.page,
+            tuple(arguments.kconfig),
+            arguments.fresh,
+            arguments.list,
+            arguments.report,
+        )
+    )
+
+
 def _split(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     """(the launcher's words, pytest's words after the first `--`)."""
     given = list(words)
@@ -240,6 +266,8 @@ def _status(own: Sequence[str], pytest: tuple[str, ...]) -> int:
                     return _shell(arguments, pytest)
                 case "kernels":
                     return _kernels(arguments)
+                case "faults":
+                    return _faults(arguments, pytest)
                 case _:
                     return _run(arguments, pytest)
     except SystemExit as end:  # argparse has said what is wrong, or given its help

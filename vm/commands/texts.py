@@ -59,6 +59,29 @@ installed into a private environment. All of it takes some minutes.
   python3 -m vm check -- -e py312 -- -k vm  arguments after a second -- go to pytest
 """
 
+FAULTS = """Build a kernel in which the faults of the catalogue (faults/) can be switched on, one
+at a time; boot each as User-Mode Linux, and see which cases notice it.
+
+  python3 -m vm faults                      all of them: most of an hour on two processors
+  python3 -m vm faults locks                the faults of one family
+  python3 -m vm faults 'fs/pnode.c:*'       those that operators make of one file
+  python3 -m vm faults --list               the catalogue
+  python3 -m vm faults --kernel ~/linux     in a copy of that source
+"""
+
+FAULTS_END = """Each result is kept as it is measured: a start that is interrupted goes on where it
+was, and one after a change of the cases, of the kernel or of a fault measures again what that
+concerns.
+
+exit status:
+  0    every fault was noticed, or a reason is known why not
+  1    a fault written by hand was noticed by nothing
+  2    usage: the catalogue or the command line makes no sense
+  3    this machine cannot do it: a program is missing, the disk is full
+  125  the kernel could not be built
+  130  interrupted
+"""
+
 KERNELS = f"""List the kernels in the cache, as --kernel takes them; with SUITE also what that
 Debian suite offers; with --prune remove the unused ones instead.
 

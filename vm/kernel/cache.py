@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernels in the cache: which there are and what they take, and removing the unused ones.
 
-They are unpacked packages (`kernels/SCHEME/...`) and what --build built out of a clean source
-(`builds/SOURCE/ARCHITECTURE`). A run holds the folder of its kernel, see Source.obtain().
+They are unpacked packages (`kernels/SCHEME/...`), what --build built out of a clean source
+(`builds/SOURCE/ARCHITECTURE`), packaged sources (`sources/SUITE/VERSION`) and the copies of sources
+in which faults are planted. A run holds the folder of its kernel, see Source.obtain().
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from vm import paths
 from vm.distro.apt import megabytes
 from vm.errors import Problem
-from vm.kernel import tree
+from vm.kernel import debian_source, tree
 from vm.kernel.scheme import Entry
 from vm.kernel.source import SCHEMES
 
@@ -27,6 +28,10 @@ def entries() -> Iterator[Entry]:
         yield from scheme.cached()
     for folder in sorted(tree.builds().glob("*/*")):
         yield Entry(str(folder), _described(folder), (folder,))
+    for folder in sorted(debian_source.folder().glob("*/*")):
+        yield Entry(str(folder), "the kernel's source", (folder,))
+    for folder in sorted(tree.copies().glob("*")):
+        yield Entry(str(folder), "a copy of it with faults in it", (folder,))
 
 
 def _described(folder: Path) -> str:

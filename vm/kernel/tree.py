@@ -61,6 +61,11 @@ def builds() -> Path:
     return paths.cache() / "builds"
 
 
+def copies() -> Path:
+    """Return where the cache keeps the copies of sources that faults are planted in."""
+    return paths.cache() / "faults"
+
+
 def _is_source(folder: Path) -> bool:
     return all((folder / name).is_file() for name in ("Kconfig", "Kbuild", "Makefile"))
 

@@ -21,8 +21,9 @@ from tests.harness.helpers.suite import ROOT
 #: import what stands on the floors below it, and nothing beside it.
 FLOORS = {
     "vm": (
-        *("__main__", "commands", "report", "coverage", "run", "backend", "initramfs kernel"),
-        *("distro", "compression elf process terminal", "paths pins", "arch", "errors guest"),
+        *("__main__", "commands", "faults", "report", "coverage", "run", "backend"),
+        *("initramfs kernel", "distro", "compression elf process terminal", "paths pins"),
+        *("arch", "errors guest"),
     ),
     "tests.utils": (
         *("watch", "report", "isolation probes search", "mounts", "model tasks", "uapi"),
@@ -191,7 +192,9 @@ def test_the_launcher_imports_nothing_that_must_be_installed() -> None:
     assert not foreign
 
 
-@pytest.mark.parametrize("verb", [(), ("run",), ("shell",), ("bench",), ("kernels",), ("check",)])
+@pytest.mark.parametrize(
+    "verb", [(), ("run",), ("shell",), ("bench",), ("kernels",), ("check",), ("faults",)]
+)
 def test_the_launcher_starts_from_any_folder_with_python_alone(
     verb: tuple[str, ...], tmp_path: Path
 ) -> None:

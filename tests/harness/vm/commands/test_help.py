@@ -49,7 +49,7 @@ def test_there_is_a_line_for_a_series_and_for_a_bisection(
     assert "run --build" in " ".join(words)
 
 
-@pytest.mark.parametrize("verb", ["run", "bench", "shell", "check", "kernels"])
+@pytest.mark.parametrize("verb", ["run", "bench", "shell", "check", "kernels", "faults"])
 def test_each_verb_is_described_with_examples(
     capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
@@ -59,7 +59,7 @@ def test_each_verb_is_described_with_examples(
     assert len(re.findall(rf"^  .*python3 -m vm {verb}\b", examples, re.M)) >= 2
 
 
-@pytest.mark.parametrize("verb", ["", "run", "bench", "shell", "check", "kernels"])
+@pytest.mark.parametrize("verb", ["", "run", "bench", "shell", "check", "kernels", "faults"])
 def test_a_page_fits_a_terminal_of_a_hundred_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:

@@ -80,6 +80,8 @@ def test_a_mistake_in_an_option_is_a_line_and_a_hint(
         (["bench", "--", "--from=x"], "bench.json of the folder for results"),
         (["shell", "--kernel", ""], "shell variable"),
         (["kernels", "trixie", "--prune"], "one of the two"),
+        (["faults", "--", "-k", "x"], "name faults, families or kinds"),
+        (["faults", "--kernel", "/nonexistent"], "give an image, a source tree"),
         (["kernels", "--prune", "trixie"], "--help"),
         (["kernels", "--prune", "nan"], "--help"),
         (["nonsense"], "--help"),

@@ -81,6 +81,16 @@ def test_a_build_that_was_broken_off_is_listed_too(store: Path, tmp_path: Path) 
     assert "an incomplete build" in list(cache.listing())[-1]
 
 
+def test_packaged_sources_and_their_copies_are_listed_and_removed(store: Path) -> None:
+    places = [paths.cache() / "sources/suite/7.3.4-1", paths.cache() / "faults/faults-7.3.4-1"]
+    for place in places:
+        place.mkdir(parents=True)
+    lines = list(cache.listing())
+    assert [line.partition("  ")[0] for line in lines[-2:]] == [str(place) for place in places]
+    list(cache.prune(0))
+    assert not any(place.exists() for place in places)
+
+
 def test_a_size_counts_what_lies_on_the_disk_once(store: Path) -> None:
     entry = next(entry for entry in cache.entries() if "amd64" in entry.name)
     before = entry.size
