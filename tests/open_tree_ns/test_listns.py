@@ -72,6 +72,7 @@ def test_pages_and_kinds(scratch: Path) -> None:
     assert [number for number in both if number in ids] == ids
     assert both == sorted({*both})
     assert {*listns(CLONE_NEWUSER)} & {*ids} == set()
+    assert ns_id(os.open("/proc/self/ns/net", os.O_RDONLY), NS_GET_ID) not in both
 
 
 @pytest.mark.rule("R6")
