@@ -68,11 +68,34 @@ STAND_INS_FOR_FILES = pytest.mark.fixed_by(
 BUSY_COPIES = pytest.mark.fixed_by(
     "6857e209015f", "7.2.11", "fs: don't silently unmount busy mounts"
 )
+BUSY_SUBMOUNTS = pytest.mark.fixed_by(
+    "32bf92416614",
+    "7.2.11",
+    "namespace: check a submount for references right before unmounting it",
+)
 AUTOMOUNT_LOCKS = pytest.mark.fixed_by(
     "33aadc7c7205", "7.2.11", "namespace: handle mount locking for automounts correctly"
 )
+AUTOMOUNT_WITHOUT_NAMESPACE = pytest.mark.fixed_by(
+    "ba985ce08471",
+    "7.2.11",
+    "namespace: refuse an automount below a mount that is in no namespace",
+)
 LOCKED_EXPIRY = pytest.mark.fixed_by(
     "f78ddcc87224", "7.2.11", "namespace: never expire a locked mount"
+)
+
+UNHASHED_FIRST = pytest.mark.fixed_by(
+    "528b383dc35d", "7.2.11", "namespace: unhash a dentry before detaching the mounts on it"
+)
+REVEALED_IN_REFWALK = pytest.mark.fixed_by(
+    "8189ab688f5a", "7.2.11", "namei: don't reveal overmounted entries in refwalk"
+)
+MOUNTS_ON_THE_DYING = pytest.mark.fixed_by(
+    "75f4197f1e11", "7.2.11", "dcache: don't put a mountpoint on a dentry that's being removed"
+)
+HANDLES_UNDER_MOUNT_LOCK = pytest.mark.fixed_by(
+    "67b69b8a6ea7", "7.3", "fhandle: decide the subtree check under mount_lock"
 )
 
 # The base

@@ -119,6 +119,7 @@ def test_unmounting_what_was_copied(caller: Caller, scratch: Path) -> None:
 
 @pytest.mark.rule("BK3")
 @fixes.TOPMOST_NAMESPACE_FILE
+@pytest.mark.upstream("overmount_ns_file.existing_mount_stays_on_top")
 def test_propagated_mount_does_not_bury(scratch: Path) -> None:
     """A mount with a mount namespace's file on top of it is moved to where the copy, a slave, has
     a mount of its own: that one stays visible, on top of what was propagated."""

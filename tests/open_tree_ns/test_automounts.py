@@ -14,7 +14,7 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import NAMESPACE, mount_points
+from tests.open_tree_ns.calls import NAMESPACE, enter, mount_points
 from tests.utils.expect import Outcome, outcome
 from tests.utils.mounts.copies import Copy, made_in_child
 from tests.utils.mounts.trees import bind, propagation, tmpfs
@@ -23,10 +23,16 @@ from tests.utils.uapi.constants import (
     AT_NO_AUTOMOUNT,
     AT_RECURSIVE,
     MOUNT_ATTR_NOSUID,
+    MOVE_MOUNT_BENEATH,
+    MS_MOVE,
     MS_NOSUID,
+    MS_PRIVATE,
+    MS_REC,
     MS_SHARED,
+    MS_SLAVE,
 )
-from tests.utils.uapi.syscalls import mount, mount_setattr, open_tree, umount2
+from tests.utils.uapi.statmount import mnt_id_of
+from tests.utils.uapi.syscalls import mount, mount_setattr, move_mount, open_tree, umount2
 
 pytestmark = [pytest.mark.rule("C13"), pytest.mark.needs("root", "debugfs automount")]
 
@@ -77,6 +83,7 @@ def test_triggered_in_the_copy(caller: Caller, scratch: Path) -> None:
 
 @fixes.AUTOMOUNT_LOCKS
 @pytest.mark.parametrize("by", ["source", "copy"])
+@pytest.mark.upstream("locked_mount.automount_locked_in_the_triggering_namespace")
 def test_triggered_at_the_source(by: str, caller: Caller, scratch: Path) -> None:
     """An automount that is triggered at the source arrives in the copy. Its restrictions are locked
     in a foreign caller's copy and free at the source, whoever triggers it: also a task inside, by a
@@ -104,6 +111,7 @@ def test_triggered_at_the_source(by: str, caller: Caller, scratch: Path) -> None
 
 
 @fixes.LOCKED_EXPIRY
+@pytest.mark.upstream("locked_mount.umount_of_a_bind_leaves_a_locked_automount_alone")
 def test_locked_automount_keeps_its_place(caller: Caller, scratch: Path) -> None:
     """A plain umount(2) inside, which takes automounts along that are not in use, takes none that
     is locked: EBUSY."""
@@ -121,3 +129,77 @@ def test_locked_automount_keeps_its_place(caller: Caller, scratch: Path) -> None
         assert (end, left) == ("EBUSY", ["/place", "/place/tracing"])
     else:
         assert (end, left) == ("success", [])
+
+
+def bind_automount(target: Path) -> Path:
+    """Bind the automount that is mounted at "/debug/tracing": such a bind shrinks away, too."""
+    return bind(Path("/debug/tracing"), target)
+
+
+@fixes.BUSY_SUBMOUNTS
+@pytest.mark.upstream("shrink_submounts.busy_mount_moved_into_reach")
+def test_mount_that_slides_into_reach_while_in_use(scratch: Path) -> None:
+    """A plain umount(2) inside takes the automounts along one by one. One that goes has another, in
+    use, slide down to where it is looked at next: that one stays mounted, and it is EBUSY."""
+    top = tree_with_debugfs(scratch)
+    trigger(top / "debug/tracing")
+    enter(copied_by(Caller.OWNER, top).ns_fd)
+    mount(None, "/debug", None, MS_PRIVATE | MS_REC)
+    first = propagation(bind_automount(Path("/first")), MS_SHARED)
+    second = propagation(propagation(bind(first, Path("/second")), MS_SLAVE), MS_SHARED)
+    third = bind(second, Path("/third"))
+    bind_automount(first / "options")
+    used = propagation(third / "options", MS_PRIVATE)
+    mount("used", used, "tmpfs")
+    os.chdir(used)
+    mount(first, second / "instances", None, MS_MOVE)
+    standing = mnt_id_of(".")
+
+    end = outcome(umount2, second)
+
+    assert (str(end), mnt_id_of(used), os.getcwd()) == ("EBUSY", standing, str(used))
+
+
+@fixes.BUSY_SUBMOUNTS
+@pytest.mark.upstream("shrink_submounts.parent_goes_with_child")
+def test_parent_that_goes_with_its_child(scratch: Path) -> None:
+    """So does a umount that takes the mount along which it is just looking through, since it lies
+    on a slave of its own: all of them go."""
+    top = tree_with_debugfs(scratch)
+    trigger(top / "debug/tracing")
+    enter(copied_by(Caller.OWNER, top).ns_fd)
+    mount(None, "/debug", None, MS_PRIVATE | MS_REC)
+    tree = tmpfs(Path("/place"))
+    shared = propagation(bind_automount(tree / "shared"), MS_SHARED)
+    bind_automount(shared / "options")
+    slave = propagation(bind(shared, tree / "slave"), MS_SLAVE)
+    mount(shared, slave / "options", None, MS_MOVE)
+
+    umount2(tree)
+
+    assert [path for path in mount_points() if path.startswith("/place")] == []
+
+
+@fixes.LOCKED_EXPIRY
+@pytest.mark.needs("user namespace")
+@pytest.mark.upstream("locked_mount.expiry_leaves_a_locked_mount_alone")
+def test_automount_that_took_over_a_lock(scratch: Path) -> None:
+    """A bind of an automount is put beneath a locked cover, whose lock it takes over, and the cover
+    is unmounted. No umount(2) of a mount above takes it along: it covers the secret still."""
+    top = tree_with_debugfs(scratch)
+    trigger(top / "debug/tracing")
+    tree = tmpfs(top / "tree", "covered/secret")
+    tmpfs(tree / "covered", "cover")
+    (top / "beside").mkdir()
+    copied = copied_by(Caller.FOREIGN, top)
+
+    def inside() -> list[str]:
+        bind(Path("/tree"), Path("/place"), recursive=True)
+        bind_automount(Path("/beside"))
+        flags = MOVE_MOUNT_BENEATH
+        move_mount(AT_FDCWD, "/beside", AT_FDCWD, "/place/covered", flags)
+        umount2("/place/covered")
+        ends = [str(outcome(umount2, path)) for path in ("/place/covered", "/place")]
+        return [*ends, str(outcome(os.stat, "/place/covered/secret"))]
+
+    assert copied.inside(inside) == ["EINVAL", "EBUSY", "ENOENT"]

@@ -85,6 +85,7 @@ def test_base_is_empty_and_takes_nothing() -> None:
 @ON_BASE
 @fixes.RECONFIGURED_NULLFS
 @pytest.mark.needs("root")  # others are refused with EPERM before nullfs is asked
+@pytest.mark.upstream("internal_sb_reconfigure.nullfs_root")
 def test_base_cannot_be_reconfigured() -> None:
     """nullfs is one for the whole machine: remounting it, and unmounting "/" (which remounts it
     read-only), is EINVAL."""
@@ -123,6 +124,7 @@ def test_base_takes_no_file_lock() -> None:
 @pytest.mark.rule("Y7")
 @ON_BASE
 @fixes.NULLFS_ATIME
+@pytest.mark.upstream("nullfs_atime_test.empty_mntns_root_atime")
 def test_base_keeps_its_times() -> None:
     """Reading the base leaves no trace, even where the mount asks for one (strictatime)."""
     enter_emptied_namespace()
@@ -144,6 +146,7 @@ def test_base_keeps_its_times() -> None:
 @pytest.mark.rule("BK7")
 @fixes.NULLFS_READERS
 @pytest.mark.usefixtures("unlocked")
+@pytest.mark.upstream("root_readdir_test.readdir_blocks_nobody")
 def test_reader_of_the_base_blocks_nobody(scratch: Path) -> None:
     """A task that lists the base and is stuck in the page fault of its buffer keeps nobody from
     making and entering namespaces, though all of them have the one directory of nullfs."""

@@ -66,6 +66,7 @@ def test_no_context_to_reconfigure_the_base() -> None:
 
 @pytest.mark.rule("Y9")
 @fixes.NULLFS_RW_HINT
+@pytest.mark.upstream("rw_hint_test.empty_mntns_root")
 def test_base_takes_no_write_hint() -> None:
     """F_SET_RW_HINT writes no hint to the inode of nullfs, whatever it is: EPERM, for root too."""
     base = stand_on_the_base()

@@ -73,6 +73,7 @@ def test_lazy_umount_minds_no_use(caller: Caller, scratch: Path) -> None:
         ),
     ],
 )
+@pytest.mark.upstream("umount_propagation.busy_copy_pulled_out")
 def test_mount_beneath_in_use_is_busy(caller: Caller, scratch: Path) -> None:
     """What counts is the mount that would go in the copy, and not the topmost: that is a tree put
     beneath, and while it is in use the source is EBUSY. Then it goes, and what was on top of it

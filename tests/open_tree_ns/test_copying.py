@@ -262,6 +262,11 @@ def test_foreign_copy_of_an_unbindable_child_stays_unbindable(scratch: Path) -> 
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("BK1", "C7")
 @fixes.KEEP_UNBINDABLE
+@pytest.mark.upstream("mntns_unbindable.refuses_bind")
+@pytest.mark.upstream("mntns_unbindable.refuses_bind_after_clone")
+@pytest.mark.upstream("mntns_unbindable.refuses_rbind_after_clone")
+@pytest.mark.upstream("mntns_unbindable.refuses_open_tree_after_clone")
+@pytest.mark.upstream("mntns_unbindable.mountinfo_after_clone")
 def test_unbindable_stays_unbindable(scratch: Path) -> None:
     """An unbindable child of a foreign copy is unbindable there too: it says so, and no call copies
     it, single or recursive."""

@@ -26,7 +26,7 @@ from tests.utils.uapi.constants import (
 )
 from tests.utils.uapi.nsfs import current_mnt_ns, ns_id, ns_inode
 from tests.utils.uapi.statmount import listmount, mnt_id_of
-from tests.utils.uapi.syscalls import setns, unshare
+from tests.utils.uapi.syscalls import FD_FAILFS_ROOT, fchroot, setns, unshare
 
 
 @pytest.mark.rule("N1", "C3")
@@ -57,6 +57,23 @@ def test_entering_leaves_a_chroot(scratch: Path) -> None:
     os.chdir("/")
     top_id = enter_top(fd)
     assert {mnt for mnt, _ in place().values()} == {top_id}
+    assert Path("/child/child.txt").read_text() == "child.txt"
+
+
+@pytest.mark.rule("N1")
+@pytest.mark.needs("fchroot")
+@pytest.mark.upstream("failfs_test.fchroot_sentinel_setns_escape")
+def test_entering_leaves_failfs(caller: Caller, scratch: Path) -> None:
+    """A task without a root, in failfs where every path is ENOTSUP (fchroot(2), 7.3), gets one
+    by entering: it stands on the top of the copy."""
+    top = small_tree(scratch)
+    caller.act()
+    fd = copy(top, recursive=True)
+    fchroot(FD_FAILFS_ROOT)
+    fails(errno.ENOTSUP, os.stat, "/")
+
+    assert str(outcome(copy, "/")) == "ENOTSUP"
+    enter_top(fd)
     assert Path("/child/child.txt").read_text() == "child.txt"
 
 
@@ -195,6 +212,8 @@ def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
 
 
 @pytest.mark.rule("N2", "N1")
+@pytest.mark.upstream("regression_pidfd_setns_test.simple_pidfd_setns")
+@pytest.mark.upstream("regression_pidfd_setns_test.simple_pidfd_setns_clone")
 def test_entry_by_pidfd(scratch: Path) -> None:
     """With nothing shared a pidfd leads into the namespace its process lives in, together with
     that process's other namespaces: to the top, not to where that process is."""

@@ -65,6 +65,7 @@ def test_handles_do_not_lead_below_locked_mounts(scratch: Path) -> None:
 
 @pytest.mark.rule("N11")
 @pytest.mark.needs("user namespace")
+@pytest.mark.upstream("locked_handle.allowed_use")
 def test_handles_lead_nowhere_once_unmounted(scratch: Path) -> None:
     """Through a directory of a mount that was lazily unmounted no handle is decoded, whether locked
     mounts were on it or none: EPERM."""
@@ -96,6 +97,7 @@ def test_handles_lead_nowhere_once_unmounted(scratch: Path) -> None:
 @pytest.mark.rule("R10")
 @pytest.mark.needs("sight of all namespaces")
 @pytest.mark.isolated(pid_namespace=False)
+@pytest.mark.upstream("file_handle_test.nsfs_mnt_handle")
 def test_handle_of_the_namespace(scratch: Path) -> None:
     """Who may see all namespaces opens one by its handle, as long as it is active: the handle holds
     nothing, and revives none that is held and cannot be entered any more."""
@@ -122,6 +124,7 @@ def test_handle_of_the_namespace(scratch: Path) -> None:
 @pytest.mark.rule("R10")
 @fixes.HANDLE_PERMISSION
 @pytest.mark.needs("user namespace")
+@pytest.mark.upstream("file_handle_test.nsfs_user_mnt_namespace_isolation")
 def test_handle_for_the_unprivileged(scratch: Path) -> None:
     """Others open by handle the namespace they are in, which takes no capability, and no other:
     ESTALE, though it be owned by their own user namespace. What is refused holds nothing."""

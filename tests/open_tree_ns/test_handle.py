@@ -116,6 +116,9 @@ def test_exec(scratch: Path) -> None:
 
 
 @pytest.mark.rule("R3")
+@pytest.mark.upstream("statmount_test_ns.statmount_mnt_ns_id")
+@pytest.mark.upstream("nsid_test.nsid_mntns_basic")
+@pytest.mark.upstream("nsid.mntns_separate")
 def test_ids(caller: Caller, scratch: Path) -> None:
     """Type and id: CLONE_NEWNS, and an id that all ways of asking agree on, larger than the
     caller's and than that of any namespace before, also when those are gone."""

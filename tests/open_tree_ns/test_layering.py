@@ -97,6 +97,7 @@ def test_ids_ascend_from_the_base(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("Y3")
+@pytest.mark.upstream("statmount_test.listmount_empty_root")
 def test_base_is_in_no_list(caller: Caller, scratch: Path) -> None:
     """From outside and from inside the base is neither listed nor counted nor in mountinfo, where
     its id is but the parent of the root; asked for by id it is there, and lists what lies on it."""
@@ -139,6 +140,11 @@ def test_base_is_denied_to_the_unprivileged(scratch: Path) -> None:
 
 @pytest.mark.rule("Y3")
 @fixes.MOUNTINFO_ITERATION
+@pytest.mark.upstream("statmount_test.statmount_mnt_basic")
+@pytest.mark.upstream("statmount_test.statmount_sb_basic")
+@pytest.mark.upstream("statmount_test.statmount_mnt_point")
+@pytest.mark.upstream("statmount_test.statmount_mnt_root")
+@pytest.mark.upstream("statmount_test.statmount_fs_type")
 def test_mountinfo_tells_what_statmount_tells(caller: Caller, scratch: Path) -> None:
     """Inside, mountinfo has a line for each listed mount, with the same facts as statmount(2)."""
     top = nested_tree(scratch)
@@ -156,6 +162,9 @@ def test_mountinfo_tells_what_statmount_tells(caller: Caller, scratch: Path) -> 
 
 
 @pytest.mark.rule("Y4")
+@pytest.mark.upstream("statmount_test.listmount_tree")
+@pytest.mark.upstream("listmount_test.listmount_forward")
+@pytest.mark.upstream("listmount_test.listmount_backward")
 def test_list_below_a_mount(scratch: Path) -> None:
     """listmount(2) of a mount gives all that lies on it and not itself; LISTMOUNT_REVERSE gives
     each list in exactly the opposite order; and so from inside."""

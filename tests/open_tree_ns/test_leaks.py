@@ -213,6 +213,7 @@ def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
 
 @pytest.mark.rule("T1", "T4")
 @pytest.mark.needs("nested user namespace")
+@pytest.mark.upstream("stress_test.rapid_namespace_creation_destruction")
 def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
     """Hundreds of namespaces one after the other, some entered and left, need room for one."""
     used = enter_counted_userns()

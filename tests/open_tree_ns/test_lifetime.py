@@ -74,6 +74,11 @@ def check_lifetime(holds: Holds, leaf: Path, order: tuple[Kind, ...]) -> list[st
 
 
 @pytest.mark.rule("T1", "T2")
+@pytest.mark.upstream("ns_active_ref_test.ns_bind_mount_keeps_in_tree")
+@pytest.mark.upstream("ns_active_ref_test.ns_active_with_multiple_processes")
+@pytest.mark.upstream("ns_active_ref_test.thread_ns_inactive_after_exit")
+@pytest.mark.upstream("ns_active_ref_test.thread_ns_fd_keeps_active")
+@pytest.mark.upstream("ns_active_ref_test.thread_subprocess_ns_inactive_after_all_exit")
 def test_held_by_any_holder(caller: Caller, scratch: Path) -> None:
     """The namespace exists as long as one holder is left, of whatever kind and in whatever order
     they let go; with the last one it is gone."""
@@ -113,6 +118,7 @@ def test_held_by_neighbours(scratch: Path) -> None:
 @pytest.mark.rule("T2", "R6")
 @pytest.mark.needs("sight of all namespaces", "listns")
 @pytest.mark.isolated(pid_namespace=False)
+@pytest.mark.upstream("listns_test.listns_only_active")
 def test_held_but_not_listed(scratch: Path) -> None:
     """An open mountinfo holds the namespace, yet nobody could enter it by that: listns(2) does
     not list it, until NS_MNT_GET_NEXT has given out a handle again."""

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.open_tree_ns import fixes
-from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import copy, copy_by, enter
+from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import Outcome, answer, outcome
 from tests.utils.model.prediction import base_of
 from tests.utils.mounts.settle import gone, settled
@@ -21,13 +20,11 @@ from tests.utils.mounts.trees import tmpfs
 from tests.utils.tasks.namespace_thread import NamespaceThread
 from tests.utils.uapi.constants import (
     CLONE_NEWNS,
-    CLONE_NEWUTS,
     LSMT_ROOT,
     Statmount,
 )
 from tests.utils.uapi.nsfs import (
     LISTNS_CURRENT_USER,
-    NS_GET_ID,
     NS_MNT_GET_NEXT,
     NS_MNT_GET_PREV,
     current_mnt_ns,
@@ -74,6 +71,10 @@ def walk(fd: int, request: int) -> list[int]:
 @pytest.mark.needs("sight of all namespaces")
 @pytest.mark.room(descriptors=NEIGHBOUR + 10)
 @pytest.mark.isolated(pid_namespace=False)
+@pytest.mark.upstream("iterate_mount_namespaces.iterate_all_forward")
+@pytest.mark.upstream("iterate_mount_namespaces.iterate_all_backwards")
+@pytest.mark.upstream("iterate_mount_namespaces.iterate_forward")
+@pytest.mark.upstream("iterate_mount_namespaces.iterate_backward")
 def test_neighbours(scratch: Path) -> None:
     """NS_MNT_GET_NEXT from the caller's namespace passes the new ones, in the order of their ids,
     and ends with ENOENT; NS_MNT_GET_PREV is the way back. Each step's descriptor is closed on
@@ -101,6 +102,10 @@ def test_neighbours(scratch: Path) -> None:
 @pytest.mark.rule("R6")
 @pytest.mark.needs("sight of all namespaces", "listns")
 @pytest.mark.isolated(pid_namespace=False)
+@pytest.mark.upstream("listns_test.listns_basic_unified")
+@pytest.mark.upstream("listns_test.listns_filter_by_type")
+@pytest.mark.upstream("ns_active_ref_test.ns_inactive_after_exit")
+@pytest.mark.upstream("ns_active_ref_test.ns_fd_keeps_active")
 def test_listed_while_held(scratch: Path) -> None:
     """listns(2) lists the namespace from the call on until its last holder, a descriptor or a
     task, is gone."""
@@ -209,6 +214,7 @@ def test_listns_goes_on_behind_an_inactive_namespace(owner: int, scratch: Path) 
 @fixes.LISTNS_CURSOR
 @pytest.mark.needs("listns")
 @pytest.mark.parametrize("owner", [0, LISTNS_CURRENT_USER], ids=["all", "own"])
+@pytest.mark.upstream("listns_test.listns_current_user")
 def test_listns_after_the_largest_id(owner: int, scratch: Path) -> None:
     """listns(2) ends after the largest id there can be, of all namespaces and of those that one's
     user namespace owns: ENOENT."""
@@ -220,45 +226,6 @@ def test_listns_after_the_largest_id(owner: int, scratch: Path) -> None:
     }
 
     assert got == {U64_MAX - 1: "ENOENT", U64_MAX: "ENOENT"}
-
-
-@pytest.mark.rule("R11")
-@pytest.mark.needs("sight of all namespaces", "listns", "user namespace")
-@pytest.mark.isolated(pid_namespace=False)
-def test_listed_by_owner(caller: Caller, scratch: Path) -> None:
-    """listns(2) with a user namespace's id lists the mount namespaces which that one owns: the new
-    one among its maker's, and not among another's."""
-    copied = copy_by(caller, tmpfs(scratch / "leaf"))
-    other = copy_by(Caller.FOREIGN, scratch / "leaf")
-    number = ns_id(copied.ns_fd)
-
-    def owned(userns_fd: int, after: int = 0) -> list[int]:
-        return listns_page(after, 256, user_ns_id=ns_id(userns_fd, NS_GET_ID))
-
-    listed = {
-        "its owner's": number in owned(copied.userns_fd, number - 1),
-        "another's": owned(other.userns_fd),
-    }
-
-    assert listed == {"its owner's": True, "another's": [ns_id(other.ns_fd)]}
-
-
-@pytest.mark.rule("R11")
-@pytest.mark.needs("sight of all namespaces", "listns")
-@pytest.mark.isolated(pid_namespace=False)
-def test_an_owners_list_is_of_the_types_asked_for(scratch: Path) -> None:
-    """Of what a user namespace owns listns(2) lists the types that were asked for, be it one."""
-    mnt = ns_id(copy(tmpfs(scratch / "leaf")), NS_GET_ID)
-    unshare(CLONE_NEWUTS)
-    uts = ns_id(os.open("/proc/self/ns/uts", os.O_RDONLY), NS_GET_ID)
-    owned = partial(listns_page, mnt - 1, 256, user_ns_id=LISTNS_CURRENT_USER)
-    types = (CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNS | CLONE_NEWUTS)
-
-    found = {
-        asked: [number for number in owned(kinds=asked) if number in (mnt, uts)] for asked in types
-    }
-
-    assert list(found.values()) == [[mnt], [uts], [mnt, uts]]
 
 
 @pytest.mark.rule("BL3", "Y4")
@@ -307,6 +274,7 @@ def ask_with_room(size: int, mnt_id: int, mask: int, ns_fd: int) -> tuple[Outcom
 
 @pytest.mark.rule("BL4")
 @fixes.STATMOUNT_BUFFER
+@pytest.mark.upstream("statmount_test.statmount_string")
 def test_statmount_with_little_room(scratch: Path) -> None:
     """Asked for a string, statmount(2) takes no buffer without room for it behind the fixed part
     (EOVERFLOW), nor for the empty one it keeps there; it never writes past the buffer."""

@@ -159,6 +159,7 @@ def test_beneath_a_mount_of_ones_own(scratch: Path) -> None:
 @pytest.mark.needs("user namespace")
 @pytest.mark.rule("K8", "K9")
 @fixes.KEEP_LOCK_OF_FILES
+@pytest.mark.upstream("locked_mount.mount_namespace_file_cant_take_the_lock")
 def test_namespace_file_beneath_a_lock(scratch: Path) -> None:
     """A mount namespace's file cannot be put beneath a locked mount, whose lock it would take:
     copies leave such files out, and would uncover what it lies on. EINVAL, and nothing moves;
@@ -222,6 +223,7 @@ class Seen(NamedTuple):
 
 @pytest.mark.rule("BK8", "K8")
 @fixes.LOCK_ABOVE_A_PROPAGATED_COPY
+@pytest.mark.upstream("locked_mount.propagated_copy_keeps_the_cover_locked")
 def test_propagated_copy_beneath_leaves_the_lock(caller: Caller, scratch: Path) -> None:
     """The source's side moves a mount beneath one that a foreign copy has locked: the copy of it
     goes beneath, locked, and what is above keeps its lock too; both go as they do at the source.

@@ -12,22 +12,28 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import copy
+from tests.open_tree_ns.calls import copy, copy_by, enter
+from tests.utils.expect import outcome
 from tests.utils.mounts.settle import gone
 from tests.utils.mounts.trees import propagation, tmpfs
 from tests.utils.tasks.namespace_thread import NamespaceThread
-from tests.utils.uapi.constants import (
-    MNT_DETACH,
-    MS_SHARED,
+from tests.utils.tasks.process import in_child
+from tests.utils.uapi.caps import keep_only
+from tests.utils.uapi.constants import CLONE_NEWUSER, MNT_DETACH, MS_SHARED, MS_SLAVE
+from tests.utils.uapi.fanotify import (
+    FAN_MNT_ATTACH,
+    FAN_MNT_DETACH,
+    mount_events,
+    mount_watch,
+    watch_also,
 )
-from tests.utils.uapi.fanotify import FAN_MNT_ATTACH, FAN_MNT_DETACH, mount_events, mount_watch
 from tests.utils.uapi.nsfs import (
     current_mnt_ns,
     exists,
     ns_id,
 )
-from tests.utils.uapi.statmount import listmount
-from tests.utils.uapi.syscalls import mount, umount2
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
+from tests.utils.uapi.syscalls import mount, pivot_root, setns, umount2
 
 
 @pytest.mark.rule("R8")
@@ -78,6 +84,78 @@ def test_mount_events_of_the_source(scratch: Path) -> None:
     propagated = listmount(ns_fd=fd_shared)[-1]
     assert mount_events(watch_shared, 1) == [(FAN_MNT_ATTACH, propagated)]
     assert mount_events(watch) == []
+
+
+@pytest.mark.rule("R13")
+@pytest.mark.needs("mount events", "user namespace")
+def test_who_may_watch(scratch: Path) -> None:
+    """To watch takes CAP_SYS_ADMIN over the owner of the namespace, and over the user namespace in
+    which the group was made: EPERM for whoever lacks either."""
+    leaf = tmpfs(scratch / "leaf")
+    fd = copy(leaf)
+    foreign = copy_by(Caller.FOREIGN, leaf)
+    group = mount_watch()
+
+    def in_its_owner(act: Callable[[], object]) -> str:
+        def run() -> str:
+            setns(foreign.userns_fd, CLONE_NEWUSER)
+            return str(outcome(act))
+
+        return in_child(run)
+
+    def unprivileged() -> str:
+        keep_only()
+        return str(outcome(watch_also, group, fd))
+
+    found = {
+        "own": str(outcome(watch_also, group, fd)),
+        "from above": str(outcome(watch_also, group, foreign.ns_fd)),
+        "its owner": in_its_owner(partial(mount_watch, foreign.ns_fd)),
+        "from below": in_its_owner(partial(mount_watch, fd)),
+        "group from above": in_its_owner(partial(watch_also, group, foreign.ns_fd)),
+        "unprivileged": in_child(unprivileged),
+    }
+
+    assert found == {
+        "own": "success",
+        "from above": "success",
+        "its owner": "success",
+        "from below": "EPERM",
+        "group from above": "EPERM",
+        "unprivileged": "EPERM",
+    }
+
+
+@pytest.mark.rule("R13")
+@pytest.mark.needs("mount events")
+@pytest.mark.usefixtures("unlocked")
+def test_events_of_moves(scratch: Path) -> None:
+    """pivot_root(2) moves both roots, and each is reported once, as detached and attached; so is a
+    mount that slides down when what it lay on is unmounted from outside."""
+    top = tmpfs(scratch / "top")
+    (top / "new").mkdir()
+    shared = propagation(tmpfs(top / "shared"), MS_SHARED)
+    tmpfs(shared / "below")
+    fd = copy(top, recursive=True)
+    here = current_mnt_ns()
+    enter(fd)
+    mount(None, "/shared", None, MS_SLAVE)
+    new = tmpfs(Path("/new"))
+    (new / "old").mkdir()
+    slides = mnt_id_of(tmpfs(Path("/shared/below")))
+    root, top_id = mnt_id_of("/"), mnt_id_of(new)
+    below = next(m.mnt_parent_id for m in mount_table() if m.mnt_id == slides)
+    watch = mount_watch(fd)
+    moved = FAN_MNT_ATTACH | FAN_MNT_DETACH
+
+    pivot_root(new, new / "old")
+    pivoted = sorted(mount_events(watch), key=lambda event: event[1])
+    enter(here)
+    umount2(shared / "below", MNT_DETACH)
+    slid = sorted(mount_events(watch), key=lambda event: event[1])
+
+    assert pivoted == [(moved, root), (moved, top_id)]
+    assert slid == [(FAN_MNT_DETACH, below), (moved, slides)]
 
 
 @pytest.mark.rule("BL6", "R8")

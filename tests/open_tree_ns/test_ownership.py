@@ -112,6 +112,7 @@ def owner_of(handle: int) -> tuple[int, int]:
 
 @pytest.mark.rule("U2", "U3")
 @pytest.mark.needs("nested user namespace")
+@pytest.mark.upstream("owner.owner")
 def test_owner_is_the_callers_user_namespace(scratch: Path) -> None:
     """NS_GET_USERNS of each new namespace is the user namespace it was made in, three deep too;
     it is EPERM for those the owner does not lie in."""
@@ -137,6 +138,7 @@ def test_no_parent_and_no_owner_uid(scratch: Path) -> None:
 @pytest.mark.rule("U7", "U8")
 @fixes.STATMOUNT_PERMISSION
 @pytest.mark.needs("nested user namespace")
+@pytest.mark.upstream("statmount_test_ns.listmount_ns")
 def test_who_sees_it_by_id(scratch: Path) -> None:
     """By its id a namespace is listed to those with power over its owner; for others, whatever
     they may do at home, listmount(2) is ENOENT and statmount(2) EPERM. By descriptor everyone

@@ -133,6 +133,7 @@ def test_refused_calls_leak_no_mount(caller: Caller, scratch: Path) -> None:
 
 @pytest.mark.rule("BK2", "T1")
 @fixes.NAMESPACE_LOOPS
+@pytest.mark.upstream("nsfs_rbind_loop.own_ns_file_below_foreign_source")
 def test_recursive_bind_cannot_pin_its_own_namespace(scratch: Path) -> None:
     """Outside, the file of the new namespace lies on a bind of some other file. Inside, a recursive
     bind of that would hold the namespace by a mount in itself: EINVAL; a single one is fine. And

@@ -120,6 +120,7 @@ def tree_with_binds(scratch: Path) -> Path:
 
 @pytest.mark.rule("G9")
 @pytest.mark.needs("user namespace")
+@pytest.mark.upstream("move_mount_set_group.complex_sharing_copying")
 def test_groups_are_joined_from_outside(caller: Caller, scratch: Path) -> None:
     """MOVE_MOUNT_SET_GROUP makes a private mount of the copy a peer of the source's, across
     namespaces, for whoever has CAP_SYS_ADMIN over the owners of both: EPERM for others. What is
@@ -139,6 +140,7 @@ def test_groups_are_joined_from_outside(caller: Caller, scratch: Path) -> None:
 
 @pytest.mark.rule("G10")
 @fixes.UNBINDABLE_GROUPS
+@pytest.mark.upstream("move_mount_set_group.unbindable_target")
 def test_unbindable_joins_no_group(caller: Caller, scratch: Path) -> None:
     """MOVE_MOUNT_SET_GROUP refuses a mount that is unbindable, inside the copy as from outside:
     EINVAL. It stays what it is."""

@@ -14,10 +14,13 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import outcome
 from tests.utils.mounts.trees import bind, tmpfs, write
+from tests.utils.tasks.process import deferred_call
 from tests.utils.tasks.userns import become_foreign
 from tests.utils.uapi.constants import MNT_DETACH
 from tests.utils.uapi.inotify import inotify_watch
 from tests.utils.uapi.syscalls import mount, umount2
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
 pytestmark = pytest.mark.needs("user namespace")
 
@@ -69,6 +72,11 @@ def held(request: pytest.FixtureRequest, scratch: Path) -> int:
 
 @pytest.mark.rule("K10")
 @fixes.STAND_INS
+@pytest.mark.upstream("mount_cover.not_watchable")
+@pytest.mark.upstream("mount_cover.not_lockable")
+@pytest.mark.upstream("mount_cover.not_leasable")
+@pytest.mark.upstream("mount_cover.not_mountable")
+@pytest.mark.upstream("mount_cover.read_only")
 def test_empty_directory_stands_in(held: int) -> None:
     """Where a locked mount was on a directory there is an empty one of nullfs, in which nothing can
     be made, and which cannot be watched, locked, changed or mounted on."""
@@ -80,7 +88,9 @@ def test_empty_directory_stands_in(held: int) -> None:
         "mkdir": outcome(os.mkdir, "x", dir_fd=place),
         "chmod": outcome(os.fchmod, place, 0o777),
         "inotify": outcome(inotify_watch, "directory"),
+        "dnotify": outcome(fcntl.fcntl, place, fcntl.F_NOTIFY, fcntl.DN_CREATE),
         "flock": outcome(fcntl.flock, place, fcntl.LOCK_SH | fcntl.LOCK_NB),
+        "lease": outcome(fcntl.fcntl, place, fcntl.F_SETLEASE, fcntl.F_RDLCK),
         "mount": outcome(mount, "tmpfs", "directory", "tmpfs"),
         "the secret": outcome(os.stat, "directory/secret"),
     }
@@ -89,7 +99,9 @@ def test_empty_directory_stands_in(held: int) -> None:
         "mkdir": "ENOENT",
         "chmod": "EROFS",
         "inotify": "EINVAL",
+        "dnotify": "EINVAL",
         "flock": "ENOLCK",
+        "lease": "EINVAL",
         "mount": "ENOENT",
         "the secret": "ENOENT",
     }
@@ -97,6 +109,7 @@ def test_empty_directory_stands_in(held: int) -> None:
 
 @pytest.mark.rule("K10")
 @fixes.STAND_INS_FOR_FILES
+@pytest.mark.upstream("mount_cover.file_stand_in")
 def test_empty_file_stands_in(held: int) -> None:
     """Where a locked mount was on a file, there is an empty one of nullfs, which stays empty
     whatever is written to it, and cannot be watched or locked."""
@@ -112,3 +125,67 @@ def test_empty_file_stands_in(held: int) -> None:
 
     assert (written, os.pread(file, 10, 0), os.fstat(file).st_size) == (4, b"", 0)
     assert got == {"inotify": "EINVAL", "flock": "ENOLCK"}
+
+
+@pytest.mark.rule("K10")
+@fixes.STAND_INS
+@pytest.mark.upstream("mount_cover.island")
+@pytest.mark.upstream("mount_cover.held_child_detached")
+def test_stand_in_and_cover_are_apart(scratch: Path) -> None:
+    """The stand-in leads nowhere, and neither does the mount that lay there, if it is held open
+    too: ".." of either is itself."""
+    top = covered_tree(scratch)
+    (top / "bind").mkdir()
+    become_foreign()
+    enter(copy(top, recursive=True))
+    bind(Path("/"), Path("/bind"), recursive=True)
+    held, cover = (os.open(path, _DIRECTORY) for path in ("/bind", "/bind/directory"))
+    umount2("/bind", MNT_DETACH)
+    stand_in = os.open("directory", _DIRECTORY, dir_fd=held)
+
+    above = [os.open("..", _DIRECTORY, dir_fd=fd) for fd in (stand_in, cover)]
+
+    assert [os.path.sameopenfile(*pair) for pair in zip((stand_in, cover), above, strict=True)] == [
+        True,
+        True,
+    ]
+    assert (os.listdir(stand_in), os.listdir(cover)) == ([], ["cover"])
+
+
+@pytest.mark.rule("K10")
+@fixes.STAND_INS
+@pytest.mark.upstream("mount_cover.cover_goes_with_mountpoint")
+@pytest.mark.upstream("mount_cover.shared_mountpoint")
+def test_stand_in_goes_with_its_place(scratch: Path) -> None:
+    """Two unmounted mounts of one file system have a stand-in each in the same place. One stays
+    when the other is given up, and goes when the place is removed from outside; who has it open
+    keeps it."""
+    top = tmpfs(scratch / "top")
+    for name in ("covered", "one", "two"):
+        (top / name).mkdir()
+    tmpfs(top / "covered", "cover")
+
+    def apart(tree: int) -> bool:
+        place = os.stat("covered", dir_fd=tree)
+        return place.st_dev != os.fstat(tree).st_dev
+
+    def remove() -> None:
+        umount2(top / "covered")
+        (top / "covered").rmdir()
+
+    with deferred_call(remove) as remove_place:
+        become_foreign()
+        enter(copy(top, recursive=True))
+        trees = []
+        for name in ("/one", "/two"):
+            bind(Path("/"), Path(name), recursive=True)
+            trees.append(os.open(name, _DIRECTORY))
+            umount2(name, MNT_DETACH)
+        shown = [apart(fd) for fd in trees]
+        os.close(trees.pop())
+        shown.append(apart(trees[0]))
+        left = os.open("covered", _DIRECTORY, dir_fd=trees[0])
+        remove_place()
+        removed = outcome(os.open, "covered", _DIRECTORY, dir_fd=trees[0])
+
+    assert (shown, str(removed), os.listdir(left)) == ([True] * 3, "ENOENT", [])

@@ -30,6 +30,7 @@ def opened(path: str | Path) -> int:
     return os.open(path, os.O_PATH)
 
 
+@pytest.mark.upstream("statmount_test.statmount_by_fd")
 def test_by_descriptor_as_by_id(caller: Caller, scratch: Path) -> None:
     """By a descriptor on it each mount of the copy is described as by its id, by those inside."""
     top = nested_tree(scratch)
@@ -71,6 +72,7 @@ def test_base_by_descriptor() -> None:
 
 
 @fixes.STAND_INS
+@pytest.mark.upstream("statmount_test.statmount_by_fd_unmounted")
 def test_unmounted_by_descriptor(caller: Caller, scratch: Path) -> None:
     """An unmounted mount is described as its own parent, without mount point and namespace, whether
     it was lazily unmounted or its namespace ended, in which until 7.3 locked mounts stayed

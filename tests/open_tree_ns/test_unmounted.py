@@ -14,7 +14,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.open_tree_ns.trees import small_tree, tree_with_proc
 from tests.utils.expect import Outcome, fails, outcome
-from tests.utils.mounts.trees import fresh_tmpfs, propagation, tmpfs
+from tests.utils.mounts.trees import fresh_tmpfs, propagation, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_RECURSIVE,
@@ -31,6 +31,7 @@ from tests.utils.uapi.constants import (
 from tests.utils.uapi.nsfs import current_mnt_ns
 from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table, statmount_by_fd
 from tests.utils.uapi.syscalls import (
+    attach,
     mount,
     mount_setattr,
     move_mount,
@@ -41,16 +42,20 @@ from tests.utils.uapi.syscalls import (
 
 @pytest.mark.rule("BK4", "P12")
 @fixes.UNMOUNTED_TREES
+@pytest.mark.upstream("unmounted_tree.detached_nsfs_bind_not_walked")
+@pytest.mark.upstream("unmounted_tree.detached_pidfs_bind_not_walked")
 def test_unmounted_trees_are_not_walked(scratch: Path) -> None:
-    """What was lazily unmounted inside cannot be copied: EINVAL. Only the file of a namespace can,
-    alone and as a bind, since it could be had in other ways."""
+    """What was lazily unmounted inside cannot be copied: EINVAL. Only the file of a namespace, or
+    of a task, can, alone and as a bind, since it could be had in other ways."""
     enter(copy(tree_with_proc(scratch), recursive=True))
     tmpfs(Path("/dir"))
     tmpfs(Path("/dir/child"))
     mount("/proc/self/ns/net", "/file", None, MS_BIND)
-    held = {name: os.open(name, os.O_PATH) for name in ("/dir", "/dir/child", "/file")}
-    umount2("/dir", MNT_DETACH)
-    umount2("/file", MNT_DETACH)
+    attach(clone("", dirfd=os.pidfd_open(os.getpid())), write(Path("/task")))
+    paths = ("/dir", "/dir/child", "/file", "/task")
+    held = {name: os.open(name, os.O_PATH) for name in paths}
+    for name in ("/dir", "/file", "/task"):
+        umount2(name, MNT_DETACH)
 
     def copies(name: str) -> dict[str, Outcome]:
         fd, source = held[name], f"/proc/self/fd/{held[name]}"
@@ -70,11 +75,13 @@ def test_unmounted_trees_are_not_walked(scratch: Path) -> None:
         "/dir": {**dead, "rbind": "EINVAL"},
         "/dir/child": dead,
         "/file": {**dead, **file},
+        "/task": {**dead, **file},
     }
 
 
 @pytest.mark.rule("BK5")
 @fixes.CLONED_UMOUNT_FLAG
+@pytest.mark.upstream("unmounted_tree.copy_of_detached_bind_is_ordinary")
 def test_copy_of_an_unmounted_file_is_an_ordinary_mount(scratch: Path) -> None:
     """A bind of a namespace's file that was unmounted can be bound again, and that bind is a mount
     like others: it ends when its place is removed from outside."""
@@ -139,6 +146,7 @@ def test_mount_that_others_slid_off_is_no_source(scratch: Path) -> None:
 @pytest.mark.needs("expendable kernel")  # without the fix it follows a pointer to freed memory
 @pytest.mark.rule("BK6")
 @fixes.STALE_OVERMOUNT
+@pytest.mark.upstream("overmount_reparent.dead_overmount_holder_not_followed")
 def test_what_slid_off_a_dead_mount_is_forgotten(scratch: Path) -> None:
     """Nothing can be moved beneath what once lay on the dead mount: ENOENT."""
     # Made first: a mount made afterwards may get the memory of what lay there, and do instead.
@@ -175,6 +183,54 @@ def test_unmounted_trees_are_not_changed(caller: Caller, scratch: Path) -> None:
 
     assert got == dict.fromkeys(got, "EINVAL")
     assert statmount_by_fd(held) == before
+
+
+@pytest.mark.rule("N12")
+@pytest.mark.upstream("unmounted_tree.detached_tree_setattr_refused")
+def test_dissolved_trees_are_not_changed(scratch: Path) -> None:
+    """The type of a detached tree is changed as long as it is one; it ends with its descriptor, and
+    through another one on its root nothing is changed: EINVAL."""
+    enter(copy(small_tree(scratch), recursive=True))
+    tree = clone("/", recursive=True)
+    also = os.open(".", os.O_PATH, dir_fd=tree)
+
+    def changed(fd: int) -> list[str]:
+        return [
+            str(outcome(mount_setattr, fd, "", AT_EMPTY_PATH | flags, propagation=MS_SHARED))
+            for flags in (0, AT_RECURSIVE)
+        ]
+
+    detached = changed(tree)
+    os.close(tree)
+
+    assert (detached, changed(also)) == (["success"] * 2, ["EINVAL"] * 2)
+
+
+@pytest.mark.rule("BK4")
+@fixes.UNMOUNTED_TREES
+@pytest.mark.upstream("unmounted_tree.vacant_child_not_copied")
+def test_tree_whose_place_was_removed_is_not_walked(scratch: Path) -> None:
+    """A bind of a namespace's file inside, with another file on top of it, is unmounted when its
+    place is removed from outside: what is left of that tree can be copied alone, and not walked."""
+    outside = tree_with_proc(scratch)
+    write(outside / "other")
+    fd, here = copy(outside, recursive=True), current_mnt_ns()
+    enter(fd)
+    mount("/proc/self/ns/net", "/file", None, MS_BIND)
+    held = os.open("/file", os.O_PATH)
+    mount("/other", "/file", None, MS_BIND)
+    enter(here)
+
+    (outside / "file").unlink()
+
+    enter(fd)
+    source = f"/proc/self/fd/{held}"
+    found = {
+        "recursive clone": outcome(clone, "", dirfd=held, recursive=True),
+        "rbind": outcome(mount, source, "/other", None, MS_BIND | MS_REC),
+        "clone": outcome(clone, "", dirfd=held),
+    }
+    assert found == {"recursive clone": "EINVAL", "rbind": "EINVAL", "clone": "success"}
 
 
 @pytest.mark.rule("N12")

@@ -133,6 +133,9 @@ def test_neighbours_are_for_the_privileged(state: str, scratch: Path) -> None:
 @pytest.mark.needs("listns", "user namespace")
 @pytest.mark.parametrize("state", ["foreign", "no_capabilities"])
 @pytest.mark.room(mount_namespaces=60, descriptors=100)
+@pytest.mark.upstream("listns_permissions_test.listns_unprivileged_current_only")
+@pytest.mark.upstream("listns_permissions_test.listns_cannot_see_sibling_userns_namespaces")
+@pytest.mark.upstream("listns_permissions_test.listns_drop_cap_sys_admin")
 def test_listns_as_a_non_owner(state: str, scratch: Path) -> None:
     """Without privilege in the initial user namespace listns(2) lists no namespace but one's own,
     and does nothing to those it leaves out: they go when their last handle is closed."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vm import paths
+from vm import arch, paths
 from vm.distro import apt, archive
 from vm.errors import Problem
 from vm.kernel.debian import version_key
@@ -33,7 +33,7 @@ def get(series: str = SERIES) -> Path:
     with paths.locked("sources"):
         for suite in archive.default_suites():
             try:
-                state, own = archive.state(suite)
+                state, own = archive.state(suite, arch.native().processor)
                 if name in state.names(_PREFIX):
                     return _unpacked(state, own, name)
             except apt.Unreachable as problem:

@@ -34,10 +34,13 @@ from tests.utils.uapi.constants import (
 )
 from tests.utils.uapi.fanotify import mount_watch
 from tests.utils.uapi.fault_injection import ask_for_faults
-from tests.utils.uapi.fuse import SlowFile
+from tests.utils.uapi.fuse import HoldingDirectory, SlowFile
+from tests.utils.uapi.landlock import restrict_self
 from tests.utils.uapi.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
 from tests.utils.uapi.statmount import statmount_by_fd
 from tests.utils.uapi.syscalls import (
+    FD_FAILFS_ROOT,
+    fchroot,
     fsmount,
     mount,
     move_mount,
@@ -117,6 +120,13 @@ def _mount_proc() -> None:
 def _fuse_file() -> None:
     mount("tmpfs", tempfile.gettempdir(), "tmpfs")
     SlowFile(Path(tempfile.gettempdir()) / "file")
+
+
+def _fuse_passthrough() -> None:
+    directory = Path(tempfile.gettempdir())
+    mount("tmpfs", directory, "tmpfs")
+    holder = HoldingDirectory(directory / "holder")
+    holder.hold(os.open(directory / "file", os.O_CREAT | os.O_RDWR))
 
 
 def _expendable() -> None:
@@ -208,6 +218,22 @@ FEATURES: dict[str, _Probe] = {
         errno.EACCES,
         errno.EPERM,
     ),
+    "FUSE passthrough": _probe(
+        _fuse_passthrough,
+        "FUSE that passes reads and writes on (CONFIG_FUSE_PASSTHROUGH)",
+        errno.ENOENT,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOTTY,
+    ),
+    "Landlock": _probe(
+        restrict_self,
+        "Landlock (CONFIG_SECURITY_LANDLOCK, and landlock in lsm=)",
+        errno.ENOSYS,
+        errno.EOPNOTSUPP,
+    ),
     # No debugfs, or none with this in it; for root alone; or locked down.
     "fault injection": _probe(
         ask_for_faults,
@@ -248,6 +274,7 @@ FEATURES: dict[str, _Probe] = {
         "statmount(STATMOUNT_BY_FD) (Linux 7.0)",
         errno.EINVAL,
     ),
+    "fchroot": _probe(lambda: fchroot(FD_FAILFS_ROOT), "fchroot(2) (Linux 7.3)", errno.ENOSYS),
     "UTS namespace": _probe(
         lambda: unshare(CLONE_NEWUTS), "UTS namespaces (CONFIG_UTS_NS)", errno.EINVAL
     ),

@@ -21,7 +21,9 @@ _FAN_CLOEXEC = 0x1
 _FAN_NONBLOCK = 0x2
 _FAN_REPORT_MNT = 0x4000
 _FAN_MARK_ADD = 0x1
+_FAN_MARK_FILESYSTEM = 0x100
 _FAN_OPEN = 0x20
+_FAN_ONDIR = 0x40000000
 _FAN_MARK_MNTNS = 0x110
 _FAN_EVENT_INFO_TYPE_MNT = 7
 
@@ -56,20 +58,26 @@ def mount_watch(*ns_fds: int) -> int:
         ),
     )
     for ns_fd in ns_fds:
-        result = _libc.fanotify_mark(
-            ctypes.c_int(group),
-            ctypes.c_uint(_FAN_MARK_ADD | _FAN_MARK_MNTNS),
-            ctypes.c_uint64(FAN_MNT_ATTACH | FAN_MNT_DETACH),
-            ctypes.c_int(ns_fd),
-            ctypes.c_void_p(None),
-        )
-        checked("fanotify_mark(FAN_MARK_MNTNS)", result)
+        watch_also(group, ns_fd)
     return group
 
 
-def fanotify_open_watch(path: str | os.PathLike[str]) -> int:
+def watch_also(group: int, ns_fd: int) -> None:
+    """Have *group*, from :func:`mount_watch`, report the mount events of one more namespace."""
+    result = _libc.fanotify_mark(
+        ctypes.c_int(group),
+        ctypes.c_uint(_FAN_MARK_ADD | _FAN_MARK_MNTNS),
+        ctypes.c_uint64(FAN_MNT_ATTACH | FAN_MNT_DETACH),
+        ctypes.c_int(ns_fd),
+        ctypes.c_void_p(None),
+    )
+    checked("fanotify_mark(FAN_MARK_MNTNS)", result)
+
+
+def fanotify_open_watch(path: str | os.PathLike[str], *, file_system: bool = False) -> int:
     """Return a descriptor that reports who opens *path* (FAN_OPEN).
 
+    :param file_system: report who opens anything on its file system, directories too.
     :raises OSError: EPERM without CAP_SYS_ADMIN in the initial user namespace.
     """
     group = checked(
@@ -80,13 +88,24 @@ def fanotify_open_watch(path: str | os.PathLike[str]) -> int:
     )
     result = _libc.fanotify_mark(
         ctypes.c_int(group),
-        ctypes.c_uint(_FAN_MARK_ADD),
-        ctypes.c_uint64(_FAN_OPEN),
+        ctypes.c_uint(_FAN_MARK_ADD | (_FAN_MARK_FILESYSTEM if file_system else 0)),
+        ctypes.c_uint64(_FAN_OPEN | (_FAN_ONDIR if file_system else 0)),
         ctypes.c_int(AT_FDCWD),
         c_path(path),
     )
     checked("fanotify_mark", result, path)
     return group
+
+
+def opened_files(group: int) -> list[int]:
+    """Return the descriptors of a :func:`fanotify_open_watch`: each is on what somebody opened, by
+    the mount it was opened through."""
+    fds, data = [], os.read(group, 4096)
+    while data:
+        length, _, _, _, _, fd, _ = _METADATA.unpack_from(data)
+        fds.append(fd)
+        data = data[length:]
+    return fds
 
 
 def mount_events(group: int, seconds: float = 0) -> list[tuple[MountEvent, int]]:

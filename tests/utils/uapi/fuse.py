@@ -8,6 +8,7 @@ looked up.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import stat
@@ -79,3 +80,40 @@ class SlowFile:
         if opcode == _OPEN:
             return struct.pack("=QII", 0, 0, 0)
         return b""
+
+
+class HoldingDirectory:
+    """A FUSE file system of one directory at *path*, served by the caller, which can hold files of
+    other file systems open: those it would pass reads and writes on to (FUSE_PASSTHROUGH, Linux
+    6.9).
+
+    Its superblock keeps them as long as it lives; to register one takes CAP_SYS_ADMIN in the
+    initial user namespace.
+    """
+
+    _INIT_EXT, _PASSTHROUGH = 1 << 30, 1 << (37 - 32)  # the latter in the second word of flags
+    _BACKING_OPEN = 0x4010E501  # _IOW(229, 1, struct fuse_backing_map)
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(exist_ok=True)
+        self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        options = f"fd={self._device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()}"
+        mount("holder", path, "fuse", 0, options)
+        request = os.read(self._device, 1 << 17)
+        reply = struct.pack(
+            "=4I2H2I2H2IH22x",
+            *(7, 40, 0, self._INIT_EXT, 0, 0, SIZE, 1, 1, 0, self._PASSTHROUGH, 1, 0),
+        )
+        unique = _IN.unpack_from(request)[2]
+        os.write(self._device, _OUT.pack(_OUT.size + len(reply), 0, unique) + reply)
+
+    def hold(self, fd: int) -> None:
+        """Have the superblock hold the open file *fd*.
+
+        :raises OSError: EPERM without privilege, or from a kernel without FUSE_PASSTHROUGH.
+        """
+        fcntl.ioctl(self._device, self._BACKING_OPEN, struct.pack("=iIQ", fd, 0, 0))
+
+    def close(self) -> None:
+        """Stop serving."""
+        os.close(self._device)

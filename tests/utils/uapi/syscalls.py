@@ -36,6 +36,10 @@ NR_STATMOUNT = 457 + _COMMON
 NR_LISTMOUNT = 458 + _COMMON
 NR_OPEN_TREE_ATTR = 467 + _COMMON
 NR_LISTNS = 470 + _COMMON
+NR_FCHROOT = 472 + _COMMON
+
+#: fchroot(2): a root in which nothing can be looked up (``linux/fcntl.h``, Linux 7.3).
+FD_FAILFS_ROOT = -10004
 
 
 class MountAttrStruct(ctypes.Structure):
@@ -220,6 +224,14 @@ def umount2(target: PathLike, flags: int = 0) -> None:
 def pivot_root(new_root: PathLike, put_old: PathLike) -> None:
     """pivot_root(2)."""
     checked("pivot_root", _libc.pivot_root(c_path(new_root), c_path(put_old)), new_root)
+
+
+def fchroot(fd: int) -> None:
+    """fchroot(2): make the directory *fd*, or FD_FAILFS_ROOT, the caller's root.
+
+    :raises OSError: ENOSYS on kernels without the call (before 7.3).
+    """
+    syscall("fchroot", NR_FCHROOT, ctypes.c_long(fd), ctypes.c_ulong(0))
 
 
 def setns(fd: int, kinds: int = 0) -> None:
