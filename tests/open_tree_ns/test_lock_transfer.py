@@ -124,6 +124,10 @@ def test_pivot_root_of_a_shared_root(scratch: Path) -> None:
 @pytest.mark.rule("K8")
 @fixes.TRANSFERRED_LOCK
 @fixes.BENEATH_THE_ROOT
+@pytest.mark.upstream(
+    "move_mount.beneath_non_rootfs_locked_transfer",
+    "move_mount.beneath_non_rootfs_locked_containment",
+)
 def test_beneath_a_child(caller: Caller, scratch: Path) -> None:
     """What is moved beneath a locked mount takes its lock: the old mount can be detached now, the
     new one not; where nothing was locked nothing is."""

@@ -25,6 +25,12 @@ _VARIANTS = (
 )
 _VARIANT_TESTS = ("create_namespace", "setns_into_namespace", "verify_mount_properties")
 
+
+def _tests(fixture: str, *names: str) -> frozenset[str]:
+    """Name tests as the kernel's runner does: fixture.test; those without a fixture by program."""
+    return frozenset(f"{fixture}.{name}" for name in names)
+
+
 #: Every test of the kernel's own selftests for the flag (Linux 7.3, open_tree_ns_test.c and
 #: open_tree_ns_covered_test.c), as the kernel's runner names them: fixture.variant.test.
 UPSTREAM = frozenset(
@@ -43,6 +49,73 @@ UPSTREAM = frozenset(
     }
 )
 
+#: The same of the flag's neighbours: fsmount_ns_test.c, empty_mntns_test.c,
+#: clone3_empty_mntns_test.c, overmount_chroot_test.c, move_mount_test.c, and rw_hint_test.c's part.
+NEIGHBOURS = frozenset(
+    {
+        f"fsmount_ns.{variant}.{test}"
+        for variant in ("basic_tmpfs", "cloexec_only", "namespace_only")
+        for test in (*_VARIANT_TESTS, "verify_tmpfs_type")
+    }
+    | _tests("fsmount_ns_caps", "requires_cap_sys_admin")
+    | _tests(
+        "fsmount_ns_userns",
+        "create_in_userns",
+        "setns_in_userns",
+        "umount_fails_einval",
+        "umount_succeeds",
+    )
+    | _tests("fsmount_ns_mount_attrs", "readonly", "noexec", "nosuid", "noatime", "combined")
+    | _tests(
+        "empty_mntns",
+        "basic",
+        "with_clone_newuser",
+        "with_other_ns_flags",
+        "eperm_without_caps",
+        "many_source_mounts",
+        "cwd_reset",
+        "mount_properties",
+        "repeated_unshare",
+        "root_is_own_parent",
+        "listmount_single_entry",
+        "overmount_tmpfs",
+    )
+    | _tests("empty_mntns_test", "invalid_flags", "clone_newns_full_copy", "other_ns_unaffected")
+    | _tests(
+        "clone3_empty_mntns",
+        "basic",
+        "implies_newns",
+        "with_explicit_newns",
+        "with_newuser",
+        "with_other_ns_flags",
+        "with_newpid",
+        "with_clone_fs_fails",
+        "with_pidfd",
+        "eperm_without_caps",
+        "parent_unchanged",
+        "many_parent_mounts",
+        "mount_properties",
+        "listmount_single_entry",
+        "child_overmount_tmpfs",
+        "repeated",
+        "setns_into_child_mntns",
+    )
+    | _tests("clone3_empty_mntns_test", "unknown_flags_rejected", "clone3_newns_full_copy")
+    | _tests("overmount_chroot_test", "overmount_chroot")
+    | _tests(
+        "move_mount",
+        "beneath_rootfs_success",
+        "beneath_rootfs_old_root_stacked",
+        "beneath_rootfs_in_chroot_fail",
+        "beneath_rootfs_in_chroot_success",
+        "beneath_rootfs_locked_transfer",
+        "beneath_rootfs_locked_containment",
+        "beneath_non_rootfs_locked_transfer",
+        "beneath_non_rootfs_locked_containment",
+    )
+    | _tests("rw_hint_test", "empty_mntns_root")
+)
+
 
 @pytest.fixture(scope="session")
 def cases() -> Sequence[Case]:
@@ -53,8 +126,8 @@ def cases() -> Sequence[Case]:
 def test_every_upstream_test_has_a_case(cases: Sequence[Case]) -> None:
     """Each test of the kernel's selftests is re-expressed, and no case names one that is not."""
     named = {name for case in cases for name in case.arguments("upstream")}
-    assert named == UPSTREAM
-    assert len(UPSTREAM) == 31
+    assert named == UPSTREAM | NEIGHBOURS
+    assert (len(UPSTREAM), len(NEIGHBOURS)) == (31, 64)
 
 
 def test_every_rule_has_a_case(cases: Sequence[Case]) -> None:
@@ -117,6 +190,7 @@ def test_what_a_machine_shares_is_changed_on_expendable_kernels_only(cases: Sequ
                 # A fixture changes it for every case that may use it.
                 changing.add(f"{path.name}::{node.name if node.name.startswith('test_') else ''}")
     assert changing == {
+        "test_beneath_propagation.py::test_mount_max_counts",
         "test_sources.py::test_mount_max_does_not_count_for_the_copy",
         "test_stress_faults.py::",
     }
