@@ -15,15 +15,14 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import EMPTY_WAYS, copy, enter
+from tests.open_tree_ns.calls import EMPTY_WAYS, copy, enter, in_unshared_empty
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import namespace_tree
 from tests.utils.mounts.trees import created, fresh_tmpfs, tmpfs, write
-from tests.utils.tasks.process import holding, in_child
+from tests.utils.tasks.process import holding
 from tests.utils.tasks.userns import enter_new_userns
 from tests.utils.uapi.constants import (
     AT_FDCWD,
-    CLONE_NEWPID,
     CLONE_NEWUSER,
     F_SET_RW_HINT,
     FSMOUNT_NAMESPACE,
@@ -99,31 +98,28 @@ def test_attributes_of_the_base(caller: Caller) -> None:
 
 @pytest.mark.rule("E7")
 @pytest.mark.usefixtures("unlocked")
-@pytest.mark.parametrize("kind", [MS_PRIVATE, MS_SHARED], ids=["private", "shared"])
-def test_propagation_of_the_base(caller: Caller, kind: int) -> None:
+def test_propagation_of_the_base(caller: Caller) -> None:
     """The new base is a peer of the old one, or in a new user namespace its slave, and private
     where that is: what is mounted inside reaches the old base from a peer and from no other."""
-    group = stand_on_a_base(kind).mnt_peer_group
-    home = mount_table()
 
     def look() -> tuple[int, int, int]:
         base = statmount(mnt_id_of("/"))
         attach(fresh_tmpfs(), "/")
         return base.mnt_propagation, base.mnt_peer_group, base.mnt_master
 
-    found = {}
+    stand_on_a_base(MS_PRIVATE)
+    private = in_unshared_empty(OWNERS[caller], look), len(mount_table())
+    found, rule = {}, {}
     for name, way in EMPTY_WAYS.items():
-        found[name] = in_child(partial(way, OWNERS[caller], look)), len(mount_table()) - len(home)
-        while len(mount_table()) > len(home):
-            os.chdir("/..")
+        group = stand_on_a_base(MS_SHARED).mnt_peer_group
+        found[name] = way(OWNERS[caller], look), len(mount_table())
+        rule[name] = ((MS_SLAVE, 0, group), 1) if caller.foreign else ((MS_SHARED, group, 0), 2)
+        os.chdir("/..")
+        if not caller.foreign:
             umount2(".", MNT_DETACH)
 
-    if kind == MS_PRIVATE:
-        assert found == dict.fromkeys(EMPTY_WAYS, ((MS_PRIVATE, 0, 0), 0))
-    elif caller.foreign:
-        assert found == dict.fromkeys(EMPTY_WAYS, ((MS_SLAVE, 0, group), 0))
-    else:
-        assert found == dict.fromkeys(EMPTY_WAYS, ((MS_SHARED, group, 0), 1))
+    assert private == ((MS_PRIVATE, 0, 0), 1)
+    assert found == rule
 
 
 @pytest.mark.rule("E7")
@@ -145,29 +141,24 @@ def test_what_arrives_on_the_base(caller: Caller) -> None:
 
 
 @pytest.mark.rule("E11")
-@pytest.mark.needs("user namespace", "FSMOUNT_NAMESPACE")
+@pytest.mark.needs("user namespace", "FSMOUNT_NAMESPACE", "proc in a user namespace")
 def test_no_proc_comes_back() -> None:
-    """A user namespace's empty namespace has no proc that would make another one admissible: proc
-    can neither be mounted nor made a namespace, EPERM, though its PID namespace is the caller's."""
-
-    def mounted() -> dict[str, str]:
-        return {
-            "mount": outcome(fsmount, created("proc")),
-            "namespace": outcome(fsmount, created("proc"), FSMOUNT_NAMESPACE),
-            "tmpfs": outcome(fsmount, created()),
-        }
-
-    def act() -> dict[str, str]:
-        enter_new_userns()
-        unshare(CLONE_NEWPID | UNSHARE_EMPTY_MNTNS)
-        return in_child(mounted)
-
-    assert in_child(act) == {"mount": "EPERM", "namespace": "EPERM", "tmpfs": "success"}
+    """A user namespace's empty namespace has no proc that would make another one admissible: one
+    that was made elsewhere can neither be mounted nor made a namespace, EPERM; a tmpfs can."""
+    procs = [created("proc"), created("proc")]
+    enter_new_userns()
+    unshare(UNSHARE_EMPTY_MNTNS)
+    found = {
+        "mount": outcome(fsmount, procs[0]),
+        "namespace": outcome(fsmount, procs[1], FSMOUNT_NAMESPACE),
+        "tmpfs": outcome(fsmount, created()),
+    }
+    assert found == {"mount": "EPERM", "namespace": "EPERM", "tmpfs": "success"}
 
 
 @pytest.mark.rule("E12")
 @pytest.mark.upstream("empty_mntns.overmount_tmpfs", "clone3_empty_mntns.child_overmount_tmpfs")
-def test_root_from_nothing(caller: Caller) -> None:
+def test_root_from_nothing() -> None:
     """A file system attached to "/" is there, on top, while "/" leads to nullfs still, which takes
     no file; stepping onto it makes it the root, where files are made."""
 
@@ -183,7 +174,6 @@ def test_root_from_nothing(caller: Caller) -> None:
         found["root"] = mnt_id_of("/") == mnt_id_of(tree), os.listdir("/")
         return found
 
-    caller.act()
     built = {
         "nullfs": "ENOENT",
         "attached": (["nullfs", "tmpfs"], True),

@@ -23,7 +23,6 @@ from tests.utils.model.prediction import base_of
 from tests.utils.mounts.trees import fresh_tmpfs
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.namespace_thread import NamespaceThread
-from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     CLONE_NEWUSER,
@@ -63,22 +62,30 @@ def put_on(tree: int, name: str, propagation: int = MS_PRIVATE) -> None:
     move_mount(child, "", os.open(name, os.O_PATH, dir_fd=tree), "", to_fd)
 
 
-def made_by(caller: Caller, tree: int) -> int:
-    """Have *caller* make a namespace of a detached tree."""
-
-    def make() -> list[int]:
-        unshare(CLONE_NEWUSER)  # without id maps, since there is no /proc here
-        return [copy("", dirfd=tree)]
-
-    return fds_from_child(make)[0] if caller.foreign else copy("", dirfd=tree)
-
-
 class Fleet(NamedTuple):
     """The namespace on whose base the others were made, and those, the first an owner's."""
 
     home: int
     first: int
     others: list[int]
+
+    def inside(self, ns_fd: int, function: Callable[[], T]) -> T:
+        """Return what *function* returns in the namespace *ns_fd*; come back."""
+        enter(ns_fd)
+        try:
+            return function()
+        finally:
+            enter(self.home)
+
+    def swap(self, ns_fd: int, tree: int) -> None:
+        """Make *tree* the root of *ns_fd*, from inside."""
+        self.inside(ns_fd, partial(attach_beneath, tree, "/"))
+        self.inside(ns_fd, partial(step_over, tree))
+
+    def files(self) -> list[list[str]]:
+        """Return what whoever enters finds in the root of each, the first one first."""
+        listed = partial(os.listdir, "/")
+        return [sorted(self.inside(fd, listed)) for fd in (self.first, *self.others)]
 
 
 def make_fleet(caller: Caller, *, propagation: int = MS_SHARED) -> Fleet:
@@ -89,23 +96,14 @@ def make_fleet(caller: Caller, *, propagation: int = MS_SHARED) -> Fleet:
     umount2("/", MNT_DETACH)
     enter(home)
     mount(None, "/", None, propagation)
+
+    def make() -> list[int]:
+        if caller.foreign:
+            unshare(CLONE_NEWUSER)  # without id maps, since there is no /proc here
+        return [copy("", dirfd=old) for _ in range(2)]
+
     first = copy("", dirfd=old)
-    return Fleet(home, first, [made_by(caller, old) for _ in range(2)])
-
-
-def inside(ns_fd: int, function: Callable[[], T]) -> T:
-    """Return what *function* returns in the namespace *ns_fd* (in a child)."""
-
-    def run() -> T:
-        enter(ns_fd)
-        return function()
-
-    return in_child(run)
-
-
-def files_of(ns_fd: int) -> list[str]:
-    """Return what whoever enters *ns_fd* finds in its root."""
-    return inside(ns_fd, lambda: sorted(os.listdir("/")))
+    return Fleet(home, first, fds_from_child(make) if caller.foreign else make())
 
 
 def step_over(tree: int) -> None:
@@ -113,16 +111,6 @@ def step_over(tree: int) -> None:
     os.fchdir(tree)
     os.chroot(".")
     umount2(".", MNT_DETACH)
-
-
-def swap(ns_fd: int, tree: int) -> None:
-    """Make *tree* the root of *ns_fd*, from inside."""
-
-    def run() -> None:
-        attach_beneath(tree, "/")
-        step_over(tree)
-
-    inside(ns_fd, run)
 
 
 def stack(ns_fd: int) -> list[Mount]:
@@ -143,7 +131,7 @@ def test_one_swap_for_all(caller: Caller) -> None:
     olds = {fd: stack(fd)[0].mnt_id for fd in everyone}
     new = tree_with("new")
 
-    inside(fleet.first, partial(attach_beneath, new, "/"))
+    fleet.inside(fleet.first, partial(attach_beneath, new, "/"))
 
     stacks = {fd: stack(fd) for fd in everyone}
     low, _ = stacks[fleet.first]
@@ -157,14 +145,14 @@ def test_one_swap_for_all(caller: Caller) -> None:
         fd: (low.mnt_propagation, low.mnt_peer_group, low.mnt_master)
         for fd, (low, _) in stacks.items()
     } == {fleet.first: peer, **dict.fromkeys(fleet.others, slave if caller.foreign else peer)}
-    assert [files_of(fd) for fd in everyone] == [["old"]] * 3
+    assert fleet.files() == [["old"]] * 3
 
-    inside(fleet.first, partial(step_over, new))
+    fleet.inside(fleet.first, partial(step_over, new))
 
     assert {fd: [layer.mnt_id for layer in stack(fd)] for fd in everyone} == {
         fd: [low.mnt_id] for fd, (low, _) in stacks.items()
     }
-    assert [files_of(fd) for fd in everyone] == [["new"]] * 3
+    assert fleet.files() == [["new"]] * 3
 
 
 @pytest.mark.rule("B9", "K8")
@@ -176,11 +164,11 @@ def test_locks_after_the_swap(caller: Caller) -> None:
     new = tree_with("new")
 
     def end_inside() -> str:
-        return inside(fleet.others[0], lambda: outcome(umount2, "/", MNT_DETACH))
+        return fleet.inside(fleet.others[0], lambda: outcome(umount2, "/", MNT_DETACH))
 
-    inside(fleet.first, partial(attach_beneath, new, "/"))
+    fleet.inside(fleet.first, partial(attach_beneath, new, "/"))
     between = end_inside() if caller.foreign else "EINVAL"
-    inside(fleet.first, partial(step_over, new))
+    fleet.inside(fleet.first, partial(step_over, new))
 
     assert (between, end_inside()) == ("EINVAL", "EINVAL" if caller.foreign else "success")
     left = 1 if caller.foreign else 0
@@ -198,10 +186,10 @@ def test_whole_trees_arrive(caller: Caller) -> None:
 
     found = []
     for swapper, tree in zip((fleet.first, everyone[-1]), trees, strict=True):
-        swap(fleet.first if caller.foreign else swapper, tree)
-        found.append([(files_of(fd), mnt_get_info(fd).nr_mounts) for fd in everyone])
+        fleet.swap(fleet.first if caller.foreign else swapper, tree)
+        found.append((fleet.files(), [mnt_get_info(fd).nr_mounts for fd in everyone]))
 
-    assert found == [[(["child", "one"], 2)] * 3, [(["two"], 1)] * 3]
+    assert found == [([["child", "one"]] * 3, [2] * 3), ([["two"]] * 3, [1] * 3)]
 
 
 @pytest.mark.rule("B9")
@@ -214,9 +202,9 @@ def test_foreign_swap_stays_inside() -> None:
 
     before = [mount_table(ns_fd=fd) for fd in others]
 
-    swap(fleet.others[0], new)
+    fleet.swap(fleet.others[0], new)
 
-    assert files_of(fleet.others[0]) == ["new"]
+    assert fleet.files() == [["old"], ["new"], ["old"]]
     assert [mount_table(ns_fd=fd) for fd in others] == before
     assert len(mount_table()) == 1
 
@@ -228,10 +216,10 @@ def test_private_bases_have_nothing_in_common() -> None:
     new = tree_with("new")
     before = [mount_table(ns_fd=fd) for fd in fleet.others]
 
-    swap(fleet.first, new)
+    fleet.swap(fleet.first, new)
 
     assert [mount_table(ns_fd=fd) for fd in fleet.others] == before
-    assert [files_of(fd) for fd in (fleet.first, *fleet.others)] == [["new"], ["old"], ["old"]]
+    assert fleet.files() == [["new"], ["old"], ["old"]]
 
 
 @pytest.mark.rule("B9")
@@ -244,7 +232,7 @@ def test_tasks_stay_until_they_step() -> None:
         other, new = fleet.others[0], tree_with("new")
         thread.enter(other)
         old = thread.run(partial(mnt_id_of, "/"))
-        swap(fleet.first, new)
+        fleet.swap(fleet.first, new)
 
         assert thread.run(partial(mnt_id_of, "/")) == thread.run(partial(mnt_id_of, ".")) == old
         assert thread.run(partial(os.listdir, "/")) == ["old"]
@@ -264,7 +252,7 @@ def test_refused_swap_changes_nobody() -> None:
     put_on(new, "child", MS_UNBINDABLE)
     before = [mount_table(ns_fd=fd) for fd in everyone]
 
-    end = inside(fleet.first, lambda: outcome(attach_beneath, new, "/"))
+    end = fleet.inside(fleet.first, lambda: outcome(attach_beneath, new, "/"))
 
     assert end == "EINVAL"
     assert [mount_table(ns_fd=fd) for fd in everyone] == before

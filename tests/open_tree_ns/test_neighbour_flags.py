@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The flags of the neighbours: which bits the calls take that make, or refit, a mount namespace.
+"""The flags of the neighbours: which bits the calls take that make, refit or list a namespace.
 
 Each call is made so that all it lacks is looked at after the flags: how it then ends tells whether
 they were taken.
@@ -7,6 +7,7 @@ they were taken.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,19 +21,31 @@ from tests.utils.uapi.constants import (
     AT_FDCWD,
     CLONE_EMPTY_MNTNS,
     FSMOUNT_NAMESPACE,
+    LISTMOUNT_REVERSE,
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_IDMAP,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_SET_GROUP,
+    STATMOUNT_BY_FD,
     UNSHARE_EMPTY_MNTNS,
     Clone,
     Fsmount,
     MountAttr,
     MoveMount,
 )
-from tests.utils.uapi.syscalls import fsmount, move_mount, unshare
+from tests.utils.uapi.syscalls import (
+    NR_LISTMOUNT,
+    NR_LISTNS,
+    NR_STATMOUNT,
+    fsmount,
+    move_mount,
+    syscall,
+    unshare,
+)
 
-pytestmark = pytest.mark.needs("FSMOUNT_NAMESPACE", "UNSHARE_EMPTY_MNTNS")
+pytestmark = pytest.mark.needs(
+    "FSMOUNT_NAMESPACE", "UNSHARE_EMPTY_MNTNS", "STATMOUNT_BY_FD", "listns"
+)
 
 #: CSIGNAL and CLONE_DETACHED (``linux/sched.h``): clone3(2) takes neither.
 _REFUSED_BY_CLONE3 = 0x0040007F
@@ -60,6 +73,21 @@ def clone3_flags(flags: int) -> None:
     in_clone3(CLONE_EMPTY_MNTNS | flags, partial(os.getpid))
 
 
+def statmount_flags(flags: int) -> None:
+    """statmount(2) with *flags* of no request."""
+    syscall("statmount", NR_STATMOUNT, None, None, ctypes.c_size_t(0), ctypes.c_uint(flags))
+
+
+def listmount_flags(flags: int) -> None:
+    """listmount(2) with *flags* of no request."""
+    syscall("listmount", NR_LISTMOUNT, None, None, ctypes.c_size_t(0), ctypes.c_uint(flags))
+
+
+def listns_flags(flags: int) -> None:
+    """listns(2) with *flags* of no request."""
+    syscall("listns", NR_LISTNS, None, None, ctypes.c_size_t(0), ctypes.c_uint(flags))
+
+
 def unshare_flags(flags: int) -> None:
     """unshare(2) with *flags*, which takes nobody away from anything."""
     unshare(UNSHARE_EMPTY_MNTNS | flags)
@@ -81,6 +109,9 @@ NEIGHBOURS = (
         fsmount_attributes, sum(MountAttr) & ~MOUNT_ATTR_IDMAP | MOUNT_ATTR__ATIME, 32, "EBADF"
     ),
     Neighbour(move_mount_flags, sum(MoveMount), 32, "EFAULT"),
+    Neighbour(statmount_flags, STATMOUNT_BY_FD, 32, "EFAULT"),
+    Neighbour(listmount_flags, LISTMOUNT_REVERSE, 32, "EFAULT"),
+    Neighbour(listns_flags, 0, 32, "EFAULT"),
     Neighbour(clone3_flags, _CLONE3 | 0xFFFFFFFF & ~_REFUSED_BY_CLONE3, 64, "success"),
     # Last: afterwards the case has no /proc.
     Neighbour(unshare_flags, sum(Clone) & ~Clone.CLONE_PIDFD | UNSHARE_EMPTY_MNTNS, 31, "success"),
@@ -104,7 +135,7 @@ def with_unknown_bits() -> dict[tuple[str, str], tuple[Outcome, bool]]:
     return found
 
 
-@pytest.mark.rule("M2", "E3", "B1")
+@pytest.mark.rule("F12", "M2", "E3", "B1")
 @pytest.mark.upstream(
     "empty_mntns_test.invalid_flags", "clone3_empty_mntns_test.unknown_flags_rejected"
 )
@@ -116,7 +147,7 @@ def test_every_refused_bit() -> None:
     assert {call for call, _ in refused} == {n.call.__name__ for n in NEIGHBOURS}
 
 
-@pytest.mark.rule("M2", "E3", "B1")
+@pytest.mark.rule("F12", "M2", "E3", "B1")
 @pytest.mark.newer("a flag of the flag's neighbours that is younger than this suite")
 def test_every_unknown_bit() -> None:
     """Every such bit is refused. One that is taken is the flag of a newer kernel, or ignored."""
@@ -124,14 +155,15 @@ def test_every_unknown_bit() -> None:
     assert [name for name, (_, taken) in found.items() if taken] == []
 
 
-@pytest.mark.rule("M2", "B1")
+@pytest.mark.rule("F12", "M2", "B1")
 def test_known_bits() -> None:
     """fsmount(2) takes FSMOUNT_CLOEXEC with FSMOUNT_NAMESPACE; MOVE_MOUNT_BENEATH goes with every
-    flag for paths, and not with MOVE_MOUNT_SET_GROUP."""
+    flag for paths, and not with MOVE_MOUNT_SET_GROUP; statmount(2) and listmount(2) have a flag
+    each."""
     ends = {
         (neighbour.call.__name__, bit): (outcome(neighbour.call, bit), neighbour.taken)
         for neighbour in NEIGHBOURS
-        if neighbour.call in (fsmount_flags, move_mount_flags)
+        if neighbour.call in (fsmount_flags, move_mount_flags, statmount_flags, listmount_flags)
         for bit in bits_of(neighbour.known)
     }
     assert {name: end for name, (end, _) in ends.items()} == {
