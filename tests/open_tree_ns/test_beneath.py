@@ -25,7 +25,9 @@ from tests.utils.uapi.constants import (
     MNT_DETACH,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_F_SYMLINKS,
     MOVE_MOUNT_T_EMPTY_PATH,
+    MOVE_MOUNT_T_SYMLINKS,
     MS_SHARED,
 )
 from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
@@ -130,6 +132,31 @@ def test_inside_a_detached_tree() -> None:
     assert os.listdir("/child") == ["child.txt"]
     umount2("/child", MNT_DETACH)
     assert os.listdir("/child") == []
+
+
+@pytest.mark.rule("B1")
+def test_links(scratch: Path) -> None:
+    """A link at the end of either path is followed when MOVE_MOUNT_T_SYMLINKS, or _F_, says so: and
+    is no mount otherwise, EINVAL."""
+    top = nested_tree(scratch)
+    (top / "to-a").symlink_to("a")
+    (top / "to-b").symlink_to("b")
+    enter(copy(top, recursive=True))
+    tree = fresh_tmpfs()
+    onto_link = partial(move_mount, tree, "", AT_FDCWD, "/to-a")
+    by_fd = MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_EMPTY_PATH
+    of_link = partial(move_mount, AT_FDCWD, "/to-b", AT_FDCWD, "/a")
+
+    found = [
+        outcome(onto_link, by_fd),
+        outcome(of_link, MOVE_MOUNT_BENEATH),
+        outcome(onto_link, by_fd | MOVE_MOUNT_T_SYMLINKS),
+        outcome(of_link, MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_SYMLINKS),
+    ]
+
+    assert found == ["EINVAL", "EINVAL", "success", "success"]
+    assert stack_at("/a")[0] == mnt_id_of(tree)
+    assert len(stack_at("/a")) == 3
 
 
 @pytest.mark.rule("B3", "B4")

@@ -62,11 +62,13 @@ def own_namespace(proc: int, kind: str = "mnt") -> int:
 @pytest.mark.parametrize("chrooted", [False, True], ids=["root", "chroot"])
 def test_what_is_left(caller: Caller, chrooted: bool, scratch: Path) -> None:
     """Whatever was mounted, and wherever the caller stood: the new namespace is one mount of
-    nullfs, its own parent, on which root and working directory are. The old one stays as it is."""
+    nullfs, its own parent, on which root and working directory are. The old one stays as it is, and
+    open directories of it are of use."""
     top = tmpfs(scratch / "top")
     for name in "abc":
         tmpfs(top / name, f"{name}.txt")
     proc, here, before = open_proc(), current_mnt_ns(), mount_table()
+    directory = os.open(top / "c", os.O_RDONLY | os.O_DIRECTORY)
     caller.act()
     os.chdir(top / "a")
     if chrooted:
@@ -80,6 +82,7 @@ def test_what_is_left(caller: Caller, chrooted: bool, scratch: Path) -> None:
     assert listmount() == [base.mnt_id]
     assert {mnt_id for mnt_id, _ in place().values()} == {base.mnt_id}
     assert os.listdir("/") == os.listdir(".") == []
+    assert os.listdir(directory) == ["c.txt"]
     assert mount_table(ns_fd=here) == before
     new = own_namespace(proc)
     assert ns_id(new) > ns_id(here)

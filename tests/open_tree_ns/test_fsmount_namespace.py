@@ -12,6 +12,7 @@ import itertools
 import os
 import stat
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.open_tree_ns.calls import enter_top
 from tests.utils.expect import Outcome, outcome
 from tests.utils.mounts.limits import allow_mnt_namespaces, descriptor_table_full, open_limit
 from tests.utils.mounts.settle import settled
-from tests.utils.mounts.trees import created
+from tests.utils.mounts.trees import created, tmpfs
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget, effective
 from tests.utils.uapi.constants import (
@@ -60,11 +61,6 @@ MAKE = FSMOUNT_NAMESPACE | FSMOUNT_CLOEXEC
 PRIVILEGED = 1 << CAP_SYS_ADMIN
 
 
-def upstream(*names: str) -> pytest.MarkDecorator:
-    """Name the kernel's selftests, of fsmount_ns_test.c, that a case re-expresses."""
-    return pytest.mark.upstream(*names)
-
-
 @pytest.mark.rule("M4", "M5")
 @pytest.mark.parametrize(
     ("flags", "namespace"),
@@ -73,7 +69,7 @@ def upstream(*names: str) -> pytest.MarkDecorator:
             flags,
             namespace,
             id=name,
-            marks=upstream(
+            marks=pytest.mark.upstream(
                 f"fsmount_ns.{name}.create_namespace",
                 f"fsmount_ns.{name}.setns_into_namespace",
                 f"fsmount_ns.{name}.verify_mount_properties",
@@ -87,11 +83,10 @@ def upstream(*names: str) -> pytest.MarkDecorator:
         )
     ],
 )
-def test_what_is_made(flags: Fsmount, namespace: bool, scratch: object) -> None:
+def test_what_is_made(flags: Fsmount, namespace: bool, scratch: Path) -> None:
     """With FSMOUNT_NAMESPACE the descriptor is a new mount namespace's, of the new mount alone,
     which can be entered; without it that of a detached mount. It is closed on exec when asked."""
     here, before = current_mnt_ns(), mount_table()
-
     fd = fsmount(created(), flags)
 
     assert mount_table() == before
@@ -115,7 +110,7 @@ def test_what_is_made(flags: Fsmount, namespace: bool, scratch: object) -> None:
 @pytest.mark.rule("M4")
 @pytest.mark.needs("sight of all namespaces", "listns")
 @pytest.mark.isolated(pid_namespace=False)
-def test_listed_like_any_other(scratch: object) -> None:
+def test_listed_like_any_other(scratch: Path) -> None:
     """It is listed from when it is made until its last descriptor is closed, and its id is larger
     than those before."""
     fds = [fsmount(created(), MAKE) for _ in range(2)]
@@ -145,7 +140,7 @@ ATTRIBUTES = (
 
 
 @pytest.mark.rule("M5")
-@upstream(
+@pytest.mark.upstream(
     "fsmount_ns_mount_attrs.readonly",
     "fsmount_ns_mount_attrs.noexec",
     "fsmount_ns_mount_attrs.nosuid",
@@ -175,7 +170,7 @@ def test_attributes(caller: Caller) -> None:
 
 
 @pytest.mark.rule("M3")
-@upstream("fsmount_ns_caps.requires_cap_sys_admin")
+@pytest.mark.upstream("fsmount_ns_caps.requires_cap_sys_admin")
 def test_each_capability(caller: Caller) -> None:
     """Of all capabilities in the caller's user namespace CAP_SYS_ADMIN alone decides, EPERM without
     it; over the mount namespace none is asked for, as it is without FSMOUNT_NAMESPACE."""
@@ -272,14 +267,32 @@ def test_order_of_checks() -> None:
 
 
 @pytest.mark.rule("M1")
-@pytest.mark.needs("FUSE")
+@pytest.mark.needs("FUSE", "user namespace")
 @fixes.DIRECTORIES_ONLY
-def test_root_that_is_no_directory(caller: Caller) -> None:
-    """A file system whose root is a regular file makes no namespace, though it can be mounted:
-    ENOTDIR, before the limit of namespaces."""
-    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    settings = {"fd": device, "rootmode": "100000", "user_id": 0, "group_id": 0}
-    fs = created("fuse", **settings)
-    caller.act()
+def test_root_that_is_no_directory() -> None:
+    """A file system whose root is a regular file makes no namespace: ENOTDIR, after a full
+    descriptor table and before the limit of namespaces."""
+    enter_new_userns()
+    enter_new_mount_ns()
 
-    assert outcome(fsmount, fs, MAKE) == "ENOTDIR"
+    def file_system() -> int:
+        device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        return created("fuse", fd=device, rootmode="100000", user_id=0, group_id=0)
+
+    first, second, third = file_system(), file_system(), file_system()
+    with descriptor_table_full():
+        full = outcome(fsmount, first, MAKE)
+    free = outcome(fsmount, second, MAKE)
+    allow_mnt_namespaces(0)
+    limited = outcome(fsmount, third, MAKE)
+
+    assert (full, free, limited) == ("EMFILE", "ENOTDIR", "ENOTDIR")
+
+
+@pytest.mark.rule("M4")
+def test_chrooted_caller(scratch: Path) -> None:
+    """A chrooted caller may make one, and stands on its root when it has entered."""
+    fs = created()
+    os.chroot(tmpfs(scratch / "root"))
+    fd = fsmount(fs, MAKE)
+    assert enter_top(fd) == mount_table(ns_fd=fd)[0].mnt_id
