@@ -6,27 +6,34 @@ Cases about flags, paths and precedence make the bare calls of :mod:`tests.utils
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tests.open_tree_ns.caller import Caller
 from tests.utils.expect import shorthand
 from tests.utils.mounts.copies import Copy, made_in_child
+from tests.utils.tasks.process import in_child, in_clone3
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
+    CLONE_EMPTY_MNTNS,
     CLONE_NEWNS,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
+    UNSHARE_EMPTY_MNTNS,
     OpenTree,
 )
 from tests.utils.uapi.nsfs import ns_inode
 from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
-from tests.utils.uapi.syscalls import PathLike, move_mount, open_tree, setns
+from tests.utils.uapi.syscalls import PathLike, move_mount, open_tree, setns, unshare
+
+T = TypeVar("T")
 
 #: The flag as the cases use it: not recursive.
 NAMESPACE = OPEN_TREE_NAMESPACE | OPEN_TREE_CLOEXEC
@@ -86,6 +93,31 @@ def attach_beneath(tree_fd: int, path: PathLike) -> partial[int]:
     """
     flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH
     return partial(move_mount, tree_fd, "", AT_FDCWD, path, flags)
+
+
+def in_unshared_empty(flags: int, function: Callable[[], T]) -> T:
+    """Return what *function* returns in a namespace unshared empty, with *flags* (in a child).
+
+    :raises OSError: unshare(2) was refused.
+    """
+
+    def run() -> T:
+        unshare(UNSHARE_EMPTY_MNTNS | flags)
+        return function()
+
+    return in_child(run)
+
+
+def in_cloned_empty(flags: int, function: Callable[[], T]) -> T:
+    """Return what *function* returns in a child of clone3(2) that starts in an empty namespace.
+
+    :raises OSError: clone3(2) was refused.
+    """
+    return in_clone3(CLONE_EMPTY_MNTNS | flags, function)
+
+
+#: Both ways into an empty mount namespace. Neither needs /proc.
+EMPTY_WAYS = {"unshare": in_unshared_empty, "clone3": in_cloned_empty}
 
 
 def mount_points(ns_fd: int = -1) -> list[str]:

@@ -22,14 +22,19 @@ from tests.utils.tasks.process import deferred_call
 from tests.utils.tasks.userns import become_foreign
 from tests.utils.uapi.constants import (
     MNT_DETACH,
+    MOVE_MOUNT_BENEATH,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
     MS_PRIVATE,
     MS_REC,
     MS_SHARED,
     MS_SLAVE,
 )
+from tests.utils.uapi.nsfs import ns_inode
 from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
 from tests.utils.uapi.syscalls import (
     mount,
+    move_mount,
     pivot_root,
     umount2,
 )
@@ -124,6 +129,10 @@ def test_pivot_root_of_a_shared_root(scratch: Path) -> None:
 @pytest.mark.rule("K8")
 @fixes.TRANSFERRED_LOCK
 @fixes.BENEATH_THE_ROOT
+@pytest.mark.upstream(
+    "move_mount.beneath_non_rootfs_locked_transfer",
+    "move_mount.beneath_non_rootfs_locked_containment",
+)
 def test_beneath_a_child(caller: Caller, scratch: Path) -> None:
     """What is moved beneath a locked mount takes its lock: the old mount can be detached now, the
     new one not; where nothing was locked nothing is."""
@@ -184,6 +193,29 @@ def test_namespace_file_beneath_a_lock(scratch: Path) -> None:
         "a free mount": "success",
     }
     assert after == before
+
+
+@pytest.mark.needs("user namespace")
+@pytest.mark.rule("K9", "B3")
+def test_namespace_file_above_a_lock(scratch: Path) -> None:
+    """What counts is the topmost mount, which it goes beneath, and not the buried one by which the
+    place is named: beneath a mount of one's own that lies on a locked one it is allowed."""
+    top = tmpfs(scratch / "top", "file")
+    bind(top / "file", top / "file")
+    bind(Path("/proc"), top / "proc", recursive=True)
+    become_foreign()
+    enter(copy(top, recursive=True))
+    buried = os.open("/file", os.O_PATH)
+    bind(Path("/file"), Path("/file"))
+    handle = copy("/proc", recursive=True)
+    flags = MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+
+    move_mount(clone(f"/proc/self/fd/{handle}"), "", buried, "", flags)
+
+    umount2("/file", MNT_DETACH)
+    assert ns_inode("/file") == ns_inode(handle)
+    umount2("/file", MNT_DETACH)
+    assert (mnt_id_of("/file"), is_locked("/file")) == (mnt_id_of(buried), True)
 
 
 @pytest.mark.needs("user namespace")

@@ -14,11 +14,10 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import base_of, namespace_tree
-from tests.utils.mounts.trees import fresh_tmpfs, tmpfs
+from tests.utils.mounts.trees import created, fresh_tmpfs, tmpfs
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, drop
 from tests.utils.uapi.constants import (
     AT_FDCWD,
-    FSCONFIG_CMD_CREATE,
     FSMOUNT_CLOEXEC,
     FSMOUNT_NAMESPACE,
     MNT_DETACH,
@@ -30,7 +29,6 @@ from tests.utils.uapi.nsfs import current_mnt_ns, ns_get_userns, ns_id, ns_inode
 from tests.utils.uapi.statmount import mnt_id_of, mount_table
 from tests.utils.uapi.syscalls import (
     attach,
-    fsconfig,
     fsmount,
     fsopen,
     mount_setattr,
@@ -41,19 +39,12 @@ from tests.utils.uapi.syscalls import (
 MAKE = FSMOUNT_NAMESPACE | FSMOUNT_CLOEXEC
 
 
-def created_tmpfs() -> int:
-    """Create a tmpfs and return the descriptor that fsmount(2) takes."""
-    fs = fsopen("tmpfs")
-    fsconfig(fs, FSCONFIG_CMD_CREATE)
-    return fs
-
-
 @pytest.mark.needs("FSMOUNT_NAMESPACE")
 @pytest.mark.rule("Y8")
 def test_fsmount_namespace_refusals() -> None:
     """Flags come first, then privilege, attributes, and the descriptor; a file system that was not
     created, or is in use, makes no namespace."""
-    fs, used, file = created_tmpfs(), created_tmpfs(), os.open("/", os.O_RDONLY)
+    fs, used, file = created(), created(), os.open("/", os.O_RDONLY)
     fsmount(used, MAKE)
     before = mount_table()
     found = {
@@ -86,7 +77,7 @@ def test_fsmount_namespace_refusals() -> None:
 def test_fsmount_namespace_locks(caller: Caller) -> None:
     """A namespace made by fsmount(2) belongs to its maker, too; its top has the attributes asked
     for, and is locked with them for a foreign caller, and free for an owner."""
-    fs = created_tmpfs()
+    fs = created()
     caller.act()
     attr = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID
     fd = fsmount(fs, MAKE, attr)
@@ -105,7 +96,7 @@ def test_fsmount_namespace_locks(caller: Caller) -> None:
 def test_flag_and_fsmount_namespace(scratch: Path) -> None:
     """Inside a namespace made by fsmount(2) the flag copies its mounts; from outside it cannot, and
     changes nothing on either side."""
-    fd = fsmount(created_tmpfs(), MAKE)
+    fd = fsmount(created(), MAKE)
     here = current_mnt_ns()
     enter(fd)
     tmpfs(Path("/child"), "child.txt")

@@ -67,6 +67,7 @@ def swap_root(tree: int) -> None:
 
 
 @pytest.mark.rule("N6")
+@pytest.mark.upstream("move_mount.beneath_rootfs_old_root_stacked")
 def test_beneath_the_root(caller: Caller, scratch: Path) -> None:
     """The tree goes between base and root: the caller and whoever enters still see the old root,
     which is a child of the new one now."""
@@ -86,6 +87,11 @@ def test_beneath_the_root(caller: Caller, scratch: Path) -> None:
 
 @pytest.mark.rule("N6", "K8")
 @pytest.mark.usefixtures("unlocked")
+@pytest.mark.upstream(
+    "move_mount.beneath_rootfs_success",
+    "move_mount.beneath_rootfs_locked_transfer",
+    "move_mount.beneath_rootfs_locked_containment",
+)
 def test_swap(caller: Caller, scratch: Path) -> None:
     """After the swap only the new root is left, under the same base, whole. It is locked exactly
     when the old one was: an owner may detach it, a foreign caller may not."""
@@ -186,8 +192,9 @@ def test_swap_leaves_others_where_they_are(scratch: Path) -> None:
     fails(errno.EINVAL, copy, "", dirfd=held)
 
 
-@pytest.mark.rule("N6")
+@pytest.mark.rule("N6", "B7")
 @pytest.mark.usefixtures("unlocked")
+@pytest.mark.upstream("move_mount.beneath_rootfs_in_chroot_fail")
 def test_refusals(scratch: Path) -> None:
     """Nothing goes beneath the base, nor beneath what is no mount's root, nor with something on
     top of it, nor the root beneath itself: EINVAL, and nothing changes."""

@@ -91,6 +91,7 @@ def test_what_a_machine_shares_is_changed_on_expendable_kernels_only(cases: Sequ
                 # A fixture changes it for every case that may use it.
                 changing.add(f"{path.name}::{node.name if node.name.startswith('test_') else ''}")
     assert changing == {
+        "test_beneath_propagation.py::test_mount_max_counts",
         "test_receivers.py::test_full_receiver_refuses_for_all",
         "test_sources.py::test_mount_max_does_not_count_for_the_copy",
         "test_stress_faults.py::",

@@ -25,18 +25,13 @@ _VARIANTS = (
     "recursive_run",
     "invalid_recursive_alone",
 )
+#: Every variant runs every test.
+_OF_A_VARIANT = "create_namespace setns_into_namespace verify_mount_properties"
 
 #: open_tree_ns_test.c and open_tree_ns_covered_test.c: the flag itself.
 FLAG = frozenset(
     {
-        *(
-            name
-            for variant in _VARIANTS
-            for name in _of(
-                f"open_tree_ns.{variant}",
-                "create_namespace setns_into_namespace verify_mount_properties",
-            )
-        ),
+        *(name for variant in _VARIANTS for name in _of(f"open_tree_ns.{variant}", _OF_A_VARIANT)),
         *_of("open_tree_ns_caps", "requires_cap_sys_admin"),
         *_of(
             "open_tree_ns_userns",
@@ -50,10 +45,45 @@ FLAG = frozenset(
 )
 
 #: What the programs of other folders test, as far as it can meet a namespace made by the flag:
-#: filesystems/ (mntns_unbindable, mount_cycle, umount_propagation, fscontext_ns, empty_mntns,
-#: failfs, statmount, nsfs, rw_hint_test), move_mount_set_group/ and namespaces/.
+#: filesystems/ (fsmount_ns, empty_mntns, move_mount, mntns_unbindable, mount_cycle,
+#: umount_propagation, fscontext_ns, failfs, statmount, nsfs, rw_hint_test), move_mount_set_group/
+#: and namespaces/.
 NEIGHBOURS = frozenset(
     {
+        *(
+            name
+            for variant in ("basic_tmpfs", "cloexec_only", "namespace_only")
+            for name in _of(f"fsmount_ns.{variant}", f"{_OF_A_VARIANT} verify_tmpfs_type")
+        ),
+        *_of("fsmount_ns_caps", "requires_cap_sys_admin"),
+        *_of(
+            "fsmount_ns_userns",
+            "create_in_userns setns_in_userns umount_fails_einval umount_succeeds",
+        ),
+        *_of("fsmount_ns_mount_attrs", "readonly noexec nosuid noatime combined"),
+        *_of(
+            "empty_mntns",
+            "basic with_clone_newuser with_other_ns_flags eperm_without_caps many_source_mounts"
+            " cwd_reset mount_properties repeated_unshare root_is_own_parent"
+            " listmount_single_entry overmount_tmpfs",
+        ),
+        *_of("empty_mntns_test", "invalid_flags clone_newns_full_copy other_ns_unaffected"),
+        *_of(
+            "clone3_empty_mntns",
+            "basic implies_newns with_explicit_newns with_newuser with_other_ns_flags with_newpid"
+            " with_clone_fs_fails with_pidfd eperm_without_caps parent_unchanged"
+            " many_parent_mounts mount_properties listmount_single_entry child_overmount_tmpfs"
+            " repeated setns_into_child_mntns",
+        ),
+        *_of("clone3_empty_mntns_test", "unknown_flags_rejected clone3_newns_full_copy"),
+        *_of("overmount_chroot_test", "overmount_chroot"),
+        *_of(
+            "move_mount",
+            "beneath_rootfs_success beneath_rootfs_old_root_stacked beneath_rootfs_in_chroot_fail"
+            " beneath_rootfs_in_chroot_success beneath_rootfs_locked_transfer"
+            " beneath_rootfs_locked_containment beneath_non_rootfs_locked_transfer"
+            " beneath_non_rootfs_locked_containment",
+        ),
         *_of(
             "mntns_unbindable",
             "refuses_bind refuses_bind_after_clone refuses_rbind_after_clone"

@@ -54,12 +54,18 @@ def propagation(path: Path, kind: int, *, recursive: bool = False) -> Path:
     return path
 
 
+def created(fs_name: str = "tmpfs", **settings: object) -> int:
+    """Create a file system with *settings* and return the descriptor that fsmount(2) takes."""
+    fs = fsopen(fs_name)
+    for key, value in {"source": tmpfs_source(), **settings}.items():
+        fsconfig(fs, FSCONFIG_SET_STRING, key, str(value))
+    fsconfig(fs, FSCONFIG_CMD_CREATE)
+    return fs
+
+
 def fresh_tmpfs() -> int:
     """Return a descriptor of a new tmpfs that is mounted nowhere (fsopen(2), fsmount(2))."""
-    fs = fsopen("tmpfs")
-    fsconfig(fs, FSCONFIG_SET_STRING, "source", tmpfs_source())
-    fsconfig(fs, FSCONFIG_CMD_CREATE)
-    return fsmount(fs)
+    return fsmount(created())
 
 
 def readable(top: Path | str) -> dict[str, str]:

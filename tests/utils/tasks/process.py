@@ -265,13 +265,15 @@ def deferred_call(function: Callable[[], T]) -> Iterator[Callable[[], T]]:
 _CLONE3 = 435 + (110 if os.uname().machine == "alpha" else 0)
 
 
-def clone3(flags: int) -> int:
+def clone3(flags: int, pidfd: ctypes.c_int | None = None) -> int:
     """clone3(2) of a child with a copy of the caller's memory. Only for a caller without threads.
 
+    :param pidfd: where the child's pidfd is stored, with CLONE_PIDFD.
     :returns: 0 in the child, in the parent the child's PID.
     """
     # struct clone_args, first version: flags, pidfd, two tid pointers, exit signal, stack and tls.
-    arguments = (ctypes.c_uint64 * 8)(flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0)
+    place = ctypes.addressof(pidfd) if pidfd is not None else 0
+    arguments = (ctypes.c_uint64 * 8)(flags, place, 0, 0, signal.SIGCHLD, 0, 0, 0)
     return syscall("clone3", _CLONE3, arguments, ctypes.c_size_t(ctypes.sizeof(arguments)))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -15,8 +16,16 @@ import pytest
 
 from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
 from tests.utils.tasks import process
-from tests.utils.tasks.process import ChildError, ChildKilled, ended, holding, in_child, in_clone3
-from tests.utils.uapi.constants import CLONE_FS, CLONE_NEWNS
+from tests.utils.tasks.process import (
+    ChildError,
+    ChildKilled,
+    clone3,
+    ended,
+    holding,
+    in_child,
+    in_clone3,
+)
+from tests.utils.uapi.constants import CLONE_FS, CLONE_NEWNS, CLONE_PIDFD
 from tests.utils.uapi.syscalls import closing_fd
 
 #: What is asked of kernel and machine before a case, and what a case itself may do.
@@ -132,6 +141,18 @@ def test_a_cloned_child_ends_as_a_forked_one() -> None:
     with pytest.raises(OSError, match="clone3") as caught:
         in_clone3(CLONE_NEWNS | CLONE_FS, os.getpid)
     assert caught.value.errno == errno.EINVAL
+
+
+def test_a_cloned_child_has_a_pidfd_when_asked() -> None:
+    """With CLONE_PIDFD the child's pidfd is stored where the caller says."""
+    pidfd = ctypes.c_int(-1)
+    pid = clone3(CLONE_PIDFD, pidfd)
+    if pid == 0:
+        os._exit(7)
+    ended_in_time = ended(pidfd.value, 10)
+    status = os.waitpid(pid, 0)[1]
+    assert (ended_in_time, os.waitstatus_to_exitcode(status)) == (True, 7)
+    os.close(pidfd.value)
 
 
 def test_what_a_holding_child_fails_with_is_raised_before_the_block() -> None:
