@@ -139,7 +139,7 @@ class _Run:
         say(f"{len(chosen)} faults, {len(left)} to be measured; results: {self._results.path}")
         if not left:
             return
-        with paths.locked("faults"):
+        with workshop.held():
             kernel = workshop.kernel(self._planted)
             own = {
                 fault.id: workshop.alone(self._planted, fault, self._output / "kernels" / fault.id)

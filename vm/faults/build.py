@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from vm import paths
 from vm.arch import UM
 from vm.errors import Exit, Problem
 from vm.faults import planted as plants
@@ -31,16 +33,27 @@ class Workshop:
 
     def __init__(self, source: Path, fixed: bool, log: Path, fragments: Sequence[Path]) -> None:
         """*fixed* is whether the source never changes, as one of the cache does."""
+        self.source = source
         key = hashlib.sha256(str(source).encode()).hexdigest()[:8]
         self.name = f"faults-{source.name}-{key}"
         self._copy = Copy(source, tree.copies() / self.name)
-        if not (fixed and self._copy.folder.exists()):
-            say(f"copying {source} ...")
-            self._copy.refresh()
+        self._fixed = fixed
         objects = tree.builds() / self.name / UM.name
         objects.mkdir(parents=True, exist_ok=True)
         self._tree = Tree(objects, self._copy.folder, UM.name)
         self._log, self._fragments = log, (OPTIONS, *fragments)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold what is built in, once no other start does, the copy as the source is now.
+
+        :raises Problem: there can be no copy.
+        """
+        with paths.changing(self.objects.parent):
+            if not (self._fixed and self._copy.folder.exists()):
+                say(f"copying {self.source} ...")
+                self._copy.refresh()
+            yield
 
     @property
     def objects(self) -> Path:

@@ -61,7 +61,8 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def played(source: Path, wrong: dict[str, str]) -> Played:
     workshop = Played(source, False, source.parent / "log", ())
     workshop.wrong = wrong
-    return workshop
+    with workshop.held():
+        return workshop
 
 
 def test_a_fault_without_a_switch_has_a_kernel_of_its_own(source: Path, tmp_path: Path) -> None:
