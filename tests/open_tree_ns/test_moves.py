@@ -15,12 +15,14 @@ from tests.utils.uapi.caps import effective
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
+    MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
     MS_SHARED,
     MS_UNBINDABLE,
 )
 from tests.utils.uapi.nsfs import current_mnt_ns, mnt_get_info
-from tests.utils.uapi.statmount import listmount, mount_table
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table
 from tests.utils.uapi.syscalls import attach, mount, move_mount, pivot_root, umount2
 
 
@@ -55,6 +57,7 @@ def test_what_cannot_become_the_root(scratch: Path) -> None:
     got["old one beside"] = outcome(pivot_root, "/new", "/other/dir")
     os.fchdir(gone)
     got["removed"] = outcome(pivot_root, ".", "/new/dir")
+    got["old one's place removed"] = outcome(pivot_root, "/new", ".")
     os.fchdir(below)
     os.chroot("/other")
     got["outside the root"] = outcome(pivot_root, ".", "dir")
@@ -67,7 +70,7 @@ def test_what_cannot_become_the_root(scratch: Path) -> None:
     assert mount_table() == before
     assert got == {
         "without privilege": "EPERM",
-        "removed": "ENOENT",
+        **dict.fromkeys(["removed", "old one's place removed"], "ENOENT"),
         **dict.fromkeys(["the root", "old one on itself"], "EBUSY"),
         **dict.fromkeys(["no mount", "old one beside", "outside the root"], "EINVAL"),
         "root is no mount": "EINVAL",
@@ -78,7 +81,7 @@ def test_what_cannot_become_the_root(scratch: Path) -> None:
 @pytest.mark.usefixtures("unlocked")
 def test_base_gives_up_no_place(scratch: Path) -> None:
     """The base has no place of its own: neither can it be the old root of pivot_root(2), nor the
-    new one, EINVAL."""
+    new one, nor be moved: EINVAL."""
     fd = copy(tmpfs(scratch / "top"))
     enter_top(fd)
     umount2("/", MNT_DETACH)
@@ -93,8 +96,10 @@ def test_base_gives_up_no_place(scratch: Path) -> None:
     tmpfs(Path("/place"))
     os.fchdir(base)
     got["new root"] = outcome(pivot_root, ".", "/place")
+    to = (AT_FDCWD, "/place", MOVE_MOUNT_F_EMPTY_PATH)
+    got["moved"] = outcome(move_mount, base, "", *to)
 
-    assert got == {"old root": "EINVAL", "new root": "EINVAL"}
+    assert got == dict.fromkeys(["old root", "new root", "moved"], "EINVAL")
     assert [mount.fs_type for mount in mount_table()] == ["tmpfs", "tmpfs"]
 
 
@@ -102,13 +107,15 @@ def test_base_gives_up_no_place(scratch: Path) -> None:
 @pytest.mark.usefixtures("unlocked")
 def test_what_cannot_be_moved(scratch: Path) -> None:
     """move_mount(2) inside refuses what is no mount, a child of a shared mount, what contains an
-    unbindable mount to a shared one, and a detached tree onto itself: EINVAL."""
+    unbindable mount to a shared one, and a detached tree onto itself: EINVAL; a directory that
+    was removed is ENOENT."""
     stand_inside(scratch)
     shared = propagation(Path("/new"), MS_SHARED)
     tmpfs(shared / "child")
     (shared / "place").mkdir()
     propagation(tmpfs(Path("/dir")), MS_UNBINDABLE)
-    detached = clone("/other")
+    detached, removed = clone("/other"), clone("/other/dir/old")
+    os.rmdir("/other/dir/old")
     before = mount_table()
 
     def move(source: str, target: str) -> str:
@@ -121,9 +128,30 @@ def test_what_cannot_be_moved(scratch: Path) -> None:
         "unbindable to a shared one": move("/dir", "/new/place"),
         "detached onto itself": itself,
     }
+    onto = outcome(attach, removed, "/other/dir")
 
     assert got == dict.fromkeys(got, "EINVAL")
+    assert onto == "ENOENT"
     assert mount_table() == before
+
+
+@pytest.mark.rule("N22")
+@pytest.mark.usefixtures("unlocked")
+def test_beneath_a_buried_mount(scratch: Path) -> None:
+    """MOVE_MOUNT_BENEATH with a descriptor of a buried mount puts the tree beneath the topmost one
+    of the stack, on the buried one."""
+    stand_inside(scratch)
+    buried = os.open("/new", os.O_PATH)
+    topmost = mnt_id_of(tmpfs(Path("/new")))
+    tree = fresh_tmpfs()
+
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | MOVE_MOUNT_BENEATH
+    move_mount(tree, "", buried, "", flags)
+
+    parents = {mount.mnt_id: mount.mnt_parent_id for mount in mount_table()}
+    assert parents[topmost] == mnt_id_of(tree)
+    assert parents[mnt_id_of(tree)] == mnt_id_of(buried)
+    assert mnt_id_of("/new") == topmost
 
 
 @pytest.mark.rule("N21", "T5")
