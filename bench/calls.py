@@ -20,8 +20,10 @@ from tests.utils.uapi.syscalls import (
     NR_FSCONFIG,
     NR_FSMOUNT,
     NR_FSOPEN,
+    NR_LISTMOUNT,
     NR_MOVE_MOUNT,
     NR_OPEN_TREE,
+    NR_STATMOUNT,
 )
 
 Call = Callable[..., int]
@@ -33,6 +35,8 @@ NUMBERS = {
     "fsopen": NR_FSOPEN,
     "fsconfig": NR_FSCONFIG,
     "fsmount": NR_FSMOUNT,
+    "listmount": NR_LISTMOUNT,
+    "statmount": NR_STATMOUNT,
 }
 #: PyDLL: there is no other thread to give way to, and a quarter of a call's cost is saved.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -41,7 +45,8 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 class Calls:
     """The calls, by the names and with the arguments of their manual pages.
 
-    Flags are plain integers, paths are bytes, NULL is None. Each returns what the kernel returned.
+    Flags are plain integers, paths are bytes, NULL is None; bench.program takes memory of ctypes',
+    too. Each returns what the kernel returned.
 
     :raises OSError: (real calls) the kernel's errno, with the name of the call.
     """
@@ -63,6 +68,10 @@ class Calls:
         self.fsopen = make("fsopen")
         self.fsconfig = make("fsconfig")
         self.fsmount = make("fsmount")
+        self.openat = make("openat")
+        self.read = make("read")
+        self.listmount = make("listmount")
+        self.statmount = make("statmount")
 
 
 def _checker(name: str) -> Callable[[int], int]:

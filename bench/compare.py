@@ -75,8 +75,13 @@ def compare(pairs: Sequence[tuple[Results, Results]]) -> list[Compared]:
     first = pairs[0][0]
     if any(one.plan != first.plan for pair in pairs for one in pair):
         raise ValueError("the boots were not asked for the same")
-    letters = [x for x in first.present if all(x in one.present for pair in pairs for one in pair)]
-    wanted = [(p, x) for p in first.plan.points() if p.mode != HOLLOW for x in letters]
+    wanted = [
+        (point, letter)
+        for point in first.plan.points()
+        if point.mode != HOLLOW
+        for letter in first.letters(point)
+        if all(letter in one.letters(point) for pair in pairs for one in pair)
+    ]
     if not wanted:
         raise ValueError("the kernels have no method in common")
     confidence = _confidence(len(wanted))

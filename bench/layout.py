@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The mount namespace the containers are made from: so many mounts, and a tree to copy.
 
-It is made in the calling process, for which there is nothing else afterwards: not a file of the
-machine's is left to read, nor a mount of it to touch.
+It is made in the calling process, for which there is nothing else afterwards: but for /proc, by a
+descriptor, not a file of the machine's is left to read, nor a mount of it to touch.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Ground:
 
     #: A descriptor of it, to come back by.
     home: int
+    #: A descriptor of /proc, which the ground itself has not.
+    proc: int
     #: The directory that becomes the root of each container: a plain one, as no mount is needed.
     root: bytes = ROOT
     leaf: bytes = _LEAF
@@ -60,6 +62,7 @@ def prepare(layout: Layout) -> Ground:
     """
     enter_new_mount_ns()
     home = current_mnt_ns()
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     top = fresh_tmpfs()
     # Over the root, so that no directory of the machine's is needed; then in place of it.
     attach(top, "/")
@@ -83,7 +86,7 @@ def prepare(layout: Layout) -> Ground:
     if layout.shared:
         # Now, and not before: the binds of a shared mount would all be peers.
         mount(None, "/", None, MS_REC | MS_SHARED)
-    return Ground(home)
+    return Ground(home, proc)
 
 
 def _fill(path: bytes, count: int) -> None:

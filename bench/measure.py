@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from bench import machine
 from bench.layout import Layout
 from bench.methods import METHODS, NOTHING, Method
-from bench.plan import WATCHED, Plan, Point
+from bench.plan import READING, WATCHED, Plan, Point
+from bench.readers import READERS, absent
 from bench.results import Facts, Latency, Results
 from bench.sleepers import sleeping
 from bench.stats import percentile
@@ -64,6 +65,8 @@ class _Course:
                 if isinstance(one, Done)
             ]
             self.spent += max(one.seconds for one in done)
+            if self.point.mode in READING:
+                done = done[:1]
             if self.point.mode in WATCHED:
                 self.latencies.setdefault(letter, []).extend(done.pop().latencies)
             rate = sum(one.count / one.seconds for one in done)
@@ -78,14 +81,18 @@ def measure(plan: Plan, progress: Progress) -> Results:
     if reason := too_old():
         raise WorkersFailed(reason)
     facts = {m.letter: Facts(m.letter, m.name, m.title, m.calls, m.absent()) for m in chosen(plan)}
-    results = Results(machine.facts(), plan, facts)
+    results = Results(machine.facts(), plan, facts, {letter: absent(letter) for letter in READERS})
     points = plan.points()
     with ExitStack() as stack:
         workers = _all_workers(plan, points, stack, progress)
         _look(results, workers[plan.layout(plan.base)])
-        letters = [NOTHING.letter, *results.present]
-        budget = plan.seconds * len(letters)
-        courses = [_Course(point, workers[plan.layout(point)], letters, budget) for point in points]
+        courses = []
+        for point in points:
+            # To read a table takes nothing besides.
+            base = [] if point.mode in READING else [NOTHING.letter]
+            letters = [*base, *results.letters(point)]
+            budget = plan.seconds * len(letters)
+            courses.append(_Course(point, workers[plan.layout(point)], letters, budget))
         for number in range(plan.rounds):
             for at, course in enumerate(courses):
                 part = (number + at / len(courses)) / plan.rounds

@@ -13,12 +13,17 @@ from bench.work import Job, Way
 from tests.utils import cgroups
 
 #: What a run is about: the calls alone, in a process that is made for them, in a fork of Python for
-#: comparison, and what the calls do to somebody else: to who mounts, and to who makes processes.
-MODES: tuple[Way, ...] = ("calls", "process", "fork", "bystander", "forker")
+#: comparison, and what the calls do to somebody else: to who mounts, and to who makes processes;
+#: and reading the table, alone and while another mounts.
+MODES: tuple[Way, ...] = (
+    *("calls", "process", "fork", "bystander", "forker", "reader", "reader-busy"),
+)
 #: The modes in which somebody stands by, whose time is measured.
 WATCHED: tuple[Way, ...] = ("bystander", "forker")
 #: The modes that take a process without a copy, see bench.program.
-BY_PROGRAM: tuple[Way, ...] = ("process", "forker")
+BY_PROGRAM: tuple[Way, ...] = ("process", "forker", "reader", "reader-busy")
+#: The modes in which a table is read, each by the readers in place of the methods.
+READING: tuple[Way, ...] = ("reader", "reader-busy")
 #: What the calls cost before they reach the kernel: measured with them.
 HOLLOW: Final = "hollow"
 #: What is varied: attributes of :class:`Point`.
@@ -29,6 +34,8 @@ _AXES_OF: dict[Way, tuple[str, ...]] = {
     "fork": AXES[:1],
     "bystander": AXES[:1],
     "forker": ("tasks",),
+    "reader": AXES[:1],
+    "reader-busy": AXES[:1],
 }
 #: The usual table of a small machine.
 _BASE_TABLE = 30
@@ -49,10 +56,15 @@ class Point:
     @property
     def workers(self) -> int:
         """How many processes it takes."""
+        if self.mode in READING:
+            return 2
         return self.creators + (self.mode in WATCHED)
 
     def jobs(self, letter: str, seconds: float) -> list[Job]:
-        """Return what they are to do. Who stands by comes last."""
+        """Return what they are to do. Who stands by comes last, who reads first."""
+        if self.mode in READING:
+            mounting = [Job("bystander", NOTHING.letter, seconds)]
+            return [Job(self.mode, letter, seconds), *mounting * (self.mode == "reader-busy")]
         if self.mode not in WATCHED:
             return [Job(self.mode, letter, seconds)] * self.creators
         watch = Job(self.mode, letter, seconds)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.methods import NOTHING
-from bench.plan import Point
+from bench.plan import READING, Point
 from bench.report import label, series
 from bench.results import Results
 from bench.stats import summary
@@ -23,6 +23,7 @@ _PANELS: dict[tuple[Way, str], tuple[str, str]] = {
     ("calls", "table"): ("system calls alone", "mounts in the caller's table"),
     ("process", "table"): ("with a process, its exit and wait", "mounts in the caller's table"),
     ("calls", "tasks"): ("system calls alone", "sleeping tasks"),
+    ("reader", "table"): ("reading the table: tables", "mounts in it"),
 }
 #: What is plotted, as Plan.series() has it.
 PLOTTED = tuple(_PANELS)
@@ -65,7 +66,7 @@ def plot(results: Results, file: Path) -> None:
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for panel, ((mode, axis), points) in zip(axes, panels.items(), strict=True):
         _draw(panel, results, mode, axis, points)
-    axes[0].set_ylabel("containers per second")
+    axes[0].set_ylabel("containers, or tables, per second")
     axes[0].legend(fontsize="small")
     figure.suptitle(f"Linux {results.machine['release']}", fontsize="medium")
     vector = file.suffix.lower() == ".svg"
@@ -79,7 +80,7 @@ def _draw(panel: Any, results: Results, mode: Way, axis: str, points: Sequence[P
     sizes = [getattr(point, axis) for point in points]
     # What a process costs without a container. Without a process there is nothing to show.
     base = [NOTHING.letter] if mode == "process" else []
-    for letter in (*results.present, *base):
+    for letter in (*results.letters(points[0]), *base):
         found = [summary(results.rates[point][letter]) for point in points]
         style = {"color": "grey", "linestyle": ":"} if letter in base else {"marker": "o"}
         (line,) = panel.loglog(sizes, [one.median for one in found], label=label(letter), **style)
@@ -87,6 +88,8 @@ def _draw(panel: Any, results: Results, mode: Way, axis: str, points: Sequence[P
         panel.fill_between(sizes, low, high, color=line.get_color(), alpha=0.2)
     if base:
         panel.legend(handles=[line], fontsize="small")
+    if mode in READING:
+        panel.legend(fontsize="small")
     if 0 in sizes:  # which has no logarithm
         panel.set_xscale("symlog", linthresh=min(filter(None, sizes)))
     title, label_of_axis = _PANELS[mode, axis]

@@ -28,6 +28,7 @@ from bench.calls import NUMBERS, Calls, bound
 _CLONE_VM, _CLONE_VFORK = 0x100, 0x4000  # linux/sched.h
 #: arch/x86/entry/syscalls/syscall_64.tbl
 _NUMBERS = {
+    "read": 0,
     "open": 2,
     "close": 3,
     "chdir": 80,
@@ -36,6 +37,7 @@ _NUMBERS = {
     "chroot": 161,
     "mount": 165,
     "umount2": 166,
+    "openat": 257,
     "unshare": 272,
     "setns": 308,
     **NUMBERS,
@@ -144,6 +146,9 @@ class Program:
             text = ctypes.create_string_buffer(argument)
             self._kept.append(text)
             argument = ctypes.addressof(text)
+        if isinstance(argument, ctypes.Array | ctypes.Structure):
+            self._kept.append(argument)
+            argument = ctypes.addressof(argument)
         assert argument is None or isinstance(argument, int)
         cell = ctypes.c_long(argument or 0)
         self._kept.append(cell)

@@ -8,6 +8,7 @@ from statistics import median
 
 from bench.methods import METHODS, NOTHING, REFERENCE
 from bench.plan import AXES, Point
+from bench.readers import MOUNTINFO, READERS
 from bench.results import Results
 from bench.stats import Interval, interval, summary
 from bench.work import Way
@@ -30,6 +31,10 @@ _WATCHED: dict[Way, tuple[str, str]] = {
     "bystander": ("mount and umount", "table"),
     "forker": ("clone, exit and wait", "tasks"),
 }
+_READING: dict[Way, str] = {
+    "reader": "nothing else going on",
+    "reader-busy": "while another process mounts elsewhere",
+}
 #: What makes a container dearer: the most of it, the least, and one.
 _GROWTH = {
     "table": ("the largest table", "the smallest", "mount"),
@@ -44,8 +49,8 @@ def number(value: float) -> str:
 
 
 def label(letter: str) -> str:
-    """Return a method in a table."""
-    return f"{letter} {METHODS.get(letter, NOTHING).name}"
+    """Return a method, or a reader, in a table."""
+    return f"{letter} {(READERS.get(letter) or METHODS.get(letter, NOTHING)).name}"
 
 
 def series(results: Results, mode: Way, axis: str) -> list[Point]:
@@ -210,6 +215,28 @@ def _bystander(results: Results, mode: Way) -> Iterator[str]:
     yield from _table(points, axis, [NOTHING.letter, *results.present], latency)
 
 
+def _reading(results: Results, mode: Way) -> Iterator[str]:
+    """How long it takes to read a whole table, and what that is against mountinfo."""
+    points = series(results, mode, "table")
+    if not points:
+        return
+    letters = results.letters(points[0])
+
+    def time(point: Point, letter: str) -> str:
+        found = summary([1e6 / rate for rate in results.rates[point][letter]])
+        return f"{number(found.median)} ±{found.spread:.0%}"
+
+    def times(point: Point, letter: str) -> str:
+        return ratio_text(results.speedup(point, MOUNTINFO, letter))
+
+    yield ""
+    yield f"Microseconds to read a whole table of mounts, {_READING[mode]},"
+    yield "by mounts in it: median, half the distance of the quartiles"
+    yield from _table(points, "table", letters, time)
+    yield f"as many times as ({MOUNTINFO}) takes: median, interval of confidence"
+    yield from _table(points, "table", [x for x in letters if x != MOUNTINFO], times)
+
+
 def _overhead(results: Results) -> Iterator[str]:
     shares = [(x, share) for x in results.present if (share := results.overhead(x))]
     if shares:
@@ -230,5 +257,7 @@ def report(results: Results) -> str:
     lines += _scaling(results)
     for mode in _WATCHED:
         lines += _bystander(results, mode)
+    for mode in _READING:
+        lines += _reading(results, mode)
     lines += _overhead(results)
     return "\n".join(lines) + "\n"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What was measured, as the JSON file has it: a value per round, so that anything can be derived.
 
-Throughput is in containers per second, over all creators; latencies are in microseconds.
+Throughput is in containers per second, over all creators, and in whole tables per second of one
+reader; latencies are in microseconds.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from statistics import median
 from typing import Any
 
 from bench.methods import NOTHING, REFERENCE
-from bench.plan import Plan, Point
+from bench.plan import READING, Plan, Point
 from bench.stats import Interval, ratio
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass
@@ -50,6 +51,9 @@ class Results:
     machine: dict[str, Any]
     plan: Plan
     methods: dict[str, Facts]
+    #: Why the kernel cannot read a table in one of the ways, by the reader's letter; empty when it
+    #: can.
+    readers: dict[str, str] = field(default_factory=dict)
     rates: dict[Point, dict[str, list[float]]] = field(default_factory=dict)
     latencies: dict[Point, dict[str, Latency]] = field(default_factory=dict)
 
@@ -57,6 +61,12 @@ class Results:
     def present(self) -> list[str]:
         """Letters of the methods that the kernel can do."""
         return [letter for letter, facts in self.methods.items() if not facts.absent]
+
+    def letters(self, point: Point) -> list[str]:
+        """Return letters of what is compared at *point*: methods, or readers of a table."""
+        if point.mode in READING:
+            return [letter for letter, absent in self.readers.items() if not absent]
+        return self.present
 
     def speedup(self, point: Point, letter: str, over: str = REFERENCE) -> Interval | None:
         """Return how many times as many containers as the method *over* makes, round by round."""
@@ -83,7 +93,7 @@ class Results:
         points = [
             {
                 **asdict(point),
-                "containers_per_second": self.rates.get(point, {}),
+                "per_second": self.rates.get(point, {}),
                 "bystander_microseconds": {
                     letter: asdict(latency)
                     for letter, latency in self.latencies.get(point, {}).items()
@@ -95,6 +105,7 @@ class Results:
             "schema": SCHEMA,
             "machine": self.machine,
             "plan": asdict(self.plan),
+            "readers": self.readers,
             "methods": [asdict(facts) for facts in self.methods.values()],
             "points": points,
         }
@@ -115,9 +126,10 @@ def load(text: str) -> Results:
             for name, value in document["plan"].items()
         }
         methods = [Facts(**facts) for facts in document["methods"]]
-        results = Results(document["machine"], Plan(**plan), {m.letter: m for m in methods})
+        by_letter = {m.letter: m for m in methods}
+        results = Results(document["machine"], Plan(**plan), by_letter, document["readers"])
         for entry in document["points"]:
-            rates = entry.pop("containers_per_second")
+            rates = entry.pop("per_second")
             latencies = entry.pop("bystander_microseconds")
             point = Point(**entry)
             results.rates[point] = rates

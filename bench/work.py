@@ -18,6 +18,7 @@ from bench import calls
 from bench.layout import Ground
 from bench.methods import METHODS, NOTHING, Method
 from bench.program import Program
+from bench.readers import reading
 from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -36,8 +37,11 @@ _BATCHES = 20
 
 
 #: The calls alone, in a process without a copy, in a fork of Python; the calls that do nothing;
-#: who mounts and who makes processes beside; and :func:`look`.
-Way = Literal["calls", "process", "fork", "hollow", "bystander", "forker", "look"]
+#: who mounts and who makes processes beside; who reads a table, alone and while another mounts; and
+#: :func:`look`.
+Way = Literal[
+    "calls", "process", "fork", "hollow", "bystander", "forker", "reader", "reader-busy", "look"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,8 @@ def perform(job: Job, ground: Ground) -> Done | Container:
             return _timed(_bystander(ground), job.seconds)
         case "forker":
             return _timed(_in_process(NOTHING.letter, ground), job.seconds)
+        case "reader" | "reader-busy":
+            return reading(job.letter, ground, lambda read: repeated(read, job.seconds))
         case "look":
             return _look_in_child(job.letter, ground)
     assert_never(job.way)

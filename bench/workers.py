@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import NoReturn
 
 from bench.layout import Layout, prepare
+from bench.readers import NotTheTable
 from bench.work import Container, Done, Job, NoContainer, perform
 from tests.utils.tasks.process import ChildError, die_with
 from tests.utils.tasks.userns import enter_new_userns
@@ -183,5 +184,5 @@ def _performed(job: Job, perform: Callable[[Job], Done | Container]) -> object:
         return perform(job)
     except OSError as error:
         return MethodFailed(f"({job.letter}) {error.strerror}{_hint(error)}")
-    except (ChildError, NoContainer) as error:
+    except (ChildError, NoContainer, NotTheTable) as error:
         return MethodFailed(f"({job.letter}) {error}")

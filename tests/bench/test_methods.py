@@ -15,6 +15,7 @@ import pytest
 from bench import calls
 from bench.layout import Ground, Layout, prepare
 from bench.methods import METHODS, Method
+from bench.readers import READERS, absent
 from bench.work import Container, Done, Job, NoContainer, Way, look, perform
 from tests.utils.mounts.trees import write
 from tests.utils.tasks.process import in_child
@@ -141,10 +142,27 @@ def test_ways_of_measuring(method: Method) -> None:
     assert after == before
 
 
+@pytest.mark.parametrize("letter", READERS)
+def test_reading_a_table(letter: str) -> None:
+    """Each reader reads a copy of the whole table, again and again, and stands where it was."""
+    if reason := absent(letter):
+        pytest.skip(reason)
+
+    def run(ground: Ground) -> tuple[Standpoint, list[int], Standpoint]:
+        before = standpoint()
+        ways: tuple[Way, ...] = ("reader", "reader-busy", "reader")
+        done = [perform(Job(way, letter), ground) for way in ways]
+        return before, [one.count for one in done if not isinstance(one, Container)], standpoint()
+
+    before, counts, after = on_ground(run)
+    assert counts == [1, 1, 1]
+    assert after == before
+
+
 @each_that_copies
 def test_failure_is_an_error(method: Method) -> None:
     """A call that the kernel refuses ends the run: in a child as well."""
-    missing = Ground(home=-1, root=b"/missing")
+    missing = Ground(home=-1, proc=-1, root=b"/missing")
 
     def run(_ground: Ground) -> list[str]:
         found = []

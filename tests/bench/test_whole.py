@@ -10,7 +10,7 @@ import pytest
 
 from bench.cli import main
 from bench.methods import METHODS
-from bench.plan import WATCHED, Point
+from bench.plan import READING, WATCHED, Point
 from bench.results import load
 
 SHORT = (
@@ -43,8 +43,9 @@ def test_everything(scratch: Path, capfd: pytest.CaptureFixture[str]) -> None:
     results = load(file.read_text())
     assert list(results.methods) == list(METHODS)
     assert list(results.rates) == results.plan.points()
-    for rates in results.rates.values():
-        assert [*rates] == ["-", *results.present]
+    for point, rates in results.rates.items():
+        assert [*rates] == ["-"] * (point.mode not in READING) + results.letters(point)
+    assert "m" in results.letters(Point("reader"))
     assert all(
         len(rate) == 1 and rate[0] > 0
         for point, rates in results.rates.items()

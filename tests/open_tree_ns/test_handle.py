@@ -18,6 +18,7 @@ import pytest
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import fails, outcome
+from tests.utils.mounts.limits import descriptor_table_full
 from tests.utils.mounts.trees import tmpfs, write
 from tests.utils.tasks.namespace_thread import NamespaceThread
 from tests.utils.tasks.process import holding
@@ -284,3 +285,20 @@ def test_neighbour_without_a_struct(scratch: Path) -> None:
 
     assert got == {"NS_MNT_GET_NEXT": "EFAULT", "NS_MNT_GET_PREV": "EFAULT"}
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.rule("R5")
+@pytest.mark.needs("sight of all namespaces")
+@pytest.mark.isolated(pid_namespace=False)
+def test_neighbour_with_a_full_descriptor_table(scratch: Path) -> None:
+    """NS_MNT_GET_NEXT and NS_MNT_GET_PREV are EMFILE where there is no descriptor left for what
+    they open."""
+    leaf = tmpfs(scratch / "leaf")
+    fds = [copy(leaf) for _ in range(3)]
+    with descriptor_table_full():
+        got = {
+            name: outcome(mnt_ns_ioctl, fds[1], name, 16)
+            for name in ("NS_MNT_GET_NEXT", "NS_MNT_GET_PREV")
+        }
+
+    assert got == {"NS_MNT_GET_NEXT": "EMFILE", "NS_MNT_GET_PREV": "EMFILE"}

@@ -54,6 +54,7 @@ def test_what_cannot_become_the_root(scratch: Path) -> None:
     got["old one beside"] = outcome(pivot_root, "/new", "/other/dir")
     os.fchdir(gone)
     got["removed"] = outcome(pivot_root, ".", "/new/dir")
+    got["old one's place removed"] = outcome(pivot_root, "/new", ".")
     os.fchdir(below)
     os.chroot("/other")
     got["outside the root"] = outcome(pivot_root, ".", "dir")
@@ -66,7 +67,7 @@ def test_what_cannot_become_the_root(scratch: Path) -> None:
     assert mount_table() == before
     assert got == {
         "without privilege": "EPERM",
-        "removed": "ENOENT",
+        **dict.fromkeys(["removed", "old one's place removed"], "ENOENT"),
         **dict.fromkeys(["the root", "old one on itself"], "EBUSY"),
         **dict.fromkeys(["no mount", "old one beside", "outside the root"], "EINVAL"),
         "root is no mount": "EINVAL",
@@ -77,7 +78,7 @@ def test_what_cannot_become_the_root(scratch: Path) -> None:
 @pytest.mark.usefixtures("unlocked")
 def test_base_gives_up_no_place(scratch: Path) -> None:
     """The base has no place of its own: neither can it be the old root of pivot_root(2), nor the
-    new one, EINVAL."""
+    new one, nor be moved: EINVAL."""
     fd = copy(tmpfs(scratch / "top"))
     enter_top(fd)
     umount2("/", MNT_DETACH)
@@ -92,8 +93,10 @@ def test_base_gives_up_no_place(scratch: Path) -> None:
     tmpfs(Path("/place"))
     os.fchdir(base)
     got["new root"] = outcome(pivot_root, ".", "/place")
+    to = (AT_FDCWD, "/place", MOVE_MOUNT_F_EMPTY_PATH)
+    got["moved"] = outcome(move_mount, base, "", *to)
 
-    assert got == {"old root": "EINVAL", "new root": "EINVAL"}
+    assert got == dict.fromkeys(["old root", "new root", "moved"], "EINVAL")
     assert [mount.fs_type for mount in mount_table()] == ["tmpfs", "tmpfs"]
 
 
@@ -101,13 +104,15 @@ def test_base_gives_up_no_place(scratch: Path) -> None:
 @pytest.mark.usefixtures("unlocked")
 def test_what_cannot_be_moved(scratch: Path) -> None:
     """move_mount(2) inside refuses what is no mount, a child of a shared mount, what contains an
-    unbindable mount to a shared one, and a detached tree onto itself: EINVAL."""
+    unbindable mount to a shared one, and a detached tree onto itself: EINVAL; a directory that
+    was removed is ENOENT."""
     stand_inside(scratch)
     shared = propagation(Path("/new"), MS_SHARED)
     tmpfs(shared / "child")
     (shared / "place").mkdir()
     propagation(tmpfs(Path("/dir")), MS_UNBINDABLE)
-    detached = clone("/other")
+    detached, removed = clone("/other"), clone("/other/dir/old")
+    os.rmdir("/other/dir/old")
     before = mount_table()
 
     def move(source: str, target: str) -> str:
@@ -120,6 +125,8 @@ def test_what_cannot_be_moved(scratch: Path) -> None:
         "unbindable to a shared one": move("/dir", "/new/place"),
         "detached onto itself": itself,
     }
+    onto = outcome(attach, removed, "/other/dir")
 
     assert got == dict.fromkeys(got, "EINVAL")
+    assert onto == "ENOENT"
     assert mount_table() == before

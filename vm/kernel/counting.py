@@ -17,12 +17,13 @@ def flags() -> tuple[str, ...]:
     """Return what the kernel's own CFLAGS_GCOV has, and what keeps each line of code apart.
 
     gcc counts what is left of a function after its first passes. They have `return -EINVAL;`
-    become part of a choice between numbers, a line without code: half of all returns would.
+    become part of a choice between numbers, a line without code: half of all returns would. And
+    they have a jump skip a condition whose outcome an earlier one has settled.
     """
     compiler = os.environ.get("CC", "gcc").split()
     found = ["-fprofile-arcs", "-ftest-coverage", "-fno-tree-loop-im"]
     found.append("-fprofile-update=prefer-atomic")  # processors do not lose each other's counts
-    for name in ("ccp1", "forwprop1", "fre1", "evrp", "phiopt1", "cddce1"):
+    for name in ("ccp1", "forwprop1", "fre1", "evrp", "ethread", "phiopt1", "cddce1"):
         flag = f"-fdisable-tree-{name}"
         with suppress(OSError):
             words = [*compiler, flag, "-S", "-x", "c", "/dev/null", "-o", "/dev/null"]

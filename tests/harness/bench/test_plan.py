@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
+from bench.calls import Call, Calls
 from bench.layout import Layout
 from bench.methods import METHODS
 from bench.plan import WATCHED, Plan, Point, default_creators
+from bench.readers import READERS, Table
 from bench.work import Job
+from tests.utils.uapi.statmount import MntIdReq
 
 SMALL = Plan(tables=(1, 30), creators=(1, 4), depths=(0, 5), siblings=(0, 7), tasks=(0, 50))
 
@@ -38,6 +43,8 @@ def test_points() -> None:
         *["fork"] * 2,
         *["bystander"] * 2,
         *["forker"] * 2,
+        *["reader"] * 2,
+        *["reader-busy"] * 2,
         "hollow",
     ]
     assert SMALL.series("process", "depth") == []
@@ -71,6 +78,52 @@ def test_jobs() -> None:
         point = Point(mode, creators=2)
         assert (point.workers, point.jobs("c", 0.5)) == (3, [calls, calls, Job(mode, "c", 0.5)])
         assert point.jobs("-", 0.5) == [Job(mode, "-", 0.5)]
+
+
+def test_who_reads_is_alone_or_beside_one_that_mounts() -> None:
+    """Whatever the number of creators; and no method is part of it."""
+    read = [Job("reader", "m", 0.5)]
+    assert Point("reader", creators=3).jobs("m", 0.5) == read
+    busy = Point("reader-busy", creators=3)
+    assert busy.jobs("s", 0.5) == [Job("reader-busy", "s", 0.5), Job("bystander", "-", 0.5)]
+    assert busy.workers == 2
+    assert SMALL.series("reader", "table") == [Point("reader", 1), Point("reader", 30)]
+    assert SMALL.series("reader", "tasks") == []
+
+
+def _recorder(made: list[tuple[str, tuple[object, ...]]], name: str) -> Call:
+    """A call that is only written down."""
+
+    def call(*arguments: object) -> int:
+        made.append((name, arguments))
+        return len(made)
+
+    return call
+
+
+def test_readings_are_the_calls_they_are_said_to_be() -> None:
+    """Each mount is asked for once, a full page of ids is followed by another, and the file is
+    read to its end."""
+    ids = tuple(range(100, 1124))
+    table = Table(fd=9, ns_id=77, ids=ids, proc=8, reads=3)
+    found: dict[str, list[tuple[str, tuple[object, ...]]]] = {}
+    for letter, reader in READERS.items():
+        reader.run(Calls(partial(_recorder, found.setdefault(letter, []))), table)
+    assert [name for name, _ in found["m"]] == ["openat", "read", "read", "read", "close"]
+    for letter, ns_fd, ns_id in (("s", 0, 0), ("n", 9, 77)):
+        names = [name for name, _ in found[letter]]
+        assert names == ["listmount"] * 3 + ["statmount"] * 1024
+        requests = [arguments[0] for _, arguments in found[letter]]
+        assert all(isinstance(request, MntIdReq) for request in requests)
+        lists = [r for r in requests[:3] if isinstance(r, MntIdReq)]
+        assert [(r.param, r.mnt_ns_fd, r.mnt_ns_id) for r in lists] == [
+            (0, ns_fd, 0),
+            (ids[511], ns_fd, 0),
+            (ids[1023], ns_fd, 0),
+        ]
+        mounts = [r for r in requests[3:] if isinstance(r, MntIdReq)]
+        assert [r.mnt_id for r in mounts] == [*ids]
+        assert {(r.mnt_ns_fd, r.mnt_ns_id) for r in mounts} == {(0, ns_id)}
 
 
 def test_sequences() -> None:

@@ -83,6 +83,7 @@ def test_another_processor_is_named(
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert cli.main(["--quick"]) == 3
     assert capsys.readouterr().err == (
-        "bench: --modes process,forker: the machine code is for 64-bit x86, not aarch64\n"
+        "bench: --modes process,forker,reader,reader-busy: the machine code is for 64-bit x86, not"
+        " aarch64\n"
         "hint: --modes calls,fork,bystander\n"
     )

@@ -55,6 +55,21 @@ def test_growth() -> None:
     assert growth(results(Plan(tables=(30,))), "table") == {}
 
 
+def test_reading() -> None:
+    """How long a whole table takes to read, and what that is against mountinfo; what the kernel
+    cannot do is left out."""
+    for title in ("nothing else going on", "while another process mounts"):
+        head, by, sizes, *rows = section(report(results()), title)
+        assert head.startswith("Microseconds to read a whole table of mounts")
+        assert by.startswith("by mounts in it")
+        assert sizes.split() == ["1", "30", "1000"]
+        assert rows[0].split() == ["m", "mountinfo", "11.0", "±0%", "40.0", "±0%", "1010", "±0%"]
+        assert rows[1].split()[2::2] == ["12.0", "70.0", "2010"]
+        assert "as many times as (m) takes" in rows[2]
+        assert rows[4].split()[2::2] == ["1.09", "1.75", "1.99"]
+        assert len(rows) == 5
+
+
 def test_scaling() -> None:
     """Throughput grows up to the creators from which on more of them do not make more, round by
     round; where it only differs from round to round it does not grow."""
@@ -154,7 +169,7 @@ def test_file_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "Expecting value"),
         ("[]", "no results"),
         ("{}", "no results"),
-        ('{"schema": 99}', "schema 99, not 2"),
+        ('{"schema": 99}', "schema 99, not 3"),
         (json.dumps({**json.loads(results().dump()), "plan": {"x": 1}}), "no results"),
         (json.dumps({**json.loads(results().dump()), "points": []}), "not all points"),
     ],

@@ -98,7 +98,7 @@ def test_numbers(tmp_path: Path) -> None:
     assert all(method.created and method.created >= 2 for method in found.methods.values())
 
 
-@pytest.mark.parametrize("mode", ["calls,process", "forker"])
+@pytest.mark.parametrize("mode", ["calls,process", "forker", "reader-busy"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_leaves_nothing(number: signal.Signals, mode: str) -> None:
     """However it ends in the midst of measuring, all its processes end with it, and with them
