@@ -25,6 +25,8 @@ class Processor:
     qemu_package: str = ""
     #: The C library's loader.
     loader: str = ""
+    #: What the names of cross compilers for it begin with.
+    cross: str = ""
 
     @property
     def native(self) -> bool:
@@ -87,6 +89,7 @@ _X86_64 = Processor(
     qemu="qemu-system-x86_64",
     qemu_package="qemu-system-x86",
     loader="ld-linux-x86-64.so.2",
+    cross="x86_64-linux-gnu-",
 )
 _I386 = Processor("i686", (1, 3), "i386")
 _AARCH64 = Processor(
@@ -96,6 +99,7 @@ _AARCH64 = Processor(
     qemu="qemu-system-aarch64",
     qemu_package="qemu-system-arm",
     loader="ld-linux-aarch64.so.1",
+    cross="aarch64-linux-gnu-",
 )
 _ARMHF = Processor("armv7l", (1, 40), "armhf")
 
