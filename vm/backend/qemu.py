@@ -22,12 +22,10 @@ from vm.process import output
 _FASTER = "cryptomgr.notests"
 #: What the kernel does beside its work costs an emulated processor a fifth of the time of a case:
 #: setting the timer anew for each tick, accounting of memory to groups, DAMON, and the clearing of
-#: pages that are filled at once. A fork and an exit go by pieces of memory, and larger ones are
-#: fewer (8 % of a run).
+#: pages that are filled at once.
 _SPARING = (
-    *("highres=off", "nohz=off"),
-    *("cgroup_disable=memory", "damon_stat.enabled=0", "init_on_alloc=0"),
-    "thp_anon=16K-1M:always",
+    *("highres=off", "nohz=off", "cgroup_disable=memory"),
+    *("damon_stat.enabled=0", "init_on_alloc=0"),
 )
 #: In QEMU's words.
 SIGNS = (
@@ -76,7 +74,8 @@ class Qemu:
 
     def command_line(self, machine: Machine) -> str:
         """Return the kernel's command line."""
-        sparing = _SPARING if self.accelerator == "tcg" and not machine.measured else ()
+        emulated = self.accelerator == "tcg" and not machine.measured
+        sparing = (*_SPARING, f"thp_anon={self.board.pieces}:always") if emulated else ()
         words = (_FASTER, *sparing, *self.board.words, _END)
         return machine.command_line(f"console={self.board.console}", self.arch.report, *words)
 

@@ -88,9 +88,9 @@ class _Guests:
         words: tuple[str, ...],
         stack: ExitStack,
     ) -> None:
-        self.name = f"{kernel} in {backend.name}"
         self._options = options
         self._boots = Boots(replace(kernel, modules=None), backend, options)  # it needs none
+        self.name = f"{kernel} in {self._boots.where}"
         job = replace(self._boots.job(), program="bench", arguments=list(words))
         self._boots.prepare(Path(stack.enter_context(TemporaryDirectory(prefix="vm-"))))
         self._image = self._boots.image(job)

@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 from tests.utils import cgroups
 from vm import paths
-from vm.arch import ARCHITECTURES
+from vm.arch import ARCHITECTURES, Arch
 from vm.errors import Exit, Problem
 from vm.kernel import counting, kconfig, mirror
 from vm.kernel.tree import NO_SOURCE, Tree, built
@@ -51,6 +51,8 @@ _HOSTS = {
         f"install what is missing; {_NEEDED}"
     ),
 }
+#: Variables of make's that name another compiler.
+_COMPILERS = ("CROSS_COMPILE", "LLVM", "CC")
 #: Lines that are shown from the first error on.
 _ERROR_LINES = 5
 #: Seconds for make to take away what it has half made.
@@ -250,6 +252,16 @@ def _renew(tree: Tree, config: Path) -> None:
         os.utime(config)
 
 
+def _require_compiler(arch: Arch) -> None:
+    """Raise Problem where make would take this machine's compiler for another processor."""
+    if not arch.processor.native and not any(map(os.environ.get, _COMPILERS)):
+        raise Problem(
+            f"--build: {arch.text} kernel: this machine's compiler is for {os.uname().machine}\n"
+            f"hint: set CROSS_COMPILE={arch.processor.cross} (Debian: apt install"
+            f" gcc-{arch.processor.cross.rstrip('-')}), or LLVM=1"
+        )
+
+
 def build(
     tree: Tree,
     debug: bool,
@@ -268,6 +280,7 @@ def build(
         raise Problem(f"{tree.objects}: {NO_SOURCE}")
     if shutil.which("make") is None:
         raise Problem(f"make is missing\nhint: {_NEEDED}")
+    _require_compiler(ARCHITECTURES[tree.arch])
     target, begin = ARCHITECTURES[tree.arch].target, time.monotonic()
     tree.objects.mkdir(parents=True, exist_ok=True)
     with paths.changing(tree.objects), log.open("wb") as file:

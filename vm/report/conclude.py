@@ -82,7 +82,7 @@ def _summary(run: Run, verdict: Verdict, logs: Sequence[list[str]], end: float) 
         incomplete=verdict.incomplete,
         started=run.started.isoformat("T", "seconds"),
         kernel=run.kernel.origin,
-        backend=run.backend.name,
+        backend=run.where,
         guests=run.options.guests,
         seconds=round(end - run.begin, 2),
         phases=phases(run.begin, first.records, first.ending),

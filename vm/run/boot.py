@@ -57,6 +57,9 @@ class Boots:
         #: What the guest's programs are for.
         self.processor = options.userland or kernel.arch.processor
         _require(kernel, self.processor, options)
+        own = self.processor is kernel.arch.processor
+        #: The backend's name, and what programs the guest has where they are not the kernel's own.
+        self.where = backend.name + ("" if own else f" with programs for {self.processor.debian}")
         self._nonce = secrets.token_hex(8)
         self._guests = self._images = 0
         self._folder: Path | None = None

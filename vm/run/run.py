@@ -68,6 +68,7 @@ class Run:
         self.begin = begin
         self.started = datetime.now(UTC)
         self._boots = Boots(kernel, backend, options)
+        self.where = self._boots.where
         _ = self._boots.runtime  # what is missing is told before the first kernel boots
         self._ready = time.monotonic()
         self.slots: list[GuestSlot] = []

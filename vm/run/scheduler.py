@@ -65,7 +65,7 @@ class Scheduler(Generic[R]):
         if run is None:
             return []
         guests = f"{self._options.guests} guests of " if self._options.guests > 1 else ""
-        self._screen.note(f"booting {guests}{run.kernel} in {run.backend.name} ...")
+        self._screen.note(f"booting {guests}{run.kernel} in {run.where} ...")
         self._running.append(run)
         try:
             screen = self._screen if len(self._runs) == 1 else None

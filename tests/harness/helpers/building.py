@@ -30,7 +30,7 @@ compiler = os.path.realpath(shutil.which("gcc") or "")
 with open({folder!r} + "/calls", "a") as file:
     print(json.dumps([words, compiler, dict(os.environ)]), file=file)
 play = os.environ["MAKE_PLAYS"]
-if target.endswith("_defconfig"):
+if target == "defconfig" or target.endswith("_defconfig"):
     config.write_text("CONFIG_X86=y\nCONFIG_BY_DEFAULT=y\n")
 elif target == "olddefconfig":
     found = kconfig.options(config.read_text())

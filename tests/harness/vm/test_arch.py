@@ -82,6 +82,7 @@ def test_every_row_of_a_machine_makes_a_command(one: Arch, tmp_path: Path) -> No
     assert any("/a,,b" in word for word in words)
     told = words[words.index("-append") + 1].split()
     assert {f"console={one.board.console}", f"vm.report=/dev/{one.report}"} <= set(told)
+    assert f"thp_anon={one.board.pieces}:always" in told
 
 
 @pytest.mark.parametrize("one", ARCHITECTURES.values(), ids=ARCHITECTURES)

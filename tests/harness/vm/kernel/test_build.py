@@ -19,6 +19,7 @@ from tests.harness.helpers.building import Workshop
 from tests.harness.helpers.images import CONFIGS, bzimage
 from tests.harness.helpers.launcher import complaints
 from vm import paths
+from vm.arch import ARM64, X86_64
 from vm.errors import Exit
 from vm.kernel import kconfig
 
@@ -115,6 +116,21 @@ def test_a_clean_source_is_built_in_the_cache_and_stays_clean(
     assert all(f"ARCH={arch}" in call for call in workshop.calls)
     assert kconfig.read(Path(output) / ".config")["BY_DEFAULT"] == "y"
     shutil.rmtree(output)
+
+
+def test_one_for_another_processor_is_built_by_a_cross_compiler_alone(workshop: Workshop) -> None:
+    programs = workshop.launcher.folder / "bin"
+    (programs / ARM64.processor.qemu).symlink_to(programs / X86_64.processor.qemu)
+    workshop.launcher.environment["ARCH"] = ARM64.name
+    done = workshop.run()
+    assert not (workshop.launcher.folder / "calls").exists()
+    first, second = done.stderr.splitlines()[-2:]
+    assert first.startswith("vm: --build: an arm64 kernel: this machine's compiler is for ")
+    assert second.startswith("hint: set CROSS_COMPILE=aarch64-linux-gnu-")
+    workshop.launcher.environment["CROSS_COMPILE"] = "aarch64-linux-gnu-"
+    workshop.run()
+    assert [call[-1] for call in workshop.calls] == ["defconfig", "olddefconfig", "Image"]
+    assert all("ARCH=arm64" in call for call in workshop.calls)
 
 
 def test_a_tree_built_in_place_is_not_built_elsewhere(workshop: Workshop) -> None:

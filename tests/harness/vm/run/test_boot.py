@@ -76,8 +76,11 @@ def test_python_is_fetched_for_what_the_programs_are_for(
     monkeypatch.setattr(foreign, "runtime", fetch)
     image = identify(kernels / kernel)
     options = Options(userland=PROCESSORS.get(userland))
-    assert str(Boots(image, Qemu(Path("true"), image.arch), options).runtime) == "own"
+    boots = Boots(image, Qemu(Path("true"), image.arch), options)
+    assert str(boots.runtime) == "own"
     assert asked == fetched
+    told = f"qemu/tcg{' with programs for i386' if userland == 'i386' else ''}"
+    assert boots.where == told
 
 
 def test_kernels_of_several_architectures_make_one_matrix(
