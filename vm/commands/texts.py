@@ -67,7 +67,8 @@ Debian suite offers; with --prune remove the unused ones instead.
 """
 
 KERNEL = (
-    "a bzImage, a vmlinux, a User-Mode Linux binary, a build tree, a package as"
+    "a bzImage, a vmlinux (also compressed, or in a unified kernel image), a User-Mode Linux"
+    " binary, a build tree, a package as"
     f" {_FORMS}, or `host` for the running kernel's image (default: the"
     " newest packaged kernel that has the flag)"
 )

@@ -203,8 +203,12 @@ def _kernel(folder: Path) -> Kernel:
 def _cached() -> Iterator[Entry]:
     """Every kernel in the cache."""
     for folder in sorted(_folder().glob("[!.]*")):
-        kernel = _kernel(folder)
-        yield Entry(f"{NAME}:{folder.name}", f"Linux {kernel.release}, {kernel.origin}", (folder,))
+        try:
+            kernel = _kernel(folder)
+            what = f"Linux {kernel.release}, {kernel.origin}"
+        except (OSError, Problem):
+            what = "a damaged kernel"  # which is to be removed as others are
+        yield Entry(f"{NAME}:{folder.name}", what, (folder,))
 
 
 def source(make: Callable[[], Kernel]) -> Source:

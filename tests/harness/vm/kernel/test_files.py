@@ -135,6 +135,13 @@ def test_the_cache_lists_it_and_takes_it_by_that_name(
     assert caught.value.status is Exit.USAGE
 
 
+def test_one_of_which_files_are_gone_is_listed_and_removed_too(tmp_path: Path) -> None:
+    kernel = find(put(tmp_path / "x.deb", deb(IMAGE)))
+    kernel.path.unlink()
+    assert any("a damaged kernel, in the cache" in line for line in cache.listing())
+    assert list(cache.prune(0))[-1].startswith("1 removed")
+
+
 @pytest.mark.parametrize(
     ("name", "data"), [("x.deb", deb(IMAGE)), ("x.gz", COMPRESS["gz"](bzimage()))]
 )
