@@ -28,7 +28,9 @@ from vm.kernel.unwrap import is_wrapped, unwrapped
 
 NAME = "file"
 FORM = "FILE[+FILE] (.deb, .rpm, .pkg.tar.zst, .tar: paths, http addresses or a folder of them)"
-_KEY = re.compile(rf"{NAME}:([0-9a-f]{{16}})")
+#: Digits of the key that name a kernel; its folder has all, so that a checksum is compared whole.
+_DIGITS = 16
+_KEY = re.compile(rf"{NAME}:([0-9a-f]{{{_DIGITS}}})")
 #: In the folder of a kernel: what it was taken from.
 _ORIGIN = "origin"
 #: What a guest needs of a package. Modules may be below /lib or /usr/lib.
@@ -73,14 +75,15 @@ def get(text: str) -> Kernel:
     """
     if text.startswith(f"{NAME}:"):
         match = _KEY.fullmatch(text)
-        if match is None or not (folder := _folder() / match[1]).is_dir():
+        found = sorted(_folder().glob(f"{match[1]}*")) if match else []
+        if not found:
             raise Problem(
                 f"{text}: not in the cache\nhint: `python3 -m vm kernels` lists what is",
                 Exit.USAGE,
             )
-        return _kernel(folder)
-    found = parts.parts(text)
-    return replace(_get(found), origin=_named(found))
+        return _kernel(found[0])
+    files = parts.parts(text)
+    return replace(_get(files), origin=_named(files))
 
 
 def _named(found: list[Part]) -> str:
@@ -114,7 +117,7 @@ def _get(found: list[Part]) -> Kernel:
             _check(draft, origin)
 
         with paths.locked("kernels"):
-            return _kernel(paths.entry(_folder() / key[:16], make))
+            return _kernel(paths.entry(_folder() / key, make))
 
 
 def _take(part: Part, path: Path, draft: Path) -> None:
@@ -208,7 +211,7 @@ def _cached() -> Iterator[Entry]:
             what = f"Linux {kernel.release}, {kernel.origin}"
         except (OSError, Problem):
             what = "a damaged kernel"  # which is to be removed as others are
-        yield Entry(f"{NAME}:{folder.name}", what, (folder,))
+        yield Entry(f"{NAME}:{folder.name[:_DIGITS]}", what, (folder,))
 
 
 def source(make: Callable[[], Kernel]) -> Source:
