@@ -58,7 +58,7 @@ def image(path: Path, origin: str = "") -> Kernel:
 
 def claims(text: str) -> bool:
     """Return whether *text* names files to take a kernel out of, be it right or wrong."""
-    if parts.is_address(text):
+    if text.startswith(f"{NAME}:") or parts.is_address(text):
         return True
     path = Path(os.path.expanduser(text))
     if path.is_dir():
@@ -130,6 +130,8 @@ def _take(part: Part, path: Path, draft: Path) -> None:
         target = str(next(filter(None, match.groups())))
         if "/kernel/" in target:
             return target if target.endswith(modules.ENDS) else ""
+        if target.endswith("modules.order"):  # which is of all modules of a build
+            return target
         if target not in mine and (draft / target).exists():
             raise Problem(
                 f"{target} is in another of the files, too\n"
