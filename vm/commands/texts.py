@@ -92,7 +92,8 @@ Debian suite offers; with --prune remove the unused ones instead.
 """
 
 KERNEL = (
-    "a bzImage, a vmlinux, an Image for arm64, a User-Mode Linux binary, a build tree, a package as"
+    "a bzImage, an Image for arm64 or a vmlinux (also compressed, or in a unified kernel image), a"
+    " User-Mode Linux binary, a build tree, a package as"
     f" {_FORMS}, or `host` for the running kernel's image (default: the"
     " newest packaged kernel that has the flag)"
 )

@@ -99,7 +99,7 @@ def _deb(data: bytes) -> bytes:
     at = len(_AR)
     while at < len(data):
         header = data[at : at + 60]
-        if header[58:] != b"`\n":
+        if header[58:] != b"`\n" or not header[48:58].strip().isdigit():
             raise _Cut(f"no member at byte {at}")
         name, size = header[:16].decode("ascii", "replace").strip(), int(header[48:58])
         at += 60

@@ -27,7 +27,9 @@ from vm.kernel.unwrap import is_wrapped, unwrapped
 
 NAME = "file"
 FORM = "FILE[+FILE] (.deb, .rpm, .pkg.tar.zst, .tar: paths, http addresses or a folder of them)"
-_KEY = re.compile(rf"{NAME}:([0-9a-f]{{16}})")
+#: Digits of the key that name a kernel; its folder has all, so that a checksum is compared whole.
+_DIGITS = 16
+_KEY = re.compile(rf"{NAME}:([0-9a-f]{{{_DIGITS}}})")
 #: In the folder of a kernel: what it was taken from.
 _ORIGIN = "origin"
 #: What a guest needs of a package. Modules may be below /lib or /usr/lib.
@@ -55,7 +57,7 @@ def image(path: Path, origin: str = "") -> Kernel:
 
 def claims(text: str) -> bool:
     """Return whether *text* names files to take a kernel out of, be it right or wrong."""
-    if parts.is_address(text):
+    if text.startswith(f"{NAME}:") or parts.is_address(text):
         return True
     path = Path(os.path.expanduser(text))
     if path.is_dir():
@@ -72,14 +74,15 @@ def get(text: str) -> Kernel:
     """
     if text.startswith(f"{NAME}:"):
         match = _KEY.fullmatch(text)
-        if match is None or not (folder := _folder() / match[1]).is_dir():
+        found = sorted(_folder().glob(f"{match[1]}*")) if match else []
+        if not found:
             raise Problem(
                 f"{text}: not in the cache\nhint: `python3 -m vm kernels` lists what is",
                 Exit.USAGE,
             )
-        return _kernel(folder)
-    found = parts.parts(text)
-    return replace(_get(found), origin=_named(found))
+        return _kernel(found[0])
+    files = parts.parts(text)
+    return replace(_get(files), origin=_named(files))
 
 
 def _named(found: list[Part]) -> str:
@@ -113,7 +116,7 @@ def _get(found: list[Part]) -> Kernel:
             _check(draft, origin)
 
         with paths.locked("kernels"):
-            return _kernel(paths.entry(_folder() / key[:16], make))
+            return _kernel(paths.entry(_folder() / key, make))
 
 
 def _take(part: Part, path: Path, draft: Path) -> None:
@@ -126,6 +129,8 @@ def _take(part: Part, path: Path, draft: Path) -> None:
         target = str(next(filter(None, match.groups())))
         if "/kernel/" in target:
             return target if target.endswith(modules.ENDS) else ""
+        if target.endswith("modules.order"):  # which is of all modules of a build
+            return target
         if target not in mine and (draft / target).exists():
             raise Problem(
                 f"{target} is in another of the files, too\n"
@@ -202,8 +207,12 @@ def _kernel(folder: Path) -> Kernel:
 def _cached() -> Iterator[Entry]:
     """Every kernel in the cache."""
     for folder in sorted(_folder().glob("[!.]*")):
-        kernel = _kernel(folder)
-        yield Entry(f"{NAME}:{folder.name}", f"Linux {kernel.release}, {kernel.origin}", (folder,))
+        try:
+            kernel = _kernel(folder)
+            what = f"Linux {kernel.release}, {kernel.origin}"
+        except (OSError, Problem):
+            what = "a damaged kernel"  # which is to be removed as others are
+        yield Entry(f"{NAME}:{folder.name[:_DIGITS]}", what, (folder,))
 
 
 def source(make: Callable[[], Kernel]) -> Source:

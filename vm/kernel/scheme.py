@@ -88,9 +88,11 @@ class Scheme:
     #: What a place has, as --kernel takes it, None where there are no places. Raises Problem when
     #: there is no such place.
     obtainable: Callable[[str], list[str]] | None
-    #: Whether a text without the name is this scheme's all the same.
-    claims: Callable[[str], bool] = lambda _: False
+    #: Whether a text is this scheme's, where the name at its beginning does not tell.
+    claims: Callable[[str], bool] | None = None
 
     def names(self, text: str) -> bool:
         """Return whether *text* is this scheme's, be it right or wrong, rather than a path."""
-        return re.match(rf"{self.name}(?:$|[:/=])", text) is not None or self.claims(text)
+        if self.claims is not None:
+            return self.claims(text)
+        return re.match(rf"{self.name}(?:$|[:/=])", text) is not None

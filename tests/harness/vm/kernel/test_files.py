@@ -135,6 +135,13 @@ def test_the_cache_lists_it_and_takes_it_by_that_name(
     assert caught.value.status is Exit.USAGE
 
 
+def test_one_of_which_files_are_gone_is_listed_and_removed_too(tmp_path: Path) -> None:
+    kernel = find(put(tmp_path / "x.deb", deb(IMAGE)))
+    kernel.path.unlink()
+    assert any("a damaged kernel, in the cache" in line for line in cache.listing())
+    assert list(cache.prune(0))[-1].startswith("1 removed")
+
+
 @pytest.mark.parametrize(
     ("name", "data"), [("x.deb", deb(IMAGE)), ("x.gz", COMPRESS["gz"](bzimage()))]
 )
@@ -166,6 +173,10 @@ RISCV = b"MZ".ljust(0x38, b"\0") + b"RSC\x05".ljust(0x400, b"\0")
         (b"", "a damaged package: "),
         (b"!<arch>\n", "an archive, but not a package: no data.tar is in it"),
         (b"!<arch>\nnonsense", "a damaged package: no member at byte 8"),
+        (
+            deb(IMAGE).replace(b"4         `", b"-60       `"),
+            "a damaged package: no member at byte 8",
+        ),
         (deb(IMAGE)[:-50], "a damaged package: data.tar.xz is cut"),
         (deb(IMAGE, lambda data: COMPRESS["xz"](data)[:-200]), "a damaged package: "),
         (deb(IMAGE, lambda _: b"\xfd7zXZ\0 nonsense"), "a damaged package: "),
@@ -236,6 +247,16 @@ def test_a_hard_link_in_a_package_is_the_file_that_it_is_to(tmp_path: Path) -> N
     assert found == {"again": MODULES[OVERLAY]}
 
 
+@pytest.mark.parametrize("name", ["file", "file/vmlinuz", "http/vmlinuz"])
+def test_a_path_that_reads_nearly_as_one_is_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / name, bzimage())
+    kernel = find(name)
+    assert (kernel.path, kernel.home) == (tmp_path / name, None)
+
+
 def test_a_package_that_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(Problem, match=r"no\.deb: No such file or directory\nhint: "):
         find(tmp_path / "no.deb")
@@ -266,7 +287,9 @@ def test_image_and_modules_may_be_in_two_packages(tmp_path: Path) -> None:
 def test_packages_may_be_given_by_their_folder(tmp_path: Path) -> None:
     folder = tmp_path / "RPMS"
     put(folder / "kernel-core-7.9.1.x86_64.rpm", rpm(CORE))
-    put(folder / "kernel-modules-7.9.1.x86_64.rpm", rpm(MODULES))
+    order = {f"lib/modules/{VERSION}/modules.order": b"kernel/fs/overlayfs/overlay.ko\n"}
+    put(folder / "kernel-modules-7.9.1.x86_64.rpm", rpm(MODULES | order))
+    put(folder / "kernel-modules-extra-7.9.1.x86_64.rpm", rpm(order))
     put(folder / "kernel-7.9.1.x86_64.rpm", rpm({}))  # which only asks for these
     for other in (
         *("kernel-devel-7.9.1.x86_64.rpm", "kernel-debuginfo-7.9.1.x86_64.rpm"),

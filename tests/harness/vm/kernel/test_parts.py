@@ -99,6 +99,10 @@ def test_what_is_vouched_for_is_fetched_once(
     assert "vouches" not in errors
     assert find(text) == kernel
     assert len(site.asked) == 2
+    almost = checksum(IMAGE_DEB)[:-1] + ("1" if checksum(IMAGE_DEB)[-1] == "0" else "0")
+    find(f"{site.place}/pool/x_1%2b1.deb{checksum(IMAGE_DEB)}")
+    with pytest.raises(Problem, match="its SHA-256 is"):
+        find(f"{site.place}/pool/x_1%2b1.deb{almost}")
 
 
 def test_what_is_not_is_fetched_each_time_and_said(
