@@ -237,7 +237,7 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
     verb = _verb(
         verbs,
         "kernels",
-        "[SUITE] [--prune [DAYS]]",
+        "[SUITE] [--prune [DAYS]] [--record FOLDER]",
         "list fetchable and cached kernels",
         texts.KERNELS,
     )
@@ -255,6 +255,12 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
         metavar="DAYS",
         help="delete cached kernels and builds unused for DAYS days (default: 30; 0: all that are"
         " not in use)",
+    )
+    verb.add_argument(
+        "--record",
+        type=Path,
+        metavar="FOLDER",
+        help="print docs/kernels.md instead, from the artefacts of a run with several kernels",
     )
     _faults_verb(verbs)
     return top, verbs

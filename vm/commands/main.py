@@ -29,6 +29,7 @@ from vm.commands.run import Request, launch
 from vm.errors import Exit, Interrupted, Problem, for_bisect
 from vm.kernel import cache, kconfig, source
 from vm.process import signals_raise
+from vm.report import record
 from vm.run import plan, system
 from vm.run.guest import Limits
 from vm.run.plan import Options
@@ -46,7 +47,16 @@ _OF_THE_HOST = (
 
 
 def _kernels(arguments: argparse.Namespace) -> Exit:
-    """Print what --kernel takes, one specification a line, or clear the cache of it."""
+    """Print what --kernel takes, one specification a line, or the record of a run on several, or
+    clear the cache."""
+    if arguments.record is not None:
+        if arguments.suite or arguments.prune is not None:
+            raise Problem(
+                "kernels --record: neither with a suite nor with --prune\nhint: give it alone",
+                Exit.USAGE,
+            )
+        print(*record.page(*record.read(arguments.record)), sep="\n")
+        return Exit.OK
     if arguments.prune is not None:
         if arguments.suite:
             raise Problem(

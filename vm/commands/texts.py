@@ -83,10 +83,12 @@ exit status:
 """
 
 KERNELS = f"""List the kernels in the cache, as --kernel takes them; with SUITE also what that
-Debian suite offers; with --prune remove the unused ones instead.
+Debian suite offers; with --prune remove the unused ones instead, with --record print what a
+run on several has shown of them.
 
   python3 -m vm kernels                     the cache
   python3 -m vm kernels trixie-backports    and what can be fetched from there
+  python3 -m vm kernels --record DIR        docs/kernels.md, from DIR of run --output DIR
   python3 -m vm run --kernel debian:trixie-backports/amd64=7.0
                                             {_PACKAGE}, any part left out
 """

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.utils.report.digest import Digest
+from vm import paths
 from vm.errors import Exit
+from vm.process import output
 from vm.report.conclude import Result
 from vm.report.summary import Summary
 from vm.report.verdict import worst
@@ -164,6 +166,17 @@ def table(columns: Sequence[Column], every: bool) -> Iterator[str]:
         yield f"  {' '.join(f'{_LETTERS[one]:>{width}}' for one in row)}  {name}"
 
 
+def suite_commit() -> str:
+    """The commit of the suite, empty where it is not a checkout; said when files differ from it."""
+    git = ["git", "-C", str(paths.ROOT)]
+    try:
+        commit = output([*git, "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+        changed = output([*git, "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+    except FileNotFoundError:
+        return ""
+    return f"{commit} and changes" if changed else commit
+
+
 def write(folder: Path, columns: Sequence[Column]) -> None:
     """Write `matrix.json` into *folder*; RESULTS.md says what stands in it."""
     kernels: list[dict[str, Any]] = []
@@ -187,6 +200,7 @@ def write(folder: Path, columns: Sequence[Column]) -> None:
     rules = [{"id": name, "states": row} for name, row in _rules(columns).items()]
     whole = {
         "status": int(status(columns)),
+        "suite": suite_commit(),
         "kernels": kernels,
         "fixes": fixes,
         "rules": rules,
