@@ -38,7 +38,9 @@ def _described(folder: Path) -> str:
     """What --build built in *folder*, as far as it came."""
     try:
         found = tree.find(folder, "")
-        source = found.source or "a source that is gone"
+        # A second tree has links for a source.
+        there = found.source and (found.source / "Kbuild").resolve().parent
+        source = there or "a source that is gone"
         return f"Linux {tree.kernel(found).release}, built from {source}"
     except Problem:
         return "an incomplete build"

@@ -53,7 +53,7 @@ def test_what_is_not_in_the_lock_is_refused() -> None:
         pins.pinned(["aaa", "eee>=1"])
 
 
-@pytest.mark.parametrize("extra", ["", "dev", "model", "virtme-ng"])
+@pytest.mark.parametrize("extra", ["", "dev", "model", "virtme-ng", "coverage"])
 def test_the_lock_has_all_that_the_project_declares(extra: str) -> None:
     for requirement in python.requirements(extra):
         name, least = re.split(r">=", requirement)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from vm import paths
 from vm.arch import X86_64
 from vm.commands import main
 from vm.errors import Exit, Problem
-from vm.kernel import cache, source, tree
+from vm.kernel import cache, mirror, source, tree
 from vm.kernel.image import Kernel, Kind
 from vm.kernel.scheme import Entry, Scheme, Source
 
@@ -74,6 +75,20 @@ def test_each_kernel_is_listed_as_it_is_asked_for(store: Path, tmp_path: Path) -
     ]
     assert "Linux 7.2.12, in the cache, 0.0 MB" in lines[1]
     assert f"Linux 7.9.1-test, built from {tmp_path}/linux, in the cache" in lines[2]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_second_tree_is_listed_with_the_source_that_its_links_lead_to(
+    store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "linux/.config").write_text(CONFIGS["x86"])
+    second = tree.second(tree.find(tmp_path / "linux", "x86"), False)
+    second.objects.mkdir()
+    mirror.refresh(tmp_path / "linux", second.objects)
+    (second.objects / ".config").write_text(CONFIGS["x86"])
+    put(second.objects, "arch/x86/boot/bzImage", bzimage(), 0)
+    (line,) = (line for line in cache.listing() if line.startswith(str(second.objects)))
+    assert f"built from {tmp_path}/linux, in the cache" in line
 
 
 def test_a_build_that_was_broken_off_is_listed_too(store: Path, tmp_path: Path) -> None:
