@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,27 @@ def test_the_base_has_the_packages_python_and_this_machines_pytest(name: str, ow
     module = f"usr/lib/{OWN}/os.py"
     code = bytecode.pyc(foreign.root(processor) / module, f"/{module}")
     assert files[bytecode.pyc_name(module)] == code
+
+
+def test_what_of_a_distribution_is_for_this_machine_alone_stays_here(
+    own: Runtime, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    (site / "thing-1.dist-info").mkdir(parents=True)
+    (site / "thing-1.dist-info/METADATA").write_text("Name: thing\nVersion: 1\n")
+    (site / "thing-1.dist-info/RECORD").write_text("thing.py,,\n_quick.so,,\n")
+    (site / "thing.py").touch()
+    (site / "_quick.so").write_bytes(elf(PROCESSORS["amd64"].elf))
+    more = replace(own, distributions=tuple(metadata.distributions(path=[str(site)])))
+    files = base(PROCESSORS["arm64"], more)
+    assert "vm/site/thing.py" in files
+    assert "vm/site/_quick.so" not in files
+
+
+def test_a_program_whose_library_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "program").write_bytes(elf(PROCESSORS["arm64"].elf, "libgone.so.1"))
+    with pytest.raises(Problem, match=r"program needs libgone\.so\.1, which .* lacks"):
+        libraries.needed_below(tmp_path, tmp_path / "program", ())
 
 
 def test_of_another_version_of_python_no_byte_code_is_made(
