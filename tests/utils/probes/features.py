@@ -32,6 +32,7 @@ from tests.utils.uapi.constants import (
     OPEN_TREE_NAMESPACE,
     UNSHARE_EMPTY_MNTNS,
 )
+from tests.utils.uapi.dnotify import dnotify_watch
 from tests.utils.uapi.fanotify import mount_watch
 from tests.utils.uapi.fault_injection import ask_for_faults
 from tests.utils.uapi.fuse import HoldingDirectory, SlowFile
@@ -254,6 +255,9 @@ FEATURES: dict[str, _Probe] = {
         "fanotify events of mounts (FAN_REPORT_MNT, Linux 6.15; CONFIG_FANOTIFY)",
         errno.EINVAL,
         errno.ENOSYS,
+    ),
+    "dnotify": _probe(
+        lambda: dnotify_watch(tempfile.gettempdir()), "dnotify (CONFIG_DNOTIFY)", errno.EINVAL
     ),
     # EPERM and EINVAL: not for user namespaces, or not on this file system.
     "overlayfs": _probe(

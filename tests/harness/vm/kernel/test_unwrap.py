@@ -21,7 +21,7 @@ from vm.kernel.image import Kernel, Kind
 
 VMLINUX = elf(0xFFFFFFFF81000000, banner=BANNER)
 UML = elf(0x60000000, banner=BANNER)
-RISCV = b"MZ".ljust(0x38) + b"RSC\x05"
+RISCV = (b"MZ".ljust(0x38, b"\0") + b"RSC\x05").ljust(0x1000, b"\0")
 ARM64 = arm64_image().ljust(0x1000, b"\0")
 #: As the kernel's build makes them, too: lz4 in its older format.
 PACK: dict[str, Pack] = {**COMPRESS, "lz4 -l": program("lz4", "-lc"), "lzo": program("lzop", "-c")}
@@ -148,7 +148,7 @@ def test_what_is_wrapped_may_be_wrapped_again(tmp_path: Path) -> None:
         (pe({})[:0x90], "a truncated EFI program"),
         (b"MZ".ljust(999, b"\0"), "a program for DOS, not a kernel"),
         (b"MZ", "a truncated EFI program"),
-        (zboot(COMPRESS["gz"](ARM64), b"gzip")[:-20], "a truncated EFI kernel .zboot."),
+        (zboot(COMPRESS["gz"](RISCV), b"gzip")[:-20], "a truncated EFI kernel .zboot."),
     ],
 )
 def test_what_cannot_boot_is_named_for_what_it_is(
