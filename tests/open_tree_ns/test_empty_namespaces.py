@@ -118,6 +118,7 @@ def test_again_and_again(caller: Caller) -> None:
         attach(fresh_tmpfs(), "/")  # to be seen by from outside
         fd = own_namespace(proc)
         seen.append((ns_id(fd), mnt_id_of("/")))
+        assert mnt_get_info(fd).nr_mounts == 1
         os.close(fd)
     ids, roots = zip(*seen, strict=True)
     assert list(ids) == sorted(set(ids))
