@@ -52,7 +52,7 @@ FLAG = frozenset(
 #: What the programs of other folders test, as far as it can meet a namespace made by the flag:
 #: filesystems/ (mntns_unbindable, mount_cycle, umount_propagation, fscontext_ns, empty_mntns,
 #: failfs, statmount, nsfs, rw_hint_test), move_mount_set_group/ and namespaces/.
-NEIGHBOURS = frozenset(
+OTHERS = frozenset(
     {
         *_of(
             "mntns_unbindable",
@@ -145,7 +145,7 @@ NEIGHBOURS = frozenset(
     }
 )
 
-UPSTREAM = FLAG | NEIGHBOURS
+UPSTREAM = FLAG | OTHERS
 
 #: Reason -> the tests that are not re-expressed for it.
 OUT_OF_SCOPE: dict[str, frozenset[str]] = {
