@@ -33,9 +33,10 @@ def test_domain_that_denies_mounting_denies_no_namespace(caller: Caller, scratch
             "mount": outcome(mount, "tmpfs", child / "place", "tmpfs"),
             "bind": outcome(mount, child, child / "place", None, MS_BIND),
             "move": outcome(move_mount, AT_FDCWD, child, AT_FDCWD, child / "place", 0),
-            "umount": outcome(umount2, child, MNT_DETACH),
             "pivot_root": outcome(pivot_root, child, child / "place"),
         }
+        if not caller.foreign:  # to whom the mount is locked, and so EINVAL, first
+            ends["umount"] = outcome(umount2, child, MNT_DETACH)
         return {name: str(end) for name, end in ends.items()}
 
     before = changes(top)

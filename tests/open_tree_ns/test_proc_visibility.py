@@ -40,7 +40,8 @@ pytestmark = [
     pytest.mark.needs("user namespace", "proc in a user namespace"),
 ]
 
-KINDS = ("proc", "sysfs")
+#: To mount sysfs before there is one to see takes root.
+KINDS = ("proc", pytest.param("sysfs", marks=pytest.mark.needs("root")))
 
 
 def mounted(kind: str, flags: int = 0) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.open_tree_ns import fixes
-from tests.open_tree_ns.calls import copy, enter
+from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import outcome
 from tests.utils.mounts.trees import bind, tmpfs, write
 from tests.utils.tasks.process import deferred_call
@@ -22,7 +22,7 @@ from tests.utils.uapi.syscalls import mount, umount2
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
-pytestmark = pytest.mark.needs("user namespace")
+pytestmark = pytest.mark.needs("user namespace")  # for the caller to whom mounts are locked
 
 
 def covered_tree(scratch: Path) -> Path:
@@ -189,3 +189,41 @@ def test_stand_in_goes_with_its_place(scratch: Path) -> None:
         removed = outcome(os.open, "covered", _DIRECTORY, dir_fd=trees[0])
 
     assert (shown, str(removed), os.listdir(left)) == ([True] * 3, "ENOENT", [])
+
+
+@pytest.mark.rule("K10")
+@pytest.mark.usefixtures("unlocked")
+def test_stand_ins_of_free_mounts(scratch: Path) -> None:
+    """Where a mount was that is not locked, what it covered is to be seen after a lazy umount and
+    after the end of the namespace; after the end of a detached tree, and when the place is removed
+    from outside, there is a stand-in as well (until 7.3 the mount itself)."""
+    top, elsewhere = covered_tree(scratch), tmpfs(scratch / "elsewhere")
+    for name in ("bind", "removed"):
+        (top / name).mkdir()
+    held = {}
+
+    with deferred_call((top / "removed").rmdir) as remove_place:
+        other, fd = copy(elsewhere), copy(top, recursive=True)
+        enter(fd)
+        for name in ("bind", "removed"):
+            bind(Path("/"), Path("/") / name, recursive=True)
+            held[name] = os.open(f"/{name}", _DIRECTORY)
+        umount2("/bind", MNT_DETACH)
+        remove_place()
+        tree = clone("/", recursive=True)
+        held["tree"] = os.open(".", _DIRECTORY, dir_fd=tree)
+        os.close(tree)
+        held["namespace"] = os.open("/", _DIRECTORY)
+        enter(other)
+        os.close(fd)
+
+    found = {
+        name: str(outcome(os.stat, "directory/secret", dir_fd=held[name])) for name in sorted(held)
+    }
+
+    assert found == {
+        "bind": "success",
+        "namespace": "success",
+        "removed": "ENOENT",
+        "tree": "ENOENT",
+    }

@@ -48,7 +48,7 @@ FLAG = frozenset(
 #: filesystems/ (fsmount_ns, empty_mntns, move_mount, mntns_unbindable, mount_cycle,
 #: umount_propagation, fscontext_ns, failfs, statmount, nsfs, rw_hint_test), move_mount_set_group/
 #: and namespaces/.
-NEIGHBOURS = frozenset(
+OTHERS = frozenset(
     {
         *(
             name
@@ -175,7 +175,7 @@ NEIGHBOURS = frozenset(
     }
 )
 
-UPSTREAM = FLAG | NEIGHBOURS
+UPSTREAM = FLAG | OTHERS
 
 #: Reason -> the tests that are not re-expressed for it.
 OUT_OF_SCOPE: dict[str, frozenset[str]] = {
