@@ -26,6 +26,7 @@ def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Try:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(kvm, "_KVM", tmp_path / "kvm")
     monkeypatch.setattr(kvm, "_PROBE_LIMIT", 0.5)
+    kvm._say.cache_clear()  # what another test was told is told again
     (tmp_path / "kvm").touch()
     qemu = tmp_path / "qemu"
     qemu.write_text(
