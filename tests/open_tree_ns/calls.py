@@ -14,7 +14,7 @@ from typing import TypeVar
 from tests.open_tree_ns.caller import Caller
 from tests.utils.expect import shorthand
 from tests.utils.mounts.copies import Copy, made_in_child
-from tests.utils.tasks.process import in_child, in_clone3
+from tests.utils.tasks.process import in_clone3
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -95,19 +95,6 @@ def attach_beneath(tree_fd: int, path: PathLike) -> partial[int]:
     return partial(move_mount, tree_fd, "", AT_FDCWD, path, flags)
 
 
-def in_unshared_empty(flags: int, function: Callable[[], T]) -> T:
-    """Return what *function* returns in a namespace unshared empty, with *flags* (in a child).
-
-    :raises OSError: unshare(2) was refused.
-    """
-
-    def run() -> T:
-        unshare(UNSHARE_EMPTY_MNTNS | flags)
-        return function()
-
-    return in_child(run)
-
-
 def in_cloned_empty(flags: int, function: Callable[[], T]) -> T:
     """Return what *function* returns in a child of clone3(2) that starts in an empty namespace.
 
@@ -116,8 +103,14 @@ def in_cloned_empty(flags: int, function: Callable[[], T]) -> T:
     return in_clone3(CLONE_EMPTY_MNTNS | flags, function)
 
 
-#: Both ways into an empty mount namespace. Neither needs /proc.
-EMPTY_WAYS = {"unshare": in_unshared_empty, "clone3": in_cloned_empty}
+def in_empty_namespaces(flags: int, function: Callable[[], T]) -> dict[str, T]:
+    """Return what *function* returns in an empty mount namespace, by both ways into one.
+
+    The caller is in the latter afterwards. Neither way needs /proc.
+    """
+    found = {"clone3": in_cloned_empty(flags, function)}
+    unshare(UNSHARE_EMPTY_MNTNS | flags)
+    return {**found, "unshare": function()}
 
 
 def mount_points(ns_fd: int = -1) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import EMPTY_WAYS, copy, enter, in_unshared_empty
+from tests.open_tree_ns.calls import copy, enter, in_empty_namespaces
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import namespace_tree
 from tests.utils.mounts.trees import created, fresh_tmpfs, tmpfs, write
@@ -49,21 +49,24 @@ from tests.utils.uapi.syscalls import (
 pytestmark = pytest.mark.needs("UNSHARE_EMPTY_MNTNS")
 
 
-def stand_on_a_base(propagation: int) -> Mount:
-    """Stand in a namespace on its base, bare, of this propagation type. There is no /proc."""
+def stand_on_a_base(propagation: int) -> tuple[int, Mount]:
+    """Stand in a namespace on its base, bare, of this propagation type. There is no /proc.
+
+    Return the namespace and that base.
+    """
     home = copy("", dirfd=fresh_tmpfs())
     enter(home)
     umount2("/", MNT_DETACH)
     enter(home)
     mount(None, "/", None, propagation)
-    return statmount(mnt_id_of("/"))
+    return home, statmount(mnt_id_of("/"))
 
 
 #: Flags that make the namespace a new user namespace's, for the caller that owns it or not.
 OWNERS = {Caller.OWNER: 0, Caller.FOREIGN: int(CLONE_NEWUSER)}
 
 
-@pytest.mark.rule("E6")
+@pytest.mark.rule("E6", "E7")
 @pytest.mark.usefixtures("unlocked")
 def test_attributes_of_the_base(caller: Caller) -> None:
     """The new base has the attributes of the old one, which are locked in a new user namespace;
@@ -76,6 +79,7 @@ def test_attributes_of_the_base(caller: Caller) -> None:
         clear = partial(mount_setattr, AT_FDCWD, "/")
         found: dict[str, object] = {
             "attributes": statmount(mnt_id_of("/")).mnt_attr,
+            "propagation": statmount(mnt_id_of("/")).mnt_propagation,
             "nosuid cleared": outcome(clear, attr_clr=MOUNT_ATTR_NOSUID),
             "nodev cleared": outcome(clear, attr_clr=MOUNT_ATTR_NODEV),
         }
@@ -84,24 +88,26 @@ def test_attributes_of_the_base(caller: Caller) -> None:
         found["what is mounted"] = outcome(umount2, "/", MNT_DETACH)
         return found
 
-    found = {name: way(OWNERS[caller], look) for name, way in EMPTY_WAYS.items()}
+    found = in_empty_namespaces(OWNERS[caller], look)
 
     clearing = "EPERM" if caller.foreign else "success"
     expected = {
         "attributes": here,
+        "propagation": MS_PRIVATE,
         "nosuid cleared": clearing,
         "nodev cleared": clearing,
         "what is mounted": "success",
     }
-    assert found == dict.fromkeys(EMPTY_WAYS, expected)
+    assert found == {"clone3": expected, "unshare": expected}
 
 
 @pytest.mark.rule("E7")
 @pytest.mark.usefixtures("unlocked")
 def test_propagation_of_the_base(caller: Caller) -> None:
-    """The new base is a peer of the old one, or in a new user namespace its slave, and private
-    where that is, and so is the base of the next one: what is mounted inside reaches the old base
-    from peers and from no other."""
+    """The new base is a peer of the old one, or in a new user namespace its slave, and so is the
+    base of the next one: what is mounted inside reaches the old base from peers and from no other.
+    """
+    home, base = stand_on_a_base(MS_SHARED)
 
     def look() -> list[tuple[int, int, int]]:
         bases: list[tuple[int, int, int]] = []
@@ -112,17 +118,12 @@ def test_propagation_of_the_base(caller: Caller) -> None:
             unshare(UNSHARE_EMPTY_MNTNS)
         return bases
 
-    stand_on_a_base(MS_PRIVATE)
-    private = in_unshared_empty(OWNERS[caller], look), len(mount_table())
-    found, rule = {}, {}
-    for name, way in EMPTY_WAYS.items():
-        group = stand_on_a_base(MS_SHARED).mnt_peer_group
-        found[name] = way(OWNERS[caller], look), len(mount_table())
-        kind = (MS_SLAVE, 0, group) if caller.foreign else (MS_SHARED, group, 0)
-        rule[name] = [kind] * 2, 1 if caller.foreign else 3
+    found = in_empty_namespaces(OWNERS[caller], look)
 
-    assert private == ([(MS_PRIVATE, 0, 0)] * 2, 1)
-    assert found == rule
+    group = base.mnt_peer_group
+    kind = (MS_SLAVE, 0, group) if caller.foreign else (MS_SHARED, group, 0)
+    assert found == {"clone3": [kind, kind], "unshare": [kind, kind]}
+    assert mnt_get_info(home).nr_mounts == (0 if caller.foreign else 4)
 
 
 @pytest.mark.rule("E7")
@@ -185,9 +186,7 @@ def test_root_from_nothing() -> None:
         "attached": (["nullfs", "tmpfs"], True),
         "root": (True, ["file"]),
     }
-    assert {name: way(0, build) for name, way in EMPTY_WAYS.items()} == dict.fromkeys(
-        EMPTY_WAYS, built
-    )
+    assert in_empty_namespaces(0, build) == {"clone3": built, "unshare": built}
 
 
 @pytest.mark.rule("E12", "C6")
