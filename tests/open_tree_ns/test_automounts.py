@@ -181,6 +181,7 @@ def test_parent_that_goes_with_its_child(scratch: Path) -> None:
 
 
 @fixes.LOCKED_EXPIRY
+@fixes.TRANSFERRED_LOCK
 @pytest.mark.needs("user namespace")
 @pytest.mark.upstream("locked_mount.expiry_leaves_a_locked_mount_alone")
 def test_automount_that_took_over_a_lock(scratch: Path) -> None:

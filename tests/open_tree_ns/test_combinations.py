@@ -82,6 +82,8 @@ def test_three_levels_of_slaves(scratch: Path) -> None:
 
 
 @pytest.mark.rule("T4")
+@fixes.KEEP_COVERED
+@fixes.KEEP_UNBINDABLE
 @pytest.mark.needs("user namespace")
 def test_half_way_copies_leave_no_trace(scratch: Path) -> None:
     """A copy that fails at its last mount, which is locked and unbindable, has taken those it had
