@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vm import process
+from vm.arch import ARCHITECTURES
 from vm.errors import Problem
 from vm.faults.weave import Woven
 
@@ -94,7 +95,7 @@ class Copy:
 
     def _clean(self, folder: Path) -> None:
         """Remove what was built in *folder*: make takes a source for another folder only so."""
-        for arch in ("um", "x86"):
+        for arch in ARCHITECTURES:
             done = process.output(["make", "-C", folder, f"ARCH={arch}", "mrproper"])
             if done.returncode:
                 words = (done.stderr.splitlines() or ["make mrproper failed"])[-1]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vm import paths
+from vm.arch import Processor
 from vm.distro import archive
 from vm.distro.apt import Package, Unreachable
 from vm.errors import Problem
@@ -43,7 +44,7 @@ class Suite:
 def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Suite]:
     found = {"old": Suite("linux-source-6.1"), "new": Suite("linux-source-7.3")}
 
-    def state(suite: str) -> tuple[Suite, str]:
+    def state(suite: str, _: Processor) -> tuple[Suite, str]:
         if suite not in found:
             raise Unreachable("Could not connect")
         return found[suite], suite
