@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.grammar import EMPTY, Parser, count, mebibytes, path, seconds
-from vm.arch import PROCESSORS
-from vm.backend.choose import BACKENDS
-from vm.commands import coverage, system_options, texts
+from bench.grammar import Parser, count, path
+from vm.commands import coverage, faults_options, guest_options, system_options, texts
 from vm.kernel.source import scheme_of
 
 
@@ -34,96 +31,6 @@ def _percent(text: str) -> float:
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of percent from 0 on")
     return value
-
-
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-
-def _kernel(text: str) -> str:
-    # The default kernel in place of the one that was meant would be a verdict on the wrong one.
-    if not text.strip():
-        raise argparse.ArgumentTypeError(EMPTY)
-    return text
-
-
-def _guest_options(verb: argparse.ArgumentParser, whole: bool = False) -> argparse._ArgumentGroup:
-    """Add the options of every verb that boots a kernel; return their group.
-
-    :param whole: it may also boot a complete system, which has defaults of its own.
-    """
-    group = verb.add_argument_group("guests")
-    group.add_argument(
-        "--backend",
-        choices=("auto", *BACKENDS),
-        default="auto",
-        help="run the kernel in QEMU, as User-Mode Linux, or in QEMU through vng (installed if"
-        " missing); default: whichever fits the kernel, QEMU for all but User-Mode Linux",
-    )
-    group.add_argument(
-        "--user",
-        choices=("root", "nobody", *(("user",) if whole else ())),
-        default="root",
-        help="run the cases as this user (default: root)"
-        + "; `user` is an ordinary account, with --system" * whole,
-    )
-    group.add_argument(
-        "--userland",
-        choices=PROCESSORS,
-        help="run the cases as programs for this processor, such as one of 32 bits on a kernel of"
-        " 64, in the distribution's Python for it, which is fetched (default: the kernel's own)",
-    )
-    group.add_argument(
-        "--memory",
-        type=mebibytes,
-        metavar="MIB",
-        help="memory of each guest in MiB, or as 512M, 1G (default: 1024; 512 for User-Mode Linux"
-        f"{'; 2048 with --system' * whole})",
-    )
-    group.add_argument(
-        "--cpus",
-        type=count,
-        metavar="N",
-        help=f"processors of each guest (default: 1{'; 2 with --system' * whole})",
-    )
-    group.add_argument(
-        "--append",
-        action="append",
-        default=[],
-        metavar="WORDS",
-        help="append to the kernel command line, e.g. 'slub_debug=FZP lsm='; --dry-run prints the"
-        " whole line",
-    )
-    group.add_argument(
-        "--qemu-args",
-        type=_words,
-        action="append",
-        default=[],
-        metavar="WORDS",
-        help="append to QEMU's command line, e.g. '-device virtio-rng-pci -s'",
-    )
-    group.add_argument(
-        "--boot-limit",
-        type=seconds,
-        metavar="SECONDS",
-        help="give up on a guest that has not booted after SECONDS (or 90s, 2m, 1h); exit status"
-        f" 125 (default: 120{'; 900 with --system' * whole})",
-    )
-    return group
-
-
-def _run_limit(group: argparse._ArgumentGroup, whole: bool) -> None:
-    """Add the option of those that come to an end by themselves."""
-    group.add_argument(
-        "--run-limit",
-        type=seconds,
-        metavar="SECONDS",
-        help="give up on a guest that runs for more than SECONDS after it has booted; exit status"
-        f" 124 (default: 900{'; 7200 with --system' * whole})",
-    )
 
 
 def _verb(
@@ -199,7 +106,7 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
     verb.add_argument(
         "--kernel",
         action="append",
-        type=_kernel,
+        type=guest_options.kernel,
         metavar="K",
         help=texts.KERNEL + "; given twice, the second kernel is compared with the first",
     )
@@ -223,7 +130,7 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
         help="folder for console.log and bench.json, of each boot with two kernels (default: a"
         " dated one in $XDG_STATE_HOME; its path is printed)",
     )
-    _run_limit(_guest_options(verb), whole=False)
+    guest_options.add_run_limit(guest_options.add(verb), whole=False)
     verb = _verb(
         verbs,
         "shell",
@@ -231,8 +138,8 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
         "open a shell in a guest, with pytest and the cases",
         texts.SHELL,
     )
-    verb.add_argument("--kernel", type=_kernel, metavar="K", help=texts.KERNEL)
-    _guest_options(verb)
+    verb.add_argument("--kernel", type=guest_options.kernel, metavar="K", help=texts.KERNEL)
+    guest_options.add(verb)
     _verb(verbs, "check", "[-- TOX-ARGS]", "run the project's own tests", texts.CHECK)
     verb = _verb(
         verbs,
@@ -262,11 +169,6 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
         metavar="FOLDER",
         help="print docs/kernels.md instead, from the artefacts of a run with several kernels",
     )
-    _faults_verb(verbs)
-    return top, verbs
-
-
-def _faults_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb = _verb(
         verbs,
         "faults",
@@ -275,51 +177,8 @@ def _faults_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
         texts.FAULTS,
         texts.FAULTS_END,
     )
-    verb.add_argument(
-        "fault",
-        nargs="*",
-        metavar="FAULT",
-        help="an id, a family, or a kind (hand, mechanical); may be a pattern, as '*pivot*'"
-        " (default: all)",
-    )
-    verb.add_argument(
-        "--kernel",
-        type=_kernel,
-        metavar="TREE",
-        help="a source tree of the kernel, which is copied and stays as it is (default: Debian's"
-        " package of the source, fetched)",
-    )
-    verb.add_argument(
-        "--kconfig",
-        type=path,
-        action="append",
-        default=[],
-        metavar="FRAGMENT",
-        help="a file of options to build with; may be given several times",
-    )
-    verb.add_argument(
-        "--jobs",
-        type=count,
-        metavar="N",
-        help="boot N faults at a time (default: one per processor, at most 4)",
-    )
-    verb.add_argument(
-        "--output",
-        type=path,
-        metavar="DIR",
-        help="folder for results.jsonl, to which a later start adds, evidence.json and evidence.md"
-        " (default: one in the cache for each source; their paths are printed)",
-    )
-    verb.add_argument(
-        "--page", type=path, metavar="FILE", help="also write the page there: docs/evidence.md"
-    )
-    verb.add_argument("--fresh", action="store_true", help="measure again what was measured before")
-    verb.add_argument(
-        "--list", action="store_true", help="only list the faults: id, family, what is seen"
-    )
-    verb.add_argument(
-        "--report", action="store_true", help="only write the page of what was measured before"
-    )
+    faults_options.add(verb)
+    return top, verbs
 
 
 def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -335,7 +194,7 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
     group.add_argument(
         "--kernel",
         action="append",
-        type=_kernel,
+        type=guest_options.kernel,
         metavar="K",
         help=texts.KERNEL + "; may be given several times",
     )
@@ -408,7 +267,7 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
     group.add_argument(
         "-v", "--verbose", action="store_true", help="print how long each phase took"
     )
-    group = _guest_options(verb, whole=True)
+    group = guest_options.add(verb, whole=True)
     group.add_argument(
         "--guests",
         type=count,
@@ -417,5 +276,5 @@ def _run_verb(verbs: argparse._SubParsersAction[Parser]) -> None:
         " pytest.log (default: one per processor, at most 4; with several kernels, processors /"
         " kernels)",
     )
-    _run_limit(group, whole=True)
+    guest_options.add_run_limit(group, whole=True)
     system_options.add(verb)
