@@ -167,7 +167,7 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
         "--record",
         type=Path,
         metavar="FOLDER",
-        help="print docs/kernels.md instead, from the artefacts of a run with several kernels",
+        help="print instead which kernel has which fix, from the artefacts of a run with several",
     )
     verb = _verb(
         verbs,

@@ -88,7 +88,7 @@ run on several has shown of them.
 
   python3 -m vm kernels                     the cache
   python3 -m vm kernels trixie-backports    and what can be fetched from there
-  python3 -m vm kernels --record DIR        docs/kernels.md, from DIR of run --output DIR
+  python3 -m vm kernels --record DIR        which has which fix, from run --output DIR
   python3 -m vm run --kernel debian:trixie-backports/amd64=7.0
                                             {_PACKAGE}, any part left out
 """
