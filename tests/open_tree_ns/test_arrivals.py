@@ -120,16 +120,18 @@ def test_unmounting_what_was_copied(caller: Caller, scratch: Path) -> None:
 @pytest.mark.rule("BK3")
 @fixes.TOPMOST_NAMESPACE_FILE
 @pytest.mark.upstream("overmount_ns_file.existing_mount_stays_on_top")
-def test_propagated_mount_does_not_bury(scratch: Path) -> None:
-    """A mount with a mount namespace's file on top of it is moved to where the copy, a slave, has
+@pytest.mark.parametrize("files", [1, 2], ids=["one_file", "two_files"])
+def test_propagated_mount_does_not_bury(files: int, scratch: Path) -> None:
+    """A mount with mount namespaces' files on top of it is moved to where the copy, a slave, has
     a mount of its own: that one stays visible, on top of what was propagated."""
     top = propagation(tmpfs(scratch / "top", "file"), MS_SHARED)
     moved = write(scratch / "moved")
     bind(write(scratch / "plain"), moved)
     below = os.open(moved, os.O_PATH)
     here, fd = current_mnt_ns(), copy(top)
-    newer = copy(top)
-    mount(f"/proc/self/fd/{newer}", moved, None, MS_BIND)
+    newer = [copy(top) for _ in range(files)]
+    for each in newer:
+        mount(f"/proc/self/fd/{each}", moved, None, MS_BIND)
     enter(fd)
     mount(None, "/", None, MS_SLAVE)
     bind(write(Path("/own")), Path("/file"))
@@ -138,7 +140,7 @@ def test_propagated_mount_does_not_bury(scratch: Path) -> None:
 
     attach(below, top / "file")
 
-    assert ns_inode(str(top / "file")) == ns_inode(newer)
+    assert ns_inode(str(top / "file")) == ns_inode(newer[-1])
     enter(fd)
     assert (mnt_id_of("/file"), Path("/file").read_text()) == (own, "own")
     umount2("/file", MNT_DETACH)

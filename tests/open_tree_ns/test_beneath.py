@@ -30,6 +30,7 @@ from tests.utils.uapi.constants import (
     MOVE_MOUNT_T_SYMLINKS,
     MS_SHARED,
 )
+from tests.utils.uapi.nsfs import ns_inode
 from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
 from tests.utils.uapi.syscalls import mount, move_mount, umount2
 
@@ -111,6 +112,24 @@ def test_buried_target(scratch: Path) -> None:
         move_mount(tree, "", target, "", BY_DESCRIPTORS)
     assert stack_at("/a") == [mnt_id_of(buried), *map(mnt_id_of, trees), over]
     assert os.listdir("/a") == ["over.txt"]
+
+
+@pytest.mark.rule("B3", "BK3")
+def test_namespace_file_from_elsewhere(scratch: Path) -> None:
+    """The file of a mount namespace that is mounted elsewhere goes beneath like any other mount:
+    what was topmost lies on it, and stays visible."""
+    enter(copy(tree_with_proc(scratch), recursive=True))
+    bind(write(Path("/own"), "own"), Path("/file"))
+    own, newer = mnt_id_of("/file"), copy("/proc")
+    elsewhere = bind(Path(f"/proc/self/fd/{newer}"), write(Path("/elsewhere")))
+    moved = mnt_id_of(elsewhere)
+
+    move_beneath("/elsewhere", "/file")
+
+    assert stack_at("/file") == [moved, own]
+    assert (mnt_id_of("/file"), Path("/file").read_text()) == (own, "own")
+    umount2("/file", MNT_DETACH)
+    assert ns_inode("/file") == ns_inode(newer)
 
 
 @pytest.mark.rule("B3")

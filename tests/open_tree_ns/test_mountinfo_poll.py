@@ -15,7 +15,7 @@ from tests.open_tree_ns.calls import copy_by
 from tests.utils.mounts.trees import propagation, tmpfs
 from tests.utils.tasks.process import holding
 from tests.utils.uapi.constants import MNT_DETACH, MS_SHARED
-from tests.utils.uapi.syscalls import umount2
+from tests.utils.uapi.syscalls import pivot_root, umount2
 
 
 def changed(mountinfo: int) -> bool:
@@ -27,8 +27,8 @@ def changed(mountinfo: int) -> bool:
 
 @pytest.mark.rule("N13")
 def test_changes_wake(caller: Caller, scratch: Path) -> None:
-    """Who polls the mountinfo of a task inside is told once of a mount or umount there, made inside
-    or arrived from the source, and of none that stays at the source."""
+    """Who polls the mountinfo of a task inside is told once of a mount, umount or pivot_root there,
+    made inside or arrived from the source, and of none that stays at the source."""
     top = tmpfs(scratch / "top", "place/file")
     shared = propagation(tmpfs(top / "shared", "place/file"), MS_SHARED)
     copied = copy_by(caller, top)
@@ -41,7 +41,8 @@ def test_changes_wake(caller: Caller, scratch: Path) -> None:
         "arrival": lambda: tmpfs(shared / "place"),
         "umount at the source": lambda: umount2(top / "place"),
         "departure": lambda: umount2(shared / "place"),
-        "umount inside": lambda: copied.inside(lambda: umount2("/place", MNT_DETACH)),
+        "pivot_root inside": lambda: copied.inside(lambda: pivot_root("/place", "/place")),
+        "umount inside": lambda: copied.inside(lambda: umount2("/", MNT_DETACH)),
     }
 
     told = {}
@@ -57,5 +58,6 @@ def test_changes_wake(caller: Caller, scratch: Path) -> None:
         "arrival": awake,
         "umount at the source": quiet,
         "departure": awake,
+        "pivot_root inside": awake,
         "umount inside": awake,
     }

@@ -93,7 +93,8 @@ def test_arrivals_among_slaves_that_are_peers(scratch: Path) -> None:
 @pytest.mark.room(mounts=1200)
 def test_full_receiver_refuses_for_all(scratch: Path) -> None:
     """What arrives counts in the namespace it arrives in: when one copy is full, the mount at the
-    source is ENOSPC, arrives in no other, and leaves nothing counted; with room it arrives."""
+    source is ENOSPC, and so is one in that copy; they arrive in no other, and leave nothing
+    counted; with room it arrives."""
     top = shared_tree(scratch)
     here, first, full, last = current_mnt_ns(), copy(top), copy(top), copy(top)
     namespaces = (here, first, full, last)
@@ -110,6 +111,9 @@ def test_full_receiver_refuses_for_all(scratch: Path) -> None:
     try:
         os.pwrite(sysctl, str(limit).encode(), 0)
         refused = {str(outcome(mount, "tmpfs", top / "part", "tmpfs")) for _ in range(20)}
+        enter(full)
+        refused |= {str(outcome(mount, "tmpfs", "/part", "tmpfs")) for _ in range(20)}
+        enter(here)
         after = [mount_table(ns_fd=fd) for fd in namespaces]
         os.pwrite(sysctl, str(limit + 1).encode(), 0)
         ends = [str(outcome(mount, "tmpfs", top / "part", "tmpfs")) for _ in range(2)]

@@ -237,10 +237,11 @@ def test_tree_whose_place_was_removed_is_not_walked(scratch: Path) -> None:
 @pytest.mark.usefixtures("unlocked")
 def test_pivot_root_across_namespaces(scratch: Path) -> None:
     """pivot_root(2) takes no root from another namespace, nor one that is unmounted, and puts the
-    old root neither in another: EINVAL, and both namespaces stay as they are."""
+    old root neither in another, be the caller's root there, too: EINVAL, and both namespaces stay
+    as they are."""
     fd, other = copy(small_tree(scratch), recursive=True), copy(scratch / "top", recursive=True)
     enter(other)
-    outside = os.open("/child", os.O_PATH)
+    outside, outer_root = os.open("/child", os.O_PATH), os.open("/", os.O_PATH)
     enter(fd)
     tmpfs(Path("/dir"))
     unmounted = os.open("/dir", os.O_PATH)
@@ -252,6 +253,10 @@ def test_pivot_root_across_namespaces(scratch: Path) -> None:
         got[name] = outcome(pivot_root, ".", "/child")
     os.fchdir(outside)
     got["another's place"] = outcome(pivot_root, "/child", ".")
+    os.fchdir(outer_root)
+    os.chroot(".")
+    got["all of it another's"] = outcome(pivot_root, "/child", "/child")
+    enter(fd)
 
     assert got == dict.fromkeys(got, "EINVAL")
     assert (mount_table(), mount_table(ns_fd=other)) == before
