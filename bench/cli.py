@@ -119,9 +119,10 @@ def parser() -> Parser:
         type=partial(_list, partial(_word, MODES)),
         metavar="MODE,...",
         help="calls: in one process, which returns each time; process: each in a process that"
-        " copies nothing; fork: each in a fork of Python, for comparison; bystander: how long"
-        " others wait for a mount; forker: for a process; reader: how long reading a table takes,"
-        " by mountinfo and by statmount; reader-busy: while another mounts (default: all)",
+        " copies nothing; fork: each in a fork of Python, for comparison; handle: made and closed"
+        " again, but never entered; bystander: how long others wait for a mount; forker: for a"
+        " process; reader: how long reading a table takes, by mountinfo and by statmount;"
+        " reader-busy: while another mounts (default: all)",
     )
     axes.add_argument(
         "--methods",

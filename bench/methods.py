@@ -130,6 +130,8 @@ class Method:
     needs: tuple[str, ...] = ()
     #: Whether its root is a new, empty tmpfs, and no copy.
     fresh: bool = False
+    #: Whether it does everything by a handle, which it enters and closes last.
+    handle: bool = False
 
     @property
     def calls(self) -> list[str]:
@@ -150,12 +152,15 @@ METHODS = {
     for method in (
         Method("a", "minijail", "unshare and pivot_root, as minijail does it", minijail),
         Method("b", "pivot_root", "the same with the fewest calls", shortest_pivot),
-        Method("c", "open_tree", "open_tree(OPEN_TREE_NAMESPACE)", one_mount, (_FLAG,)),
-        Method("d", "recursive", "the same with AT_RECURSIVE", whole_tree, (_FLAG,)),
+        Method(
+            "c", "open_tree", "open_tree(OPEN_TREE_NAMESPACE)", one_mount, (_FLAG,), handle=True
+        ),
+        Method("d", "recursive", "the same with AT_RECURSIVE", whole_tree, (_FLAG,), handle=True),
         Method(
             *("e", "fsmount", "fsmount(FSMOUNT_NAMESPACE) of a new tmpfs", fresh_tmpfs),
             ("FSMOUNT_NAMESPACE",),
             fresh=True,
+            handle=True,
         ),
         Method(
             *("f", "beneath", "that, and its root swapped by MOVE_MOUNT_BENEATH", swapped_root),

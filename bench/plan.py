@@ -13,10 +13,10 @@ from bench.work import Job, Way
 from tests.utils import cgroups
 
 #: What a run is about: the calls alone, in a process that is made for them, in a fork of Python for
-#: comparison, and what the calls do to somebody else: to who mounts, and to who makes processes;
-#: and reading the table, alone and while another mounts.
+#: comparison; the handle alone, which nobody enters; what the calls do to somebody else: to who
+#: mounts, and to who makes processes; and reading the table, alone and while another mounts.
 MODES: tuple[Way, ...] = (
-    *("calls", "process", "fork", "bystander", "forker", "reader", "reader-busy"),
+    *("calls", "process", "fork", "handle", "bystander", "forker", "reader", "reader-busy"),
 )
 #: The modes in which somebody stands by, whose time is measured.
 WATCHED: tuple[Way, ...] = ("bystander", "forker")
@@ -32,6 +32,7 @@ _AXES_OF: dict[Way, tuple[str, ...]] = {
     "calls": AXES,
     "process": AXES[:2],
     "fork": AXES[:1],
+    "handle": AXES[:1],
     "bystander": AXES[:1],
     "forker": ("tasks",),
     "reader": AXES[:1],

@@ -18,6 +18,7 @@ _MODES: dict[Way, str] = {
     "calls": "system calls alone (one process, which comes back each time)",
     "process": "with a process for each (clone without a copy, exit, wait)",
     "fork": "with a fork of Python for each (fork, exit, wait)",
+    "handle": "made and closed again, entered by nobody",
 }
 _AXES = {
     "table": "by mounts in the caller's table",
@@ -86,21 +87,22 @@ def ratio_text(found: Interval | None) -> str:
 def _rates(results: Results, mode: Way, axis: str) -> Iterator[str]:
     """Throughput along an axis, and what it is against the reference."""
     points = series(results, mode, axis)
-    if not points:
+    letters = results.letters(points[0]) if points else []
+    if not letters:
         return
 
     def rate(point: Point, letter: str) -> str:
         found = summary(results.rates[point][letter])
         return f"{number(found.median)} ±{found.spread:.0%}"
 
-    others = [letter for letter in results.present if letter != REFERENCE]
+    others = [letter for letter in letters if letter != REFERENCE]
     # In "calls" it is the loop's own part, see below.
-    base = [NOTHING.letter] if mode != "calls" else []
+    base = [NOTHING.letter] if mode in ("process", "fork") else []
     yield ""
-    yield f"Containers per second, {_MODES[mode]},"
+    yield f"{'Handles' if mode == 'handle' else 'Containers'} per second, {_MODES[mode]},"
     yield f"{_AXES[axis]}: median, half the distance of the quartiles"
-    yield from _table(points, axis, [*base, *results.present], rate)
-    if REFERENCE in results.present and others:
+    yield from _table(points, axis, [*base, *letters], rate)
+    if REFERENCE in letters and others:
         yield f"as many times as ({REFERENCE}) makes: median, {_confidence(results, points)}"
         yield from _table(points, axis, others, lambda p, x: ratio_text(results.speedup(p, x)))
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from bench.methods import NOTHING, REFERENCE
+from bench.methods import METHODS, NOTHING, REFERENCE
 from bench.plan import READING, Plan, Point
 from bench.stats import Interval, ratio
 
@@ -66,6 +66,8 @@ class Results:
         """Return letters of what is compared at *point*: methods, or readers of a table."""
         if point.mode in READING:
             return [letter for letter, absent in self.readers.items() if not absent]
+        if point.mode == "handle":
+            return [letter for letter in self.present if METHODS[letter].handle]
         return self.present
 
     def speedup(self, point: Point, letter: str, over: str = REFERENCE) -> Interval | None:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
 from typing import Literal, assert_never
 
@@ -36,11 +37,12 @@ from tests.utils.uapi.syscalls import closing_fd, open_tree, setns
 _BATCHES = 20
 
 
-#: The calls alone, in a process without a copy, in a fork of Python; the calls that do nothing;
-#: who mounts and who makes processes beside; who reads a table, alone and while another mounts; and
-#: :func:`look`.
+#: The calls alone, in a process without a copy, in a fork of Python, and without entering what they
+#: make; the calls that do nothing; who mounts and who makes processes beside; who reads a table,
+#: alone and while another mounts; and :func:`look`.
 Way = Literal[
-    "calls", "process", "fork", "hollow", "bystander", "forker", "reader", "reader-busy", "look"
+    "calls", "process", "fork", "handle", "hollow", "bystander", "forker", "reader", "reader-busy",
+    "look",
 ]  # fmt: skip
 
 
@@ -121,6 +123,11 @@ def _in_fork(letter: str, kernel: calls.Calls, ground: Ground) -> Callable[[], N
             raise OSError(status, f"in a child: {os.strerror(status)}")
 
     return container
+
+
+def _in_place(letter: str, ground: Ground) -> Callable[[], None]:
+    """The method without its setns(2): a namespace that nobody enters ends with its handle."""
+    return partial(_method(letter).run, calls.staying(), ground.root)
 
 
 def repeated(container: Callable[[], None], seconds: float) -> Done:
@@ -223,6 +230,8 @@ def perform(job: Job, ground: Ground) -> Done | Container:
             return repeated(_in_process(job.letter, ground), job.seconds)
         case "fork":
             return repeated(_in_fork(job.letter, calls.real(), ground), job.seconds)
+        case "handle":
+            return repeated(_in_place(job.letter, ground), job.seconds)
         case "bystander":
             return _timed(_bystander(ground), job.seconds)
         case "forker":

@@ -17,7 +17,7 @@ from bench.layout import Ground, Layout, prepare
 from bench.methods import METHODS, Method
 from bench.readers import READERS, absent
 from bench.work import Container, Done, Job, NoContainer, Way, look, perform
-from tests.utils.mounts.trees import write
+from tests.utils.mounts.trees import fresh_tmpfs, write
 from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import CLONE_NEWNS
 from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
@@ -139,6 +139,20 @@ def test_ways_of_measuring(method: Method) -> None:
 
     before, counts, after = on_ground(run)
     assert counts == [1, 1, 1, 1]
+    assert after == before
+
+
+@for_each(*(method for method in METHODS.values() if method.handle))
+def test_handle_that_nobody_enters(method: Method) -> None:
+    """A namespace is made, with its root on its base, and the caller has not moved."""
+
+    def run(ground: Ground) -> tuple[int, Standpoint, Standpoint]:
+        before, last = standpoint(), mnt_id_of(fresh_tmpfs())
+        perform(Job("handle", method.letter), ground)
+        return mnt_id_of(fresh_tmpfs()) - last - 1, before, standpoint()
+
+    made, before, after = on_ground(run)
+    assert made >= 2
     assert after == before
 
 

@@ -63,7 +63,7 @@ def test_options(asked: list[Plan], capsys: pytest.CaptureFixture[str]) -> None:
         ("--seconds 0", "above 0"),
         ("--seconds nan", "above 0"),
         ("--rounds 0", "not a whole number from 1 on"),
-        ("--modes run", "'run' is none of calls, process, fork, bystander, forker"),
+        ("--modes run", "'run' is none of calls, process, fork, handle, bystander, forker"),
         ("--methods a,z", "'z' is none of a, b, c, d, e, f"),
         ("more", "more: nothing takes this here"),
         ("--jso x", "did you mean --json?"),

@@ -29,11 +29,11 @@ def boots(random: Random, count: int, slower: float = 1.0) -> list[Results]:
     return found
 
 
-def worse(random: Random, slower: float, percent: float) -> set[tuple[int, str]]:
+def worse(random: Random, slower: float, percent: float) -> set[tuple[str, int, str]]:
     compared = compare(
         list(zip(boots(random, 14), boots(random, 14, slower), strict=True)),
     )
-    return {(one.point.table, one.letter) for one in compared if one.worse(percent)}
+    return {(one.point.mode, one.point.table, one.letter) for one in compared if one.worse(percent)}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -52,21 +52,24 @@ def test_disturbed_rounds_do_not_count() -> None:
 
 
 def test_a_fifth_more_is_worse() -> None:
-    """The method is found at both sizes of table, and no other."""
-    assert worse(Random(1), 1.2, 5) == {(30, "c"), (1000, "c")}
+    """The method is found at both sizes of table, in both modes, and no other."""
+    assert worse(Random(1), 1.2, 5) == {
+        (mode, table, "c") for mode in ("calls", "handle") for table in (30, 1000)
+    }
 
 
 def test_all_intervals_together_have_the_confidence() -> None:
     """With fewer boots than that takes, the report says that they have none."""
     needed = pairs_needed(PLAN, 6)
-    assert needed == 9  # of 12 ratios 2 ** -8 each: below 5 %
-    for count, together in ((needed, True), (needed - 1, False)):
+    assert needed == 10  # of at most 24 ratios 2 ** -9 each: below 5 %
+    for count, together in ((needed, True), (needed - 2, False)):
         compared = compare([(one, one) for one in boots(Random(0), count)])
         lines = list(report(compared, count))
-        assert len(lines) == 2 + 12
+        assert len(lines) == 2 + 18
         assert ("for all lines together has a confidence of 9" in lines[1]) is together
         assert lines[2] == "a minijail    1.00 1.00-1.00    calls"
         assert lines[8].split()[-2:] == ["table", "1000"]
+        assert [line[0] for line in lines[14:]] == ["c", "d", "e"] * 2
 
 
 def test_bystanders_are_compared_by_their_latency() -> None:

@@ -41,6 +41,7 @@ def test_points() -> None:
         *["calls"] * 6,
         *["process"] * 3,
         *["fork"] * 2,
+        *["handle"] * 2,
         *["bystander"] * 2,
         *["forker"] * 2,
         *["reader"] * 2,

@@ -85,5 +85,5 @@ def test_another_processor_is_named(
     assert capsys.readouterr().err == (
         "bench: --modes process,forker,reader,reader-busy: the machine code is for 64-bit x86, not"
         " aarch64\n"
-        "hint: --modes calls,fork,bystander\n"
+        "hint: --modes calls,fork,handle,bystander\n"
     )
