@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Cases that do harm to the kernel they run on: what test_guests.py has a guest run.
+"""Cases that do harm to the kernel they run on: what tests/harness/vm/guests has a guest run.
 
 pytest does not come upon them by itself, and outside of a guest they are skipped.
 """

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.utils.tasks.process import ended, in_child
 from tests.utils.uapi.syscalls import syscall
 from vm import paths
@@ -27,6 +29,15 @@ VARIABLE = "OPEN_TREE_NS_GUEST_KERNEL"
 KERNEL = os.environ.get(VARIABLE, "")
 #: Cases that do harm, and a choice of them.
 DEADLY = "tests/harness/helpers/deadly.py"
+#: What a run of the case that waits has on its way there: "." for the case before, and its words.
+WAITING = "waiting"
+#: For modules of tests that boot guests.
+GUESTS = [
+    pytest.mark.skipif(
+        not KERNEL, reason=f"boots real guests: set {VARIABLE} to what --kernel takes"
+    ),
+    pytest.mark.timeout(300),  # they share the processors
+]
 #: Marks the environment of all that a launcher starts.
 _MARK = "OPEN_TREE_NS_TEST"
 #: <asm/unistd_64.h>, <linux/ptrace.h>.
@@ -193,3 +204,14 @@ def drain(fd: int, process: subprocess.Popen[str]) -> None:
                 os.read(fd, 4096)
     os.close(handle)
     process.wait()
+
+
+def wait_until_it_waits(process: subprocess.Popen[str]) -> None:
+    """Read what the launcher prints until the case that waits has begun."""
+    assert process.stdout is not None
+    assert any(WAITING in line for line in process.stdout), process.communicate()
+
+
+def shell_command(launcher: RealLauncher) -> list[str]:
+    """The launcher's command line that gives a shell."""
+    return [sys.executable, "-m", "vm", "shell", "--kernel", launcher.kernel]

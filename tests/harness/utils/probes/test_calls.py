@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The calls that every case makes are asked for once, under real filters of system calls.
 
-That all cases are skipped for that, on a kernel with the flag, is seen in vm/test_guests.py.
+That all cases are skipped for that, on a kernel with the flag, is seen in vm/guests.
 """
 
 from __future__ import annotations

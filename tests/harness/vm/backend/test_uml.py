@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """User-Mode Linux: where its memory goes, and what it says of a host that does not let it run.
 
-That it says so is seen in test_guests.py, on a real full file system and under real filters.
+That it says so is seen in vm/guests, on a real full file system and under real filters.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`python3 -m vm shell`: what a guest is given for it, and when it is refused.
 
-That a prompt comes and a script runs is seen in test_guests.py.
+That a prompt comes and a script runs is seen in vm/guests.
 """
 
 from __future__ import annotations
