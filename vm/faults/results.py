@@ -60,7 +60,8 @@ class Baseline:
     """What the kernel does without a fault."""
 
     release: str
-    #: Cases that passed, and those that did not, which notice nothing.
+    #: Cases that passed, and those that failed, which notice nothing. That of an open finding is
+    #: neither: it is expected to fail.
     passed: tuple[str, ...]
     failed: tuple[str, ...]
     seconds: float

@@ -88,7 +88,7 @@ def test_what_was_nobodys_idea_is_not_followed_for_long(kernel: Kernel, log: Pat
 
 def test_cases_that_fail_without_a_fault_notice_nothing(kernel: Kernel) -> None:
     usual = measure.baseline(kernel, 2, lambda _: None)
-    assert usual == replace(USUAL, seconds=usual.seconds)
+    assert usual == replace(USUAL, seconds=usual.seconds)  # without that of an open finding
 
 
 def test_the_hosts_trouble_is_no_evidence_and_ends_nothing(kernel: Kernel, log: Path) -> None:
