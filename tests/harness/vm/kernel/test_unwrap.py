@@ -26,6 +26,38 @@ ARM64 = arm64_image().ljust(0x1000, b"\0")
 #: As the kernel's build makes them, too: lz4 in its older format.
 PACK: dict[str, Pack] = {**COMPRESS, "lz4 -l": program("lz4", "-lc"), "lzo": program("lzop", "-c")}
 
+#: A zboot image for arm64, for any machine's assembler, and how its linker is to lay it out.
+ZBOOT = """
+.section .head, "a"
+head:   .ascii "MZ\\0\\0zimg"
+        .long payload - head, payload_size - {size}, 0, 0
+        .asciz "{kind}"
+        .org 0x38
+        .long 0x818223cd, pe - head
+pe:     .ascii "PE\\0\\0"
+        .short 0xaa64, 1
+        .long 0, 0, 0
+        .short section - optional, 0x206
+optional: .short 0x20b
+        .org 0x9c
+        .short 10
+        .org 0xc8
+section: .ascii ".text\\0\\0\\0"
+        .long all - 0x1000, 0x1000, all - 0x1000, 0x1000, 0, 0, 0, 0x60000020
+        .balign 4096
+.section .payload, "a"
+        .incbin "vmlinuz"
+"""
+ZBOOT_LAYOUT = """
+SECTIONS {
+    .head : { *(.head) }
+    .rodata : ALIGN(8) { payload = .; *(.payload) payload_end = .; . = ALIGN(4096); }
+    payload_size = ABSOLUTE(payload_end - payload);
+    all = ABSOLUTE(.);
+    /DISCARD/ : { *(.note*) }
+}
+"""
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +88,12 @@ def zboot(payload: bytes, kind: bytes) -> bytes:
     header = b"MZ\0\0zimg" + struct.pack("<IIII", 0x200, len(payload), 0, 0) + kind
     pages = header.ljust(0x38, b"\0") + b"\xcd\x23\x82\x81"
     return pages.ljust(0x200, b"\0") + payload + struct.pack("<I", 1 << 24)
+
+
+def needs_binutils() -> None:
+    """Skip the test where a program of binutils is missing."""
+    if None in map(shutil.which, ("as", "ld", "objcopy")):
+        pytest.skip("no binutils here")
 
 
 @pytest.mark.parametrize("form", PACK)
@@ -90,9 +128,7 @@ def test_a_kernel_is_taken_out_of_a_unified_kernel_image(tmp_path: Path) -> None
 
 def test_it_is_so_with_an_image_that_binutils_made(tmp_path: Path) -> None:
     """As ukify and its like do: sections added to an EFI program."""
-    tools = {name: shutil.which(name) for name in ("as", "ld", "objcopy")}
-    if None in tools.values():
-        pytest.skip("no binutils here")
+    needs_binutils()
     (tmp_path / "stub.s").write_text(".globl _start\n_start: ret\n")
     (tmp_path / "bzImage").write_bytes(bzimage(paragraphs=1001))
     (tmp_path / "cmdline").write_text("quiet")
@@ -122,6 +158,32 @@ def test_a_zboot_image_is_known_for_the_architecture_in_it(
     assert find(path).kind is Kind.VMLINUX
     path.write_bytes(zboot(COMPRESS[form](ARM64), kind))
     assert find(path).kind is Kind.IMAGE
+
+
+@pytest.mark.parametrize(("form", "kind", "size"), [("gz", "gzip", 0), ("zst", "zstd", 4)])
+def test_it_is_so_with_a_zboot_image_that_binutils_made(
+    tmp_path: Path, form: str, kind: str, size: int
+) -> None:
+    """As the kernel's build does: the linker puts place and size of the payload in the header.
+
+    Behind zstd's payload stands the size of what is in it, which the header's size leaves out.
+    """
+    needs_binutils()
+    end = struct.pack("<I", len(ARM64)) if size else b""
+    (tmp_path / "vmlinuz").write_bytes(COMPRESS[form](ARM64) + end)
+    (tmp_path / "zboot.s").write_text(ZBOOT.format(kind=kind, size=size))
+    (tmp_path / "zboot.lds").write_text(ZBOOT_LAYOUT)
+    for command in (
+        "as -o zboot.o zboot.s",
+        "ld -T zboot.lds -o zboot.elf zboot.o",
+        "objcopy -O binary zboot.elf vmlinuz.efi",
+    ):
+        words = command.split()
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    kernel = find(tmp_path / "vmlinuz.efi")
+    assert (kernel.kind, kernel.release) == (Kind.IMAGE, "7.9.1-test")
+    assert kernel.path.read_bytes() == ARM64
 
 
 def test_what_is_wrapped_may_be_wrapped_again(tmp_path: Path) -> None:
