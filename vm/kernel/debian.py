@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from vm.errors import Exit, Problem
 from vm.kernel import uml_libc
 from vm.kernel.image import Kernel, identify
 from vm.kernel.scheme import Entry, Scheme, Source
+from vm.terminal import complain
 
 NAME = "debian"
 FORM = f"{NAME}[:SUITE][/FLAVOUR][=VERSION]"
@@ -280,8 +280,10 @@ def obtainable(suite: str) -> list[str]:
     own = native().processor
     listed = _obtainable(suite, own)
     for other in {arch.processor for arch in ARCHITECTURES.values()} - {own}:
-        with suppress(Problem):  # not every mirror has every architecture
+        try:
             listed += _obtainable(suite, other)
+        except Problem as problem:  # not every mirror has every architecture
+            complain(f"kernels for {other.debian} are left out: {problem.what}")
     return listed
 
 

@@ -243,6 +243,7 @@ def test_older_packages_carry_their_modules(offline: Path) -> None:
 def test_what_a_suite_has_is_listed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [*NAMES, "linux-image-amd64", debian.UML, f"{debian.UML}-doc"]
     others = [f"linux-binary-7.3.4+deb13-{flavour}" for flavour in ("arm64-16k", "cloud-arm64")]
+    others.append(debian.UML)  # for a processor that its kernel is not for
     has = {"amd64": Archive(*names), "arm64": Archive(*others)}
     monkeypatch.setattr(archive, "state", lambda suite, processor: (has[processor.debian], suite))
     assert debian.obtainable("stable") == [
@@ -254,3 +255,16 @@ def test_what_a_suite_has_is_listed_as_it_is_asked_for(monkeypatch: pytest.Monke
         "debian:stable/arm64-16k=7.3.4",
         "debian:stable/cloud-arm64=7.3.4",
     ]
+
+
+def test_a_mirror_without_the_other_architecture_lists_its_own_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def state(suite: str, processor: Processor) -> tuple[Archive, str]:
+        if not processor.native:
+            raise Problem("E: no such index\nhint: look")
+        return Archive(*NAMES), suite
+
+    monkeypatch.setattr(archive, "state", state)
+    assert debian.obtainable("stable")[0] == "debian:stable/rt-amd64=7.3.4"
+    assert capsys.readouterr().err == "vm: kernels for arm64 are left out: E: no such index\n"
