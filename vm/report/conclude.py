@@ -171,9 +171,8 @@ def _print_verdict(screen: Screen, result: Result, kernel: Kernel, verbose: bool
     if verbose:
         screen.line(described(summary.phases))
     release = summary.release or kernel.release or "?"
-    origin = "" if kernel.origin == str(kernel.path) else f" ({kernel.origin})"
     where = f"{'incomplete ' if result.error else ''}artefacts: {result.folder}"
     screen.line(
-        f"Linux {release}{origin}, {summary.backend}: {summary.verdict} in {summary.seconds:.1f} s;"
-        f" {where}"
+        f"Linux {release} ({kernel.origin}), {summary.backend}: {summary.verdict}"
+        f" in {summary.seconds:.1f} s; {where}"
     )

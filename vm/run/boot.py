@@ -57,9 +57,14 @@ class Boots:
         #: What the guest's programs are for.
         self.processor = options.userland or kernel.arch.processor
         _require(kernel, self.processor, options)
-        own = self.processor is kernel.arch.processor
-        #: The backend's name, and what programs the guest has where they are not the kernel's own.
-        self.where = backend.name + ("" if own else f" with programs for {self.processor.debian}")
+        own = kernel.arch.processor
+        #: The backend's name, the kernel's processor where that is not this machine's, and what
+        #: programs the guest has where they are not for it.
+        self.where = backend.name
+        if not own.native:
+            self.where += f" for {own.debian}"
+        if self.processor is not own:
+            self.where += f" with programs for {self.processor.debian}"
         self._nonce = secrets.token_hex(8)
         self._guests = self._images = 0
         self._folder: Path | None = None

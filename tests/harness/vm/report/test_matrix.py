@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,6 +58,8 @@ def test_the_table_has_the_cases_that_differ(launcher: Launcher) -> None:
     assert f"  1  {launcher.folder / 'good'}: 7.9.1, qemu/tcg: 3 passed\n" in text
     assert f"  2  {launcher.folder / 'bad'}: 7.9.1, qemu/tcg: 1 failed, 1 passed\n" in text
     assert f"  3  {launcher.folder / 'silent'}: qemu/tcg: not booted: " in text
+    for name in ("good", "bad", "silent"):  # as each is done, before the table
+        assert re.search(rf"^Linux \S+ \({launcher.folder / name}\), qemu/tcg: ", text, re.M)
     assert "\ncases that differ, 2 of 3:\n" in text
     assert "\nrules that differ, 1 of 1 (. kept, F broken, - unknown):\n" in text
     assert "fixes that differ" not in text  # where no case shows one, it does not differ

@@ -79,8 +79,8 @@ def test_python_is_fetched_for_what_the_programs_are_for(
     boots = Boots(image, Qemu(Path("true"), image.arch), options)
     assert str(boots.runtime) == "own"
     assert asked == fetched
-    told = f"qemu/tcg{' with programs for i386' if userland == 'i386' else ''}"
-    assert boots.where == told
+    words = {"arm64": " for arm64", "i386": " with programs for i386"}
+    assert boots.where == f"qemu/tcg{words.get(userland or kernel, '')}"
 
 
 def test_kernels_of_several_architectures_make_one_matrix(
