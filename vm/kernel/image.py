@@ -88,7 +88,13 @@ def _bzimage(path: Path, data: mmap.mmap) -> str:
 
 def _elf(path: Path, data: mmap.mmap) -> tuple[Kind, str]:
     """Kind and release of an ELF kernel; Problem when it is none or is cut."""
-    if len(data) < 64 or elf.processor(data) != X86_64.processor.elf:
+    found = elf.processor(data) if len(data) >= 64 else (0, 0)
+    if found == ARM64.processor.elf:
+        raise Problem(
+            f"{path}: an ELF file for {ARM64.name}, which QEMU does not boot\n"
+            f"hint: give the {ARM64.target} of the same build, {ARM64.images[0]} in its tree"
+        )
+    if found != X86_64.processor.elf:
         raise Problem(f"{path}: an ELF file, but not for x86-64\nhint: {_HINT}")
     offset, sections = struct.unpack_from("<QQ", data, 32)
     size, count, section_size, section_count = struct.unpack_from("<HHHH", data, 54)

@@ -186,7 +186,7 @@ RISCV = b"MZ".ljust(0x38, b"\0") + b"RSC\x05".ljust(0x400, b"\0")
         (deb({"usr/share/doc/x": b"x"}), "neither a kernel nor modules are in this package"),
         (deb(MODULES), "modules, but no kernel\nhint: .*IMAGE.MODULES"),
         (deb({"boot/vmlinuz-7": RISCV}), "vmlinuz-7 in it: a kernel for riscv, which there are no"),
-        (deb({"boot/vmlinux-7": FOREIGN}), "vmlinux-7 in it: an ELF file, but not for x86-64"),
+        (deb({"boot/vmlinux-7": FOREIGN}), "vmlinux-7 in it: an ELF file for arm64, which "),
         (deb({"boot/vmlinuz-7": b"\x1f\x8bnonsense"}), "vmlinuz-7 in it: gzip: "),
         (deb({"boot/vmlinuz-7": b"#!/bin/sh"}), "vmlinuz-7 in it: not a kernel image"),
     ],

@@ -50,7 +50,8 @@ def test_an_image_for_arm64_tells_its_release(tmp_path: Path) -> None:
         (elf(0x400000), "not a Linux kernel"),
         (elf(0x60000000, banner=BANNER)[:-20], "truncated ELF"),
         (elf(0x60000000, banner=BANNER)[:100], "truncated ELF"),
-        (elf(0x60000000, banner=BANNER, machine=183), "not for x86-64"),
+        (elf(0x60000000, banner=BANNER, machine=183), "for arm64, which .*\nhint: give the Image "),
+        (elf(0x60000000, banner=BANNER, machine=21), "not for x86-64"),
         (b"\x7fELF", "not for x86-64"),
     ],
 )
