@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.helpers.images import bzimage, elf
+from tests.harness.helpers.images import arm64_image, bzimage, elf
 from tests.harness.helpers.packages import (
     COMPRESS,
     IMAGE,
@@ -102,6 +102,14 @@ def test_image_and_modules_may_lie_below_lib_or_usr_lib(
     files.update((top + name, data) for name, data in MODULES.items())
     files[f"usr/lib/modules/{VERSION}/build/vmlinux"] = b"of the headers"
     assert has_all(find(put(tmp_path / "x.deb", deb(files))))
+
+
+def test_a_package_for_arm64_may_have_the_vmlinux_beside_the_image(tmp_path: Path) -> None:
+    """As that of `make tar-pkg`, the image compressed."""
+    image = COMPRESS["gz"](arm64_image())
+    files = {f"boot/vmlinux-{VERSION}": FOREIGN, f"boot/vmlinuz-{VERSION}": image}
+    kernel = find(put(tmp_path / "x.tar", tar(files)))
+    assert (kernel.kind, kernel.release) == (Kind.IMAGE, VERSION)
 
 
 def test_a_package_is_unpacked_once_and_again_when_it_has_changed(
