@@ -47,9 +47,8 @@ _HOSTS = {
     r"Killed signal terminated program|Cannot allocate memory|virtual memory exhausted": (
         "the compiler wants more memory than there is: give the machine, or the container, more"
     ),
-    r"^/bin/\w*sh: .*: (?:command )?not found$|fatal error: (?:libelf|gelf|openssl/\w+)\.h:": (
-        f"install what is missing; {_NEEDED}"
-    ),
+    r"^/bin/\w*sh: .*: (?:command )?not found$|: C compiler '.*' not found$"
+    r"|fatal error: (?:libelf|gelf|openssl/\w+)\.h:": (f"install what is missing; {_NEEDED}"),
 }
 #: Variables of make's that name another compiler.
 _COMPILERS = ("CROSS_COMPILE", "LLVM", "CC")
@@ -72,7 +71,11 @@ def _compilers() -> Path | None:
         return None
     folder = paths.cache() / "ccache"
     folder.mkdir(exist_ok=True)
-    for name in ("cc", "gcc", "clang"):
+    names = {"cc", "gcc", "clang", f"{os.environ.get('CROSS_COMPILE', '')}gcc"}
+    for name in (name for name in names if "/" not in name):  # else PATH plays no part
+        if shutil.which(name) is None:  # let make say so: ccache has other words for it
+            (folder / name).unlink(missing_ok=True)
+            continue
         # In place of a link to where ccache once was; builds side by side agree on the target.
         draft = folder / f".{name}-{os.getpid()}"
         draft.unlink(missing_ok=True)

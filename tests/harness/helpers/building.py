@@ -26,7 +26,7 @@ settings = dict(word.split("=", 1) for word in words if "=" in word)
 source, target = Path(words[words.index("-C") + 1]), words[-1]
 output = Path(settings.get("O", source))
 config = output / settings["KCONFIG_CONFIG"]
-compiler = os.path.realpath(shutil.which("gcc") or "")
+compiler = os.path.realpath(shutil.which(os.environ.get("CROSS_COMPILE", "") + "gcc") or "")
 with open({folder!r} + "/calls", "a") as file:
     print(json.dumps([words, compiler, dict(os.environ)]), file=file)
 play = os.environ["MAKE_PLAYS"]
@@ -94,7 +94,7 @@ class Workshop:
 
     @property
     def compilers(self) -> list[str]:
-        """Which program "gcc" was to make, each time."""
+        """Which program gcc, or that of $CROSS_COMPILE, was to make, each time."""
         return self._called(1)
 
     @property

@@ -152,16 +152,43 @@ def test_an_output_folder_is_built_from_its_source(workshop: Workshop) -> None:
         assert call[:3] == ["-C", str(workshop.source), f"O={output}"]
 
 
-def test_the_compiler_is_ccache_where_there_is_one(workshop: Workshop) -> None:
+@pytest.mark.parametrize("cross", ["", "aarch64-linux-gnu-"])
+def test_the_compiler_is_ccache_where_there_is_one(workshop: Workshop, cross: str) -> None:
     workshop.configure()
-    for name in ("ccache", "gcc"):
+    for name in ("ccache", f"{cross}gcc"):
         path = workshop.launcher.folder / "bin" / name
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
+    workshop.launcher.environment["CROSS_COMPILE"] = cross
     workshop.run()
     # By its place in PATH, not by CC=: that would compile everything anew.
     assert set(workshop.compilers) == {str(workshop.launcher.folder / "bin/ccache")}
     assert not any("CC=" in word for call in workshop.calls for word in call)
+
+
+def test_ccache_stands_for_no_compiler_that_is_missing(workshop: Workshop) -> None:
+    """So that make says which it is."""
+    workshop.configure()
+    path = workshop.launcher.folder / "bin/ccache"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    workshop.launcher.environment["CROSS_COMPILE"] = "vax-missing-"
+    workshop.run()
+    assert workshop.compilers
+    assert str(path) not in workshop.compilers
+
+
+def test_compilers_that_are_named_by_their_path_are_left_as_they_are(workshop: Workshop) -> None:
+    workshop.configure()
+    cross = workshop.launcher.folder / "cross/arm-gcc"
+    cross.parent.mkdir()
+    for path in (workshop.launcher.folder / "bin/ccache", cross):
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    workshop.launcher.environment["CROSS_COMPILE"] = str(cross).removesuffix("gcc")
+    done = workshop.run()
+    assert done.returncode == Exit.OK, done.stderr
+    assert set(workshop.compilers) == {str(cross)}
 
 
 def test_a_failed_build_shows_the_first_error_and_is_skipped(workshop: Workshop) -> None:
@@ -209,6 +236,7 @@ def test_git_bisect_is_told_good_bad_skip_or_to_stop(
         ("gcc: fatal error: Killed signal terminated program cc1", Exit.NO_BISECTION, "memory"),
         ("/bin/sh: 1: flex: not found", Exit.NO_BISECTION, "install what is missing"),
         ("/bin/sh: line 1: bison: command not found", Exit.NO_BISECTION, "install what"),
+        ("scripts/K.include:40: C compiler 'x-gcc' not found", Exit.NO_BISECTION, "install what"),
         ("elf.h:9: fatal error: libelf.h: No such file or directory", Exit.NO_BISECTION, "install"),
     ],
 )
