@@ -63,7 +63,10 @@ def upstream(*names: str) -> pytest.MarkDecorator:
         pytest.param(
             int(CLONE_NEWUTS | CLONE_NEWIPC),
             id="others",
-            marks=[upstream("with_other_ns_flags"), pytest.mark.needs("UTS namespace")],
+            marks=[
+                upstream("with_other_ns_flags"),
+                pytest.mark.needs("UTS namespace", "IPC namespace"),
+            ],
         ),
     ],
 )

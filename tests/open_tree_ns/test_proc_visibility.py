@@ -37,7 +37,7 @@ from tests.utils.uapi.syscalls import (
 
 pytestmark = [
     pytest.mark.rule("N9"),
-    pytest.mark.needs("user namespace", "proc in a user namespace"),
+    pytest.mark.needs("user namespace", "network namespace", "proc in a user namespace"),
 ]
 
 #: To mount sysfs before there is one to see takes root.

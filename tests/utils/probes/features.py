@@ -24,6 +24,8 @@ from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns, in_ow
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
     CLONE_NEWPID,
     CLONE_NEWUTS,
     FSMOUNT_NAMESPACE,
@@ -281,6 +283,12 @@ FEATURES: dict[str, _Probe] = {
     "fchroot": _probe(lambda: fchroot(FD_FAILFS_ROOT), "fchroot(2) (Linux 7.3)", errno.ENOSYS),
     "UTS namespace": _probe(
         lambda: unshare(CLONE_NEWUTS), "UTS namespaces (CONFIG_UTS_NS)", errno.EINVAL
+    ),
+    "network namespace": _probe(
+        lambda: unshare(CLONE_NEWNET), "network namespaces (CONFIG_NET_NS)", errno.EINVAL
+    ),
+    "IPC namespace": _probe(
+        lambda: unshare(CLONE_NEWIPC), "IPC namespaces (CONFIG_IPC_NS)", errno.EINVAL
     ),
     # ENOENT: debugfs without tracing; EPERM: for the initial user namespace only, or locked down.
     "debugfs automount": _probe(

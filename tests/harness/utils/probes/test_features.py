@@ -1,13 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Asking whether faults can be injected changes no setting of the machine's."""
+"""What a kernel lacks is told from how its calls end, and asking changes no setting."""
 
 from __future__ import annotations
 
+import errno
+import inspect
 from pathlib import Path
 
 import pytest
 
+from tests.utils.probes import features, namespaces
+from tests.utils.probes.features import FEATURES, Missing
 from tests.utils.uapi import fault_injection
+from tests.utils.uapi.constants import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUTS, Clone
+
+
+@pytest.mark.parametrize("kind", [CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET])
+def test_a_kernel_without_a_kind_of_namespaces(
+    monkeypatch: pytest.MonkeyPatch, kind: Clone
+) -> None:
+    if there := namespaces.mount_ns_missing():
+        pytest.skip(there.reason)
+
+    def refuse(flags: int) -> None:
+        if flags & kind:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(features, "unshare", refuse)
+    short = str(kind.name).removeprefix("CLONE_NEW")
+    name = "network" if kind is CLONE_NEWNET else short
+    assert inspect.unwrap(FEATURES[f"{name} namespace"])() == Missing(
+        f"kernel has no {name} namespaces (CONFIG_{short}_NS) (the probe gave EINVAL)"
+    )
 
 
 @pytest.fixture
