@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
 from tests.utils.mounts.trees import tmpfs, write
@@ -119,6 +120,7 @@ def test_upper_half_of_the_register_is_ignored(scratch: Path) -> None:
 
 
 @pytest.mark.rule("F6")
+@fixes.DIRECTORIES_ONLY
 @pytest.mark.parametrize("kind", ["to_directory", "dangling", "loop"])
 def test_nofollow_final_symlink(kind: str, scratch: Path) -> None:
     """AT_SYMLINK_NOFOLLOW on a final symbolic link is ENOTDIR, wherever the link leads."""

@@ -152,6 +152,7 @@ def good_and_bad_sources(scratch: Path) -> Path:
 
 
 @pytest.mark.rule("T4")
+@fixes.DIRECTORIES_ONLY
 @pytest.mark.needs("nested user namespace")
 def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
     """Hundreds of calls, refused for each reason there is, leave no namespace, no charge, no

@@ -87,6 +87,7 @@ def become(caller: Caller) -> None:
 
 
 @pytest.mark.rule("O1")
+@fixes.DIRECTORIES_ONLY
 @pytest.mark.needs("nested user namespace")
 def test_every_combination_of_faults(caller: Caller, scratch: Path) -> None:
     """Of any of eight faults at once, all 256 combinations, the first in the order wins."""
@@ -112,6 +113,7 @@ def test_every_combination_of_faults(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("O1")
+@fixes.DIRECTORIES_ONLY
 @pytest.mark.needs("nested user namespace")
 def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
     """Every fault of the path comes after descriptor table, flags and privilege, and before the

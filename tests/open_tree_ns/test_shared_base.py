@@ -222,6 +222,7 @@ def check_group(home: int, here: Mount, copies: dict[int, Caller]) -> None:
 
 
 @pytest.mark.rule("G5", "T4")
+@fixes.DIRECTORIES_ONLY
 @pytest.mark.needs("user namespace")
 @fixes.REFUSED_COPIES
 @pytest.mark.room(mount_namespaces=20)
