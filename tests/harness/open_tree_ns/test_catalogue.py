@@ -7,6 +7,7 @@ import ast
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,16 @@ def test_a_rule_without_a_case_is_noticed() -> None:
         "a case names rule Q2, which is not in the table",
     ]
     assert rendered("| Q2 | It holds. | old |", [case]) == "| Q2 | It holds. | x: y |\n"
+
+
+def test_a_broken_module_is_told_in_few_words(tmp_path: Path) -> None:
+    """The error alone, without the hundreds of cases that could be collected."""
+    (tmp_path / "test_good.py").write_text("def test_one(): pass\n")
+    (tmp_path / "test_broken.py").write_text("missing\n")
+    with pytest.raises(ValueError, match="cannot be collected") as caught:
+        collect(tmp_path)
+    assert "NameError: name 'missing' is not defined" in str(caught.value)
+    assert "test_one" not in str(caught.value)
 
 
 @pytest.mark.skipif(sys.flags.optimize > 1, reason="python -OO keeps no docstrings")
