@@ -67,6 +67,9 @@ def _receive(line: Connection, count: int) -> None:
     try:
         answer = line.recv()
     except EOFError:
-        raise WorkersFailed(f"the process of {count} sleeping tasks has died") from None
+        raise WorkersFailed(
+            f"the process of {count} sleeping tasks has died, as it does where memory runs out\n"
+            "hint: fewer --tasks, or more memory (in a guest: --memory, before the --)"
+        ) from None
     if isinstance(answer, WorkersFailed):
         raise answer

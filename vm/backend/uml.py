@@ -14,6 +14,8 @@ from vm.kernel.image import Kernel
 
 #: MiB by default.
 _MEMORY = 512
+#: The same for the benchmark, which has ten thousand tasks sleep.
+_MEASURED = 1024
 #: Where the kernel looks for a place for its memory, a file that grows: the first variable that is
 #: set, then these folders.
 _VARIABLES, _FOLDERS = ("TMPDIR", "TMP", "TEMP"), ("/dev/shm", "/tmp")
@@ -70,7 +72,7 @@ class Uml:
 
     def memory(self, machine: Machine) -> int:
         """Return the size of the guest's memory, in MiB."""
-        return machine.memory or _MEMORY
+        return machine.memory or (_MEASURED if machine.measured else _MEMORY)
 
     def report(self, fd: int) -> str:
         """Return the words for a descriptor that is inherited."""

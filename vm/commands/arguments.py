@@ -130,7 +130,7 @@ def _grammar() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
         help="folder for console.log and bench.json, of each boot with two kernels (default: a"
         " dated one in $XDG_STATE_HOME; its path is printed)",
     )
-    guest_options.add_run_limit(guest_options.add(verb), whole=False)
+    guest_options.add_run_limit(guest_options.add(verb, measured=True), whole=False)
     verb = _verb(
         verbs,
         "shell",

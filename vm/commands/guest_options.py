@@ -26,10 +26,13 @@ def kernel(text: str) -> str:
     return text
 
 
-def add(verb: argparse.ArgumentParser, whole: bool = False) -> argparse._ArgumentGroup:
+def add(
+    verb: argparse.ArgumentParser, whole: bool = False, measured: bool = False
+) -> argparse._ArgumentGroup:
     """Add the options of every verb that boots a kernel; return their group.
 
     :param whole: it may also boot a complete system, which has defaults of its own.
+    :param measured: it measures the kernel, which takes more memory in User-Mode Linux.
     """
     group = verb.add_argument_group("guests")
     group.add_argument(
@@ -56,8 +59,8 @@ def add(verb: argparse.ArgumentParser, whole: bool = False) -> argparse._Argumen
         "--memory",
         type=mebibytes,
         metavar="MIB",
-        help="memory of each guest in MiB, or as 512M, 1G (default: 1024; 512 for User-Mode Linux"
-        f"{'; 2048 with --system' * whole})",
+        help="memory of each guest in MiB, or as 512M, 1G (default: 1024"
+        f"{'' if measured else '; 512 for User-Mode Linux'}{'; 2048 with --system' * whole})",
     )
     group.add_argument(
         "--cpus",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def test_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sleepers, "bound", bound)
     error = r"clone: Resource temporarily unavailable\nhint: see sysctl kernel\.threads-max"
+    with pytest.raises(WorkersFailed, match=error), sleeping(10):
+        pass
+    assert tasks() == []
+
+
+def test_no_memory_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel kills for want of memory is told with what to do about it."""
+    monkeypatch.setattr(sleepers, "bound", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    error = r"the process of 10 sleeping tasks has died.*\nhint: fewer --tasks, or more memory"
     with pytest.raises(WorkersFailed, match=error), sleeping(10):
         pass
     assert tasks() == []

@@ -135,3 +135,11 @@ def test_a_filter_that_ends_the_program_is_named() -> None:
         assert trouble(command(), [], status).startswith(
             "a seccomp filter ended linux (SIGSYS)\nhint:"
         )
+
+
+def test_the_benchmark_has_more_memory_unless_told() -> None:
+    """Ten thousand sleeping tasks do not fit into what the cases need."""
+    backend = Uml()
+    sizes = [backend.memory(Machine(given, measured=True)) for given in (None, 700)]
+    assert sizes == [1024, 700]
+    assert backend.memory(Machine(None)) == 512

@@ -67,9 +67,12 @@ def test_a_page_fits_a_terminal_of_a_hundred_columns(
     assert max(map(len, page(capsys, *verb.split()).splitlines())) <= 100
 
 
-@pytest.mark.parametrize("verb", ["bench", "shell"])
+@pytest.mark.parametrize(
+    ("verb", "memory"),
+    [("bench", "(default: 1024)"), ("shell", "(default: 1024; 512 for User-Mode Linux)")],
+)
 def test_a_page_explains_no_option_by_one_that_the_verb_lacks(
-    capsys: pytest.CaptureFixture[str], verb: str
+    capsys: pytest.CaptureFixture[str], verb: str, memory: str
 ) -> None:
     assert "--system" not in page(capsys, verb)
-    assert "1024; 512 for User-Mode Linux)" in " ".join(page(capsys, verb).split())
+    assert f"512M, 1G {memory}" in " ".join(page(capsys, verb).split())
