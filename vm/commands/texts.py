@@ -46,7 +46,7 @@ BENCH = """Boot a kernel in a virtual machine and run the benchmark there (pytho
 
   python3 -m vm bench                                 everything, on the newest packaged kernel
   python3 -m vm bench --kernel ./linux -- --quick     arguments after -- go to the benchmark
-  python3 -m vm bench --kernel ./before --kernel ./after --worse-than 5
+  python3 -m vm bench --kernel ./before --kernel ./after --worse-than 2
                                                       two kernels compared, booted in turns
 """
 
