@@ -59,6 +59,7 @@ def test_layer_below_locked_mounts(caller: Caller, scratch: Path) -> None:
 
 @pytest.mark.rule("C7", "K12")
 @pytest.mark.needs("user namespace")
+@fixes.KEEP_UNBINDABLE
 def test_unbindable_layer(scratch: Path) -> None:
     """An unbindable mount of a foreign copy is no layer either: EINVAL."""
     top = tree_of_layers(scratch)
