@@ -25,6 +25,7 @@ from tests.utils import pytest_internals
 from tests.utils.isolation import child, findings, prefault, sandbox, sources, supervisor
 from tests.utils.isolation.zygote import Zygotes
 from tests.utils.pytest_internals import CallInfo
+from tests.utils.uapi.syscalls import closing_fd
 
 #: How long an item may take, in seconds: with the item.
 _LIMIT = pytest.StashKey[float]()
@@ -47,6 +48,10 @@ class _Session:
     """What the isolated cases of one pytest process share."""
 
     def __init__(self, config: pytest.Config) -> None:
+        if prefault.is_user_mode_linux():
+            # Before the probes: each is a fork of this process.
+            with closing_fd(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as proc:
+                prefault.unshare_memory(proc)
         self._facts = sandbox.facts()
         #: A file in memory into which a child's faulthandler writes.
         self.stacks = os.memfd_create("python-stacks")
