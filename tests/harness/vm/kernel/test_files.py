@@ -104,6 +104,13 @@ def test_image_and_modules_may_lie_below_lib_or_usr_lib(
     assert has_all(find(put(tmp_path / "x.deb", deb(files))))
 
 
+def test_of_a_bzimage_and_its_vmlinux_the_bzimage_boots(tmp_path: Path) -> None:
+    """As in the package of `make tar-pkg`."""
+    vmlinux = elf(0xFFFFFFFF81000000, banner=f"Linux version {VERSION} (x)".encode())
+    kernel = find(put(tmp_path / "x.tar", tar({**IMAGE, f"boot/vmlinux-{VERSION}": vmlinux})))
+    assert (kernel.kind, kernel.release) == (Kind.BZIMAGE, VERSION)
+
+
 def test_a_package_for_arm64_may_have_the_vmlinux_beside_the_image(tmp_path: Path) -> None:
     """As that of `make tar-pkg`, the image compressed."""
     image = COMPRESS["gz"](arm64_image())
