@@ -13,6 +13,7 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import outcome
+from tests.utils.mounts.settle import settled
 from tests.utils.mounts.trees import bind, tmpfs, write
 from tests.utils.tasks.process import deferred_call
 from tests.utils.tasks.userns import become_foreign
@@ -217,13 +218,17 @@ def test_stand_ins_of_free_mounts(scratch: Path) -> None:
         enter(other)
         os.close(fd)
 
-    found = {
-        name: str(outcome(os.stat, "directory/secret", dir_fd=held[name])) for name in sorted(held)
-    }
-
-    assert found == {
+    expected = {
         "bind": "success",
         "namespace": "success",
         "removed": "ENOENT",
         "tree": "ENOENT",
     }
+
+    def look() -> dict[str, str]:
+        return {
+            name: str(outcome(os.stat, "directory/secret", dir_fd=held[name]))
+            for name in sorted(held)
+        }
+
+    assert settled(look, expected) == expected

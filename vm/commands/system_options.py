@@ -25,6 +25,7 @@ HELP = """--system:
     credentials  a service with credentials      mounts       mount and umount in the system's table
     tmpfiles     systemd-tmpfiles-clean          bubblewrap   a container without privileges
     holder       descriptors of new namespaces   monitor      reads every process's mount table
+    neighbours   goes from one mount namespace to the next (NS_MNT_GET_NEXT)
     suite        pytest once more; its failures count
 
     python3 -m vm run --system debian:trixie --beside all --repeat 5 -- -n 2

@@ -10,6 +10,8 @@ that never came to its end fails the run too.
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import json
 import os
 import shlex
@@ -25,7 +27,7 @@ from dataclasses import dataclass, field
 _FOLDER = "/run/beside"
 #: Logs in, and is logged out again; not the one that pytest runs as.
 _VISITOR = "visitor"
-#: The shell's commands; two are done in this process.
+#: The shell's commands; three are done in this process.
 COMMANDS = {
     # A session: the user's own systemd, and a tmpfs on /run/user/UID that goes with it.
     "login": f"su --login {_VISITOR} --command true && loginctl terminate-user {_VISITOR}",
@@ -48,6 +50,8 @@ COMMANDS = {
     "monitor": "cat /proc/[0-9]*/mountinfo >/dev/null 2>&1; true",
     # Descriptors of mount namespaces, four seconds of every six.
     "holder": "",
+    # From one mount namespace to the next, each held for a moment, as lsns(8) goes.
+    "neighbours": "",
     # pytest once more.
     "suite": "",
 }
@@ -55,9 +59,13 @@ COMMANDS = {
 #: time for pytest; at least so many seconds, as systemd starts nothing five times in ten seconds.
 _REST, _LEAST = 4.0, {"login": 3.0, "tmpfiles": 3.0}
 #: Seconds for those that do not follow that.
-_PAUSES = {"mounts": 0.5, "holder": 2.0, "suite": 0.0}
+_PAUSES = {"mounts": 0.5, "holder": 2.0, "neighbours": 0.05, "suite": 0.0}
 #: The holder's: how many, and for how many seconds.
 _HELD, _HOLDING = 4, 4.0
+#: Seconds that each neighbour is looked at.
+_LOOKING = 0.01
+#: <linux/nsfs.h>: _IOR(0xb7, 11, struct mnt_ns_info), and the size of that.
+_NS_MNT_GET_NEXT, _INFO = 0x8010B70B, 16
 #: <asm/unistd_64.h>, <linux/fcntl.h>, <linux/mount.h>.
 _OPEN_TREE, _AT_FDCWD, _NAMESPACE, _CLOEXEC = 428, -100, 2, os.O_CLOEXEC
 #: Characters of a failed command's output that are passed on.
@@ -133,6 +141,22 @@ def hold() -> str:
     return ""
 
 
+def visit() -> str:
+    """Go from this mount namespace to the last one after it; the error's text."""
+    fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            following = fcntl.ioctl(fd, _NS_MNT_GET_NEXT, bytearray(_INFO))
+            os.close(fd)
+            fd = following
+            time.sleep(_LOOKING)
+    except OSError as error:
+        # ENOENT: it was the last.
+        return "" if error.errno == errno.ENOENT else f"NS_MNT_GET_NEXT: {error.strerror}"
+    finally:
+        os.close(fd)
+
+
 def suite(user: str, folder: str, words: list[str]) -> str:
     """Run pytest as *user*; its report when a case fails."""
     line = f"cd {shlex.quote(folder)} && exec python3 -m pytest {shlex.join(words)}"
@@ -159,6 +183,7 @@ def main() -> None:
         for name, text in COMMANDS.items()
     }
     acts["holder"] = hold
+    acts["neighbours"] = visit
     acts["suite"] = lambda: suite(order["user"], order["folder"], order["suite"])
     disturbers = [Disturber(name, acts[name]) for name in order["beside"]]
     threads = {one.name: threading.Thread(target=one.loop) for one in disturbers}

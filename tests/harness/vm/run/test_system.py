@@ -22,8 +22,7 @@ from vm.backend.uml import Uml
 from vm.commands.arguments import parse
 from vm.distro import apt, archive
 from vm.errors import Exit, Problem
-from vm.guest.disturb import COMMANDS, Disturber
-from vm.guest.disturb import command as shell
+from vm.guest.disturb import COMMANDS
 from vm.kernel.image import Kernel, Kind
 from vm.run import plan, system
 from vm.run.system import System
@@ -285,50 +284,5 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
         system.obtain("trixie")
 
 
-# --- the disturbers ------------------------------------------------------------------------------
-
-
-def disturbed(name: str, *errors: str) -> Disturber:
-    """A disturber after rounds with these results."""
-    found = Disturber(name, lambda: "")
-    found.rounds = len(errors)
-    found.failures = [error for error in errors if error]
-    return found
-
-
-def test_a_disturber_must_have_worked_and_a_second_suite_must_have_passed() -> None:
-    assert disturbed("login").bad
-    assert disturbed("login", "no").bad
-    assert not disturbed("login", "no", "").bad
-    assert disturbed("suite").bad
-    assert not disturbed("suite", "", "").bad
-    assert disturbed("suite", "1 failed", "").bad
-
-
-def test_a_disturbers_report_has_what_failed() -> None:
-    report = json.loads(disturbed("suite", "", "status 1: 3 failed").report())
-    assert report["bad"]
-    assert report["text"] == "beside: suite: 2 rounds, 1 failed\nstatus 1: 3 failed"
-    assert report["case"]["id"] == "beside/suite"
-    assert report["case"]["outcome"] == "failed"
-    assert json.loads(disturbed("login", "").report())["bad"] is False
-
-
-def test_a_command_says_why_it_failed() -> None:
-    assert shell("echo seen") == ""
-    assert shell("echo seen; exit 3") == "status 3: seen\n"
-
-
-def test_disturber_goes_on_until_it_is_to_end() -> None:
-    seen = []
-
-    def act() -> str:
-        seen.append(1)
-        if len(seen) == 3:
-            found.ending.set()
-        return ""
-
-    found = Disturber("mounts", act)
-    found.loop()
-    assert found.rounds == 3
+def test_there_is_no_system_unless_it_is_asked_for() -> None:
     assert plan.Options().system is None
