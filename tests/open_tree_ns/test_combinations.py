@@ -18,7 +18,8 @@ from tests.open_tree_ns.trees import nested_tree, small_tree, tree_with_proc
 from tests.utils.expect import fails, outcome
 from tests.utils.mounts.copies import Copy, made_in_child
 from tests.utils.mounts.trees import propagation, tmpfs
-from tests.utils.tasks.userns import become_foreign
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import become_foreign, in_own_mount_ns
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -144,7 +145,8 @@ def test_root_in_an_older_namespace(caller: Caller, scratch: Path) -> None:
     top = small_tree(scratch)
     outside = os.open(top, os.O_PATH)
     _stay = current_mnt_ns()
-    before = mount_table()
+    # From outside, where what lies below the root shows as well.
+    before = in_child(in_own_mount_ns(partial(mount_table, ns_fd=_stay)))
     caller.act()
     fd = copy(top, recursive=True)
     enter(fd)

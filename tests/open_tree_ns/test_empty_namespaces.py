@@ -18,7 +18,8 @@ from tests.open_tree_ns.calls import copy, enter, place
 from tests.utils.expect import fails, outcome
 from tests.utils.mounts.settle import gone
 from tests.utils.mounts.trees import fresh_tmpfs, tmpfs
-from tests.utils.tasks.process import in_clone3, sharing_fs
+from tests.utils.tasks.process import in_child, in_clone3, sharing_fs
+from tests.utils.tasks.userns import in_own_mount_ns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget, effective
 from tests.utils.uapi.constants import (
     CLONE_EMPTY_MNTNS,
@@ -67,7 +68,9 @@ def test_what_is_left(caller: Caller, chrooted: bool, scratch: Path) -> None:
     top = tmpfs(scratch / "top")
     for name in "abc":
         tmpfs(top / name, f"{name}.txt")
-    proc, here, before = open_proc(), current_mnt_ns(), mount_table()
+    proc, here = open_proc(), current_mnt_ns()
+    # From outside, where what lies below the root shows as well.
+    before = in_child(in_own_mount_ns(partial(mount_table, ns_fd=here)))
     directory = os.open(top / "c", os.O_RDONLY | os.O_DIRECTORY)
     caller.act()
     os.chdir(top / "a")

@@ -12,7 +12,7 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import Outcome, outcome
-from tests.utils.mounts.settle import gone
+from tests.utils.mounts.settle import gone, settled
 from tests.utils.mounts.trees import bind, tmpfs, write
 from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import as_foreign, become_foreign
@@ -105,6 +105,12 @@ def test_handle_of_the_namespace(scratch: Path) -> None:
     mnt_ns_id = ns_id(fd)
     handle = name_to_handle_at(fd)
 
+    def reopened() -> str:
+        end = outcome(open_by_handle_at, FD_NSFS_ROOT, handle)
+        if isinstance(end.result, int):
+            os.close(end.result)
+        return str(end)
+
     opened = open_by_handle_at(FD_NSFS_ROOT, handle, os.O_RDONLY | os.O_CLOEXEC)
     assert (ns_inode(opened), os.get_inheritable(opened)) == (ns_inode(fd), False)
     os.close(fd)
@@ -112,10 +118,10 @@ def test_handle_of_the_namespace(scratch: Path) -> None:
     with holding(partial(enter, opened)) as task:
         mountinfo = os.open(task.proc("mountinfo"), os.O_RDONLY)
         os.close(opened)
-    inactive = outcome(open_by_handle_at, FD_NSFS_ROOT, handle)
+    inactive = settled(reopened, "ESTALE")
     os.close(mountinfo)
     ended = gone(mnt_ns_id)
-    past = outcome(open_by_handle_at, FD_NSFS_ROOT, handle)
+    past = reopened()
 
     assert {"inactive": inactive, "ended": past} == {"inactive": "ESTALE", "ended": "ESTALE"}
     assert ended, "a handle keeps the namespace"

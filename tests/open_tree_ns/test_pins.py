@@ -16,6 +16,7 @@ from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.trees import tree_with_proc
 from tests.utils.expect import fails, outcome
 from tests.utils.mounts.copies import made_in_child
+from tests.utils.mounts.settle import let_go
 from tests.utils.mounts.trees import propagation, tmpfs, write
 from tests.utils.tasks.process import in_child
 from tests.utils.uapi.constants import (
@@ -155,5 +156,5 @@ def test_recursive_bind_cannot_pin_its_own_namespace(scratch: Path) -> None:
 
     assert in_child(inside) == {"rbind": "EINVAL", "bind": "success"}
     umount2(target, MNT_DETACH)
-    os.close(fd)
+    let_go(fd)
     assert outcome(listmount, ns_id=mnt_ns_id) == "ENOENT"

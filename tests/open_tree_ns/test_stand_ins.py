@@ -13,7 +13,7 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.calls import clone, copy, enter
 from tests.utils.expect import outcome
-from tests.utils.mounts.settle import settled
+from tests.utils.mounts.settle import let_go
 from tests.utils.mounts.trees import bind, tmpfs, write
 from tests.utils.tasks.process import deferred_call
 from tests.utils.tasks.userns import become_foreign
@@ -60,7 +60,7 @@ def ended(scratch: Path) -> int:
     enter(fd)
     held = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     enter(other)
-    os.close(fd)
+    let_go(fd)
     return held
 
 
@@ -216,19 +216,15 @@ def test_stand_ins_of_free_mounts(scratch: Path) -> None:
         os.close(tree)
         held["namespace"] = os.open("/", _DIRECTORY)
         enter(other)
-        os.close(fd)
+        let_go(fd)
 
-    expected = {
+    found = {
+        name: str(outcome(os.stat, "directory/secret", dir_fd=held[name])) for name in sorted(held)
+    }
+
+    assert found == {
         "bind": "success",
         "namespace": "success",
         "removed": "ENOENT",
         "tree": "ENOENT",
     }
-
-    def look() -> dict[str, str]:
-        return {
-            name: str(outcome(os.stat, "directory/secret", dir_fd=held[name]))
-            for name in sorted(held)
-        }
-
-    assert settled(look, expected) == expected

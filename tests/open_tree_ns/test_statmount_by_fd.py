@@ -15,6 +15,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, copy_by, enter
 from tests.open_tree_ns.trees import nested_tree
 from tests.utils.expect import outcome
+from tests.utils.mounts.settle import let_go
 from tests.utils.mounts.trees import bind, fresh_tmpfs, tmpfs
 from tests.utils.uapi.caps import keep_only
 from tests.utils.uapi.constants import LSMT_ROOT, MNT_DETACH
@@ -97,7 +98,7 @@ def test_unmounted_by_descriptor(caller: Caller, scratch: Path) -> None:
     umount2("/bind", MNT_DETACH)
     lazily = statmount_by_fd(held["/bind"])._asdict()
     enter(other)
-    os.close(fd)
+    let_go(fd)
     ended = {path: statmount_by_fd(held[path])._asdict() for path in ("/", "/child")}
 
     assert lazily == unmounted("/bind")

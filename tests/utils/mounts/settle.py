@@ -10,11 +10,12 @@ holds it. What the kernel leaks stays, and is not a matter of patience.
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tests.utils.uapi.nsfs import exists
+from tests.utils.uapi.nsfs import exists, ns_id
 
 T = TypeVar("T")
 
@@ -37,6 +38,14 @@ def settled(look: Callable[[], T], expected: object) -> T:
 def gone(*mnt_ns_ids: int) -> bool:
     """Return whether no mount namespace has such an id once others have had their look at it."""
     return not settled(lambda: any(map(exists, mnt_ns_ids)), False)
+
+
+def let_go(fd: int) -> None:
+    """Close *fd*, the caller's last hold on a mount namespace, and wait until others let go of it:
+    only then are its mounts unmounted."""
+    number = ns_id(fd)
+    os.close(fd)
+    gone(number)
 
 
 def within_limit(make: Callable[[], T]) -> T:
