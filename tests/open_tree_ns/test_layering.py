@@ -33,7 +33,7 @@ from tests.utils.uapi.constants import (
     NULL_FS_MAGIC,
 )
 from tests.utils.uapi.mountinfo import line_of, mountinfo, open_proc
-from tests.utils.uapi.nsfs import mnt_get_info, ns_id
+from tests.utils.uapi.nsfs import current_mnt_ns, mnt_get_info, ns_id
 from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table, statmount
 from tests.utils.uapi.syscalls import (
     fsconfig,
@@ -151,7 +151,8 @@ def test_mountinfo_tells_what_statmount_tells(caller: Caller, scratch: Path) -> 
     mount(None, top / "a", None, MS_SHARED)
     strict = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME
     mount(None, top / "b", None, MS_REMOUNT | MS_BIND | strict)
-    proc = open_proc()
+    # Else the mount that /a is a peer or slave of goes, and when is for others to say.
+    proc, _stay = open_proc(), current_mnt_ns()
     caller.act()
 
     enter(copy(top, recursive=True))
