@@ -72,6 +72,26 @@ def test_other_refusals_and_a_full_limit_are_raised(
     assert clock[0] == pytest.approx(seconds, abs=0.1)
 
 
+def test_a_namespace_is_let_go_and_waited_for(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([True, True, False])
+    asked = list[int]()
+    fd = os.open("/dev/null", os.O_RDONLY)
+
+    def there(number: int) -> bool:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+        asked.append(number)
+        return next(looks)
+
+    monkeypatch.setattr(settle, "ns_id", lambda fd: fd + 1000)
+    monkeypatch.setattr(settle, "exists", there)
+    settle.let_go(fd)
+    assert asked == [fd + 1000] * 3
+    assert 0 < clock[0] < 0.1
+
+
 def test_a_namespace_that_another_looks_at_is_gone_after_that() -> None:
     user_namespaces()
     (fd,) = fds_from_child(in_own_mount_ns(lambda: [current_mnt_ns()]))
