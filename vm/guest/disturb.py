@@ -141,7 +141,7 @@ def hold() -> str:
     return ""
 
 
-def visit() -> str:
+def walk() -> str:
     """Go from this mount namespace to the last one after it; the error's text."""
     fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -183,7 +183,7 @@ def main() -> None:
         for name, text in COMMANDS.items()
     }
     acts["holder"] = hold
-    acts["neighbours"] = visit
+    acts["neighbours"] = walk
     acts["suite"] = lambda: suite(order["user"], order["folder"], order["suite"])
     disturbers = [Disturber(name, acts[name]) for name in order["beside"]]
     threads = {one.name: threading.Thread(target=one.loop) for one in disturbers}

@@ -87,5 +87,5 @@ def test_each_neighbour_is_held_for_a_moment(
 
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
     monkeypatch.setattr(time, "sleep", look)
-    assert (disturb.visit(), len(asked), held) == (text, 4, [1, 1, 1])
+    assert (disturb.walk(), len(asked), held) == (text, 4, [1, 1, 1])
     assert descriptors() == before
