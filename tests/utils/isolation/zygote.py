@@ -33,6 +33,7 @@ from tests.utils.isolation.sandbox import Facts
 from tests.utils.pytest_internals import temporary_base
 from tests.utils.tasks import process
 from tests.utils.tasks.case_name import case_name, take_name
+from tests.utils.tasks.private_fds import close_all_private, close_private, keep_private
 from tests.utils.tasks.process import die_with, ended
 
 #: How long killed processes may take to be gone, in seconds.
@@ -51,20 +52,6 @@ _SPACE = socket.CMSG_SPACE(_FD.size)
 _REAP = 0
 #: The first message of a zygote, unless it is what went wrong.
 _READY = b"ready"
-
-#: Descriptors of the pytest process that are of no use to a case, or could be harmed by it.
-_private: set[int] = set()
-
-
-def keep_private(fd: int) -> None:
-    """Have *fd* closed in each zygote that is forked from now on."""
-    _private.add(fd)
-
-
-def close_private(fd: int) -> None:
-    """Close *fd*, and forget it."""
-    _private.discard(fd)
-    os.close(fd)
 
 
 class Zygote:
@@ -167,8 +154,7 @@ def _zygote_main(
     try:
         # The terminal's Ctrl-C is for the pytest process, and so is any other signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while _private:
-            os.close(_private.pop())
+        close_all_private()
         os.setsid()
         # Collecting would copy the memory of all objects there are.
         gc.disable()

@@ -4,8 +4,8 @@
 A need that is not met skips the case, with the reason in full; ``--require`` turns such a skip
 into a failure. A feature that answers its probe as no kernel without it does is broken, and fails
 the case in any event. Needs are probed on the running system, never derived from a version number.
-They are checked from pytest's own process, so that a skipped case costs no fork; each call that a
-filter might kill for is made in a child, once.
+They are checked before the case's process is forked, so that a skipped case costs none; each call
+that a filter might kill for is made in a child, once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 
 from tests.utils.probes import calls, room
 from tests.utils.probes import flag as flag
+from tests.utils.probes.asker import Asker
 from tests.utils.probes.features import FEATURES, Missing
 from tests.utils.probes.namespaces import mount_ns_missing, nested_userns_missing, userns_missing
 from tests.utils.tasks.userns import is_initial_userns
@@ -98,12 +99,20 @@ def pytest_configure(config: pytest.Config) -> None:
             " would pass\nhint: run without one of the two"
         )
     config.stash[_PID] = os.getpid()
+    config.stash[_ASKER] = Asker(NEEDS)
     for line in MARKERS:
         config.addinivalue_line("markers", line)
 
 
 #: The process of pytest, of which an isolated case's is a descendant.
 _PID = pytest.StashKey[int]()
+_ASKER = pytest.StashKey[Asker]()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the process in which needs were asked for."""
+    if _ASKER in config.stash:
+        config.stash[_ASKER].close()
 
 
 def needs_of(item: pytest.Item) -> list[str]:
@@ -166,7 +175,7 @@ def pytest_isolation_precheck(item: pytest.Item) -> None:
 
 
 def _check(item: pytest.Item, name: str) -> None:
-    missing = NEEDS[name]()
+    missing = item.config.stash[_ASKER].missing(name)
     if missing is None:
         return
     if missing.broken:

@@ -78,6 +78,7 @@ def _lacks_mount_namespaces(count: int) -> str:
     )
 
 
+@functools.cache  # two files to read, for each case again
 def _lacks_mounts(count: int) -> str:
     limit = _number(_MAX_MOUNTS)
     try:

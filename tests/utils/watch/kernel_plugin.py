@@ -24,10 +24,10 @@ from warnings import WarningMessage
 import pytest
 
 from tests.utils.isolation.findings import Finding, fail_session
-from tests.utils.isolation.zygote import close_private, keep_private
 from tests.utils.report import header
 from tests.utils.report.outcomes import is_of_isolated
 from tests.utils.tasks.case_name import case_name
+from tests.utils.tasks.private_fds import close_private, keep_private
 from tests.utils.watch import complaints
 from tests.utils.watch.complaints import Complaint
 from tests.utils.watch.kernel_log import KernelLog, Record, Taint

@@ -7,7 +7,7 @@ import os
 import select
 from difflib import unified_diff
 
-from tests.utils.isolation.zygote import close_private, keep_private
+from tests.utils.tasks.private_fds import close_private, keep_private
 
 
 class MountTable:

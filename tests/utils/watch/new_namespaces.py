@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.utils.isolation.zygote import close_private, keep_private
+from tests.utils.tasks.private_fds import close_private, keep_private
 from tests.utils.tasks.process import parents
 from tests.utils.uapi.constants import NULL_FS_MAGIC
 from tests.utils.uapi.nsfs import (

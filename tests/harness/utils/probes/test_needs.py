@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.harness.helpers.suite import CASE_PLUGINS, HEADER
@@ -31,3 +33,57 @@ def test_other(): pass
     assert "test_it.py::test_typo needs 'usr namespace', which is no name of a need" in text
     assert "hint: the names are " in text
     assert "'user namespace'" in text
+
+
+ASKED = """
+import os, pytest, signal
+from pathlib import Path
+from tests.utils.probes import plugin
+from tests.utils.probes.features import Missing
+PYTEST = os.getpid()
+def ask(name):
+    with open(Path(__file__).with_name("asked"), "a") as file:
+        file.write(f"{name} {'pytest' if os.getpid() == PYTEST else os.getpid()}\\n")
+    HOW
+for name in ("devpts", "FUSE", "Landlock"):
+    plugin.NEEDS[name] = lambda name=name: ask(name)
+"""
+ASKING = """
+@pytest.mark.needs("devpts")
+def test_first(): pass
+@pytest.mark.needs("devpts", "FUSE")
+def test_second(): pass
+"""
+
+
+def asked(pytester: pytest.Pytester, how: str) -> tuple[dict[str, int], list[list[str]]]:
+    """How two cases end with a probe that does *how*; which needs were asked for, and where."""
+    pytester.makeconftest(ASKED.replace("HOW", how))
+    pytester.makepyfile(HEADER + ASKING)
+    done = pytester.runpytest_subprocess(*PLUGINS)
+    lines = (pytester.path / "asked").read_text().splitlines()
+    return done.parseoutcomes(), [line.split() for line in lines]
+
+
+def test_each_need_is_asked_for_once_in_a_process_of_its_own(pytester: pytest.Pytester) -> None:
+    outcomes, calls = asked(pytester, "return None")
+    assert outcomes == {"passed": 2}
+    # Not Landlock, which no case needs.
+    assert [name for name, _ in calls] == ["devpts", "FUSE"]
+    ((_, one), (_, other)) = calls
+    assert one == other != "pytest"
+    assert not Path("/proc", one).exists()
+
+
+@pytest.mark.parametrize("how", ["raise OSError", "os._exit(0)"])
+def test_need_that_ends_the_process_is_asked_for_in_pytest(
+    pytester: pytest.Pytester, how: str
+) -> None:
+    outcomes, calls = asked(pytester, f"if os.getpid() != PYTEST: {how}")
+    assert outcomes == {"passed": 2}
+    assert [name for name, where in calls if where == "pytest"] == ["devpts", "FUSE"]
+
+
+def test_what_is_missing_skips_the_cases_that_need_it(pytester: pytest.Pytester) -> None:
+    outcomes, _ = asked(pytester, "return Missing('no such thing') if name == 'FUSE' else None")
+    assert outcomes == {"passed": 1, "skipped": 1}

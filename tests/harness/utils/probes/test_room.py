@@ -63,7 +63,7 @@ def test_mounts_are_counted_with_those_there_are(
     )
     # Unreadable: nothing is known against it.
     monkeypatch.setattr(room, "_MAX_MOUNTS", tmp_path / "missing")
-    assert room.lacking({"mounts": 61}) == ""
+    assert room.lacking({"mounts": 62}) == ""
 
 
 def test_descriptors_are_those_of_the_hard_limit() -> None:
