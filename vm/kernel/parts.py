@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from vm.terminal import complain
 
 _ADDRESS = re.compile(r"https?://", re.I)
 _SUM = "#sha256="
-#: Behind each but the last of several.
-_JOINT = re.compile(rf"({ENDS}(?:{_SUM}[0-9a-fA-F]*)?)\+")
+#: The end of a package's name; a + behind it is none of the name.
+_PACKAGE = re.compile(rf"{ENDS}(?:{_SUM}[0-9a-fA-F]*)?$")
 #: Packages without what a guest needs, which are built along with those that have it.
 _OTHERS = re.compile(r"-dbg_|-debuginfo-|-debugsource-|-devel-|-headers-|-libc-dev_|\.src\.rpm$")
 
@@ -99,9 +100,20 @@ def parts(text: str) -> list[Part]:
         return [Part(str(file), optional=True) for file in packages_in(path)]
     if path.exists():
         return [Part(text)]
-    pieces = _JOINT.split(text)
-    names = ["".join(pieces[at : at + 2]) for at in range(0, len(pieces), 2)]
-    return [_part(name) for name in names]
+    return [_part(name) for name in _names(text)]
+
+
+def _names(text: str) -> Iterator[str]:
+    """Yield the names that are joined in *text*. One may have a + of its own: a joint is behind a
+    package or a file that is there, or before an address."""
+    begin = 0
+    for joint in re.finditer(r"\+", text):
+        name = text[begin : joint.start()]
+        is_whole = _PACKAGE.search(name) or os.path.isfile(os.path.expanduser(name))
+        if is_whole or _ADDRESS.match(text, joint.end()):
+            yield name
+            begin = joint.end()
+    yield text[begin:]
 
 
 def _part(text: str) -> Part:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -117,6 +118,23 @@ def test_a_package_for_arm64_may_have_the_vmlinux_beside_the_image(tmp_path: Pat
     files = {f"boot/vmlinux-{VERSION}": FOREIGN, f"boot/vmlinuz-{VERSION}": image}
     kernel = find(put(tmp_path / "x.tar", tar(files)))
     assert (kernel.kind, kernel.release) == (Kind.IMAGE, VERSION)
+
+
+def test_what_is_taken_out_may_be_run(tmp_path: Path) -> None:
+    """User-Mode Linux is a program, and not every archive has it as one."""
+    assert os.access(find(put(tmp_path / "x.tar", tar(IMAGE))).path, os.X_OK)
+
+
+def test_a_file_beside_the_image_that_is_none_is_left_out(tmp_path: Path) -> None:
+    files = {"boot/vmlinuz-1-rescue": b"#!/bin/sh", **IMAGE}
+    kernel = find(put(tmp_path / "x.tar", tar(files)))
+    assert [path.name for path in kernel.path.parent.iterdir()] == [f"vmlinuz-{VERSION}"]
+
+
+def test_a_package_may_have_a_file_twice(tmp_path: Path) -> None:
+    """The later one is meant, as tar(1) has it."""
+    twice = tar({f"boot/vmlinuz-{VERSION}": b"#!/bin/sh"})[:1024] + tar(IMAGE)
+    assert find(put(tmp_path / "x.tar", twice)).release == VERSION
 
 
 def test_a_package_is_unpacked_once_and_again_when_it_has_changed(
@@ -331,6 +349,26 @@ def test_a_build_tree_with_packages_is_a_build_tree(tmp_path: Path) -> None:
 def test_a_folder_without_packages_is_told_what_it_may_have(tmp_path: Path) -> None:
     with pytest.raises(Problem, match=r"not a build tree.*\nhint: .*packages"):
         find(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bzImage", "vmlinuz-7.9.1+deb13"])
+def test_the_image_may_be_in_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As a build server leaves it beside an archive of modules."""
+    put(tmp_path / name, bzimage())
+    put(tmp_path / "modules.tar.xz", tar(MODULES, COMPRESS["xz"]))
+    monkeypatch.chdir(tmp_path)
+    for text in (f"{name}+modules.tar.xz", f"modules.tar.xz+./{name}"):
+        kernel = find(text)
+        assert has_all(kernel)
+        assert kernel.origin == text.replace("./", "")
+
+
+def test_an_image_alone_that_is_none_is_named(tmp_path: Path) -> None:
+    image, package = put(tmp_path / "vmlinuz", b"#!/bin/sh"), put(tmp_path / "x.deb", deb(MODULES))
+    with pytest.raises(Problem, match=rf"^{image}: not a kernel image"):
+        find(f"{image}+{package}")
 
 
 def other_release(data: bytes) -> bytes:

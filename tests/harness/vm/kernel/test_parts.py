@@ -123,6 +123,12 @@ def test_a_plain_or_a_compressed_image_has_an_address_as_well(site: Site) -> Non
     assert find(f"{site.place}/bzImage.gz").release == "7.9.1-test"
 
 
+def test_an_image_and_its_modules_may_have_an_address_each(site: Site) -> None:
+    kernel = find(f"{site.place}/bzImage.gz+{site.place}/m.deb")
+    assert kernel.release == "7.9.1-test"
+    assert kernel.modules is not None
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
