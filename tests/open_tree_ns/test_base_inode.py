@@ -92,7 +92,7 @@ def test_base_takes_no_lease() -> None:
 @pytest.mark.parametrize(
     "watch",
     [
-        pytest.param(inotify_watch, id="inotify"),
+        pytest.param(inotify_watch, id="inotify", marks=pytest.mark.needs("inotify")),
         pytest.param(dnotify_watch, id="dnotify", marks=pytest.mark.needs("dnotify")),
     ],
 )
@@ -108,7 +108,7 @@ def test_base_cannot_be_watched(scratch: Path, watch: Callable[[str], object]) -
 
 @pytest.mark.rule("Y10")
 @fixes.NULLFS_MARKS
-@pytest.mark.needs("root")  # a group for events of a directory takes privilege over the machine
+@pytest.mark.needs("root", "fanotify")  # which takes privilege over the machine here
 def test_base_cannot_be_marked(scratch: Path) -> None:
     """fanotify takes no mark on the directory of nullfs either: EINVAL."""
     assert outcome(fanotify_open_watch, scratch) == "success"

@@ -271,6 +271,7 @@ def test_limit() -> None:
 
 
 @pytest.mark.rule("M11")
+@pytest.mark.needs("inotify")
 def test_ends_with_its_last_holder(caller: Caller) -> None:
     """The file system is there as long as the namespace, which a descriptor or a task holds, and
     ends with it."""

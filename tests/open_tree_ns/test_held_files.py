@@ -21,7 +21,7 @@ from tests.utils.uapi.syscalls import mount, umount2
 
 
 @pytest.mark.rule("T6")
-@pytest.mark.needs("root", "FUSE passthrough")
+@pytest.mark.needs("root", "FUSE passthrough", "inotify")
 @fixes.STAND_INS
 @pytest.mark.parametrize("way", ["namespace ends", "lazily unmounted", "place removed"])
 @pytest.mark.upstream("loop_cycle.detached_loop_mount_released")
@@ -54,7 +54,7 @@ def test_held_file_keeps_no_mounts(way: str, caller: Caller, scratch: Path) -> N
 
 
 @pytest.mark.rule("T6")
-@pytest.mark.needs("root", "FUSE passthrough")
+@pytest.mark.needs("root", "FUSE passthrough", "inotify")
 @fixes.STAND_INS
 @pytest.mark.upstream("loop_cycle.crossed_images_released")
 def test_files_held_crosswise(caller: Caller, scratch: Path) -> None:

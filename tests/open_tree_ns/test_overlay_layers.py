@@ -70,7 +70,8 @@ def test_unbindable_layer(scratch: Path) -> None:
 
 
 @pytest.mark.rule("C13")
-@pytest.mark.needs("root", "debugfs automount", "expendable kernel")  # it crashes without the fix
+@pytest.mark.needs("root", "debugfs automount", "fanotify")
+@pytest.mark.needs("expendable kernel")  # it crashes without the fix
 @fixes.AUTOMOUNT_WITHOUT_NAMESPACE
 def test_automount_in_a_layer(scratch: Path) -> None:
     """Through the mount of a layer, on which fanotify gives a descriptor, an automount is not

@@ -49,6 +49,7 @@ def unmounting(path: Path, end: int, seconds: float = 2) -> dict[str, str]:
 
 
 @pytest.mark.rule("T1", "T4")
+@pytest.mark.needs("inotify")
 def test_a_copy_that_is_gone_pins_nothing(caller: Caller, scratch: Path) -> None:
     """Once the new namespace has ended, closed at once or entered and left, nothing holds what it
     was copied from: the source can be unmounted, no EBUSY, and its file system ends."""
@@ -71,6 +72,7 @@ def test_a_copy_that_is_gone_pins_nothing(caller: Caller, scratch: Path) -> None
 
 
 @pytest.mark.rule("T1", "T2")
+@pytest.mark.needs("inotify")
 def test_the_end_of_the_namespace_ends_its_mounts(caller: Caller, scratch: Path) -> None:
     """A file system that is mounted nowhere but in the copy lives as long as the namespace, and
     ends with it."""
@@ -96,6 +98,7 @@ def refused_copies(caller: Caller, top: Path, times: int) -> None:
 
 
 @pytest.mark.rule("T4")
+@pytest.mark.needs("inotify")
 def test_a_refused_call_pins_nothing(caller: Caller, scratch: Path) -> None:
     """What a call was refused to copy is not held by it: it can be unmounted, no EBUSY, and its
     file system ends."""

@@ -244,6 +244,7 @@ def test_from_nothing(scratch: Path) -> None:
 
 
 @pytest.mark.rule("R8", "N6")
+@pytest.mark.needs("mount events")
 def test_events_of_a_swap(scratch: Path) -> None:
     """Who watches the namespace hears of each mount that comes, moves or goes once: while a mount
     is moved, one is put beneath the root, and the old root is taken away with all on it."""

@@ -12,13 +12,13 @@ import errno
 import functools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.utils.mounts.root import enter_unlocked_namespace
 from tests.utils.mounts.trees import fresh_tmpfs
-from tests.utils.probes import seccomp
+from tests.utils.probes import seccomp, sysctl
 from tests.utils.tasks.process import ChildError, ChildKilled, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns, in_own_mount_ns
 from tests.utils.uapi.constants import (
@@ -35,9 +35,10 @@ from tests.utils.uapi.constants import (
     UNSHARE_EMPTY_MNTNS,
 )
 from tests.utils.uapi.dnotify import dnotify_watch
-from tests.utils.uapi.fanotify import mount_watch
+from tests.utils.uapi.fanotify import fanotify_open_watch, mount_watch
 from tests.utils.uapi.fault_injection import ask_for_faults
 from tests.utils.uapi.fuse import HoldingDirectory, SlowFile
+from tests.utils.uapi.inotify import inotify_watch
 from tests.utils.uapi.landlock import restrict_self
 from tests.utils.uapi.nsfs import NS_MNT_GET_NEXT, current_mnt_ns, listns, mnt_get_neighbour
 from tests.utils.uapi.statmount import statmount_by_fd
@@ -63,13 +64,18 @@ class Missing:
     broken: bool = False
 
 
-def _ask(function: Callable[[], object], what: str, absent: tuple[int, ...]) -> Missing | None:
+def _ask(
+    function: Callable[[], object], what: str, absent: tuple[int, ...], limits: Mapping[int, str]
+) -> Missing | None:
     """Run a probe: None when it succeeds; *what* is missing when it ends in an errno of *absent*,
-    and broken when it ends in any other way."""
+    not to be had when *limits* has a sysctl for the errno, and broken when it ends in any other
+    way."""
     try:
         in_child(in_own_mount_ns(function))
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, str(error.errno))
+        if limit := limits.get(error.errno or 0):
+            return Missing(f"no room for {what}: it gave {name}, and {sysctl.is_too_low(limit)}")
         if error.errno in absent:
             return Missing(f"kernel has no {what} (the probe gave {name})")
         return Missing(
@@ -154,11 +160,25 @@ def _overlay() -> None:
     mount("overlay", directory, "overlay", 0, options)
 
 
+#: As many watches as a case has at most, and some more.
+_WATCHES = 8
+_FANOTIFY_LIMITS = {
+    errno.EMFILE: "fs.fanotify.max_user_groups",
+    errno.ENOSPC: "fs.fanotify.max_user_marks",
+}
+
+
+def _several(watch: Callable[[], int]) -> Callable[[], object]:
+    return lambda: [watch() for _ in range(_WATCHES)]
+
+
 _Probe = Callable[[], Missing | None]
 
 
-def _probe(function: Callable[[], object], what: str, *absent: int) -> _Probe:
-    return functools.cache(functools.partial(_ask, function, what, absent))
+def _probe(
+    function: Callable[[], object], what: str, *absent: int, limits: Mapping[int, str] = {}
+) -> _Probe:
+    return functools.cache(functools.partial(_ask, function, what, absent, limits))
 
 
 #: Added to the kernel in one release: where two are, the third is not absent but broken.
@@ -197,13 +217,13 @@ FEATURES: dict[str, _Probe] = {
         "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
         errno.EINVAL,
     ),
-    # EPERM where it is covered, the others where a namespace in a namespace is one too many.
+    # EPERM where it is covered, EUSERS where a namespace in a namespace is one too many.
     "proc in a user namespace": _probe(
         _mount_proc,
         "proc that a user namespace may mount: the machine's own is covered in part, or absent",
         errno.EPERM,
-        errno.ENOSPC,
         errno.EUSERS,
+        limits={errno.ENOSPC: "user.max_pid_namespaces"},
     ),
     "expendable kernel": _probe(
         _expendable,
@@ -253,10 +273,27 @@ FEATURES: dict[str, _Probe] = {
         errno.EPERM,
     ),
     "mount events": _probe(
-        lambda: mount_watch(current_mnt_ns()),
+        _several(lambda: mount_watch(current_mnt_ns())),
         "fanotify events of mounts (FAN_REPORT_MNT, Linux 6.15; CONFIG_FANOTIFY)",
         errno.EINVAL,
         errno.ENOSYS,
+        limits=_FANOTIFY_LIMITS,
+    ),
+    "fanotify": _probe(
+        _several(lambda: fanotify_open_watch("/")),
+        "fanotify events of files (CONFIG_FANOTIFY)",
+        errno.ENOSYS,
+        errno.EPERM,  # for a caller without privilege over the machine
+        limits=_FANOTIFY_LIMITS,
+    ),
+    "inotify": _probe(
+        _several(lambda: inotify_watch("/")),
+        "inotify (CONFIG_INOTIFY_USER)",
+        errno.ENOSYS,
+        limits={
+            errno.EMFILE: "fs.inotify.max_user_instances",
+            errno.ENOSPC: "fs.inotify.max_user_watches",
+        },
     ),
     "dnotify": _probe(
         lambda: dnotify_watch(tempfile.gettempdir()), "dnotify (CONFIG_DNOTIFY)", errno.EINVAL
@@ -282,13 +319,22 @@ FEATURES: dict[str, _Probe] = {
     ),
     "fchroot": _probe(lambda: fchroot(FD_FAILFS_ROOT), "fchroot(2) (Linux 7.3)", errno.ENOSYS),
     "UTS namespace": _probe(
-        lambda: unshare(CLONE_NEWUTS), "UTS namespaces (CONFIG_UTS_NS)", errno.EINVAL
+        lambda: unshare(CLONE_NEWUTS),
+        "UTS namespaces (CONFIG_UTS_NS)",
+        errno.EINVAL,
+        limits={errno.ENOSPC: "user.max_uts_namespaces"},
     ),
     "network namespace": _probe(
-        lambda: unshare(CLONE_NEWNET), "network namespaces (CONFIG_NET_NS)", errno.EINVAL
+        lambda: unshare(CLONE_NEWNET),
+        "network namespaces (CONFIG_NET_NS)",
+        errno.EINVAL,
+        limits={errno.ENOSPC: "user.max_net_namespaces"},
     ),
     "IPC namespace": _probe(
-        lambda: unshare(CLONE_NEWIPC), "IPC namespaces (CONFIG_IPC_NS)", errno.EINVAL
+        lambda: unshare(CLONE_NEWIPC),
+        "IPC namespaces (CONFIG_IPC_NS)",
+        errno.EINVAL,
+        limits={errno.ENOSPC: "user.max_ipc_namespaces"},
     ),
     # ENOENT: debugfs without tracing; EPERM: for the initial user namespace only, or locked down.
     "debugfs automount": _probe(

@@ -13,16 +13,12 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from tests.utils.probes import seccomp
+from tests.utils.probes import seccomp, sysctl
 from tests.utils.probes.features import Missing
 from tests.utils.tasks.process import ChildError, ChildKilled, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective_in_proc
-
-#: Where the switches are.
-PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +43,16 @@ _SWITCHES = (
 )
 
 
-def _value(name: str) -> str:
-    """The value of a sysctl, empty where the kernel does not have it."""
-    try:
-        return (PROC / "sys" / name.replace(".", "/")).read_text().strip()
-    except OSError:
-        return ""
-
-
 def _why(error: OSError | ChildError, limit: str) -> str:
     """What forbids it, as far as can be seen; *limit* counts what was to be made."""
-    if not (PROC / "self/ns/user").exists():
+    if not (sysctl.PROC / "self/ns/user").exists():
         return "the kernel has none (CONFIG_USER_NS)"
     number = error.errno if isinstance(error, OSError) else None
     for switch in _SWITCHES:
-        if number in switch.errnos and _value(switch.name) == switch.forbids:
-            return (
-                f"{switch.name} is {switch.forbids}; sysctl {switch.name}={switch.allows} allows it"
-            )
+        if number in switch.errnos and sysctl.value(switch.name) == switch.forbids:
+            return sysctl.is_too_low(switch.name, switch.allows)
     if number == errno.ENOSPC:
-        return f"{limit} ({_value(limit) or 'its limit'}) is reached"
+        return f"{limit} ({sysctl.value(limit) or 'its limit'}) is reached"
     if number in (errno.EPERM, errno.EACCES):
         return seccomp.why_refused() or "a security module or a chroot may be why"
     return "no known switch is why"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.utils.mounts.trees import fresh_tmpfs
+from tests.utils.probes import sysctl
 from tests.utils.tasks.process import ChildError, in_child
 from tests.utils.tasks.userns import in_own_mount_ns
 from tests.utils.uapi.constants import AT_EMPTY_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE
@@ -22,8 +23,6 @@ from tests.utils.uapi.syscalls import open_tree
 #: What each kernel case has at most, if it asks for no more: namespaces of mounts, its own
 #: included, and mounts in one of them besides those it began with.
 USUAL = {"mount_namespaces": 12, "mounts": 64}
-_MAX_NAMESPACES = Path("/proc/sys/user/max_mnt_namespaces")
-_MAX_MOUNTS = Path("/proc/sys/fs/mount-max")
 _OWN_MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -31,13 +30,6 @@ def raise_descriptor_limit() -> None:
     """Let the calling process have as many descriptors as it may: soft limit to hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _fill(count: int) -> int:
@@ -71,26 +63,21 @@ def _lacks_mount_namespaces(count: int) -> str:
     free = _free_mount_namespaces(count)
     if free >= count:
         return ""
-    limit = _number(_MAX_NAMESPACES)
-    return (
-        f"{count} mount namespaces, and has room for {free}: user.max_mnt_namespaces is {limit}; "
-        "sysctl user.max_mnt_namespaces=10000 allows it"
-    )
+    why = sysctl.is_too_low("user.max_mnt_namespaces")
+    return f"{count} mount namespaces, and has room for {free}: {why}"
 
 
 @functools.cache  # two files to read, for each case again
 def _lacks_mounts(count: int) -> str:
-    limit = _number(_MAX_MOUNTS)
+    limit = sysctl.value("fs.mount-max")
     try:
         taken = len(_OWN_MOUNTS.read_bytes().splitlines())
     except OSError:
         return ""
-    if limit is None or taken + count <= limit:
+    if not limit or taken + count <= int(limit):
         return ""
-    return (
-        f"{count} mounts in a namespace besides the {taken} it begins with: fs.mount-max is "
-        f"{limit}; sysctl fs.mount-max=100000 allows it"
-    )
+    why = sysctl.is_too_low("fs.mount-max", 100000)
+    return f"{count} mounts in a namespace besides the {taken} it begins with: {why}"
 
 
 def _lacks_descriptors(count: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils.probes import features, namespaces
+from tests.utils.probes import features, namespaces, sysctl
 from tests.utils.probes.features import FEATURES, Missing
 from tests.utils.uapi import fault_injection
 from tests.utils.uapi.constants import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUTS, Clone
@@ -69,3 +69,19 @@ def test_the_settings_are_restored(failslab: Path) -> None:
         assert (failslab / "verbose").read_text() == "0"
     assert (failslab / "ignore-gfp-wait").read_text() == "Y\n"
     assert (failslab / "verbose").read_text() == "2\n"
+
+
+def test_a_limit_of_the_machine_is_no_fault_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    if there := namespaces.mount_ns_missing():
+        pytest.skip(there.reason)
+
+    def refuse(path: str) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(features, "inotify_watch", refuse)
+    monkeypatch.setattr(sysctl, "value", {"fs.inotify.max_user_instances": "128"}.get)
+    assert inspect.unwrap(FEATURES["inotify"])() == Missing(
+        "no room for inotify (CONFIG_INOTIFY_USER): it gave EMFILE, and "
+        "fs.inotify.max_user_instances is 128; "
+        "sysctl fs.inotify.max_user_instances=10000 allows it"
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.utils.probes import namespaces as access
-from tests.utils.probes import seccomp
+from tests.utils.probes import seccomp, sysctl
 from tests.utils.tasks.userns import enter_new_userns
 from tests.utils.uapi.caps import keep_only
 
@@ -59,7 +59,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
             if taken is step:
                 raise OSError(number, os.strerror(number), "/proc/self/uid_map")
 
-        monkeypatch.setattr(access, "PROC", tmp_path)
+        monkeypatch.setattr(sysctl, "PROC", tmp_path)
         monkeypatch.setattr(seccomp, "in_force", lambda: False)
         monkeypatch.setattr(access, "in_child", in_child)
         monkeypatch.setattr(access, "_privileged", lambda: privileged)

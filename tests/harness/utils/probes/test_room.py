@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness.helpers.suite import CASE_PLUGINS, HEADER
 from tests.utils.mounts.limits import MAX_MNT_NAMESPACES
-from tests.utils.probes import namespaces, room
+from tests.utils.probes import namespaces, room, sysctl
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import enter_new_userns
 
@@ -53,16 +53,19 @@ def test_mount_namespaces_are_counted_by_trying(limit: int) -> None:
 def test_mounts_are_counted_with_those_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, text in (("_MAX_MOUNTS", "100\n"), ("_OWN_MOUNTS", "a mount\n" * 40)):
-        (tmp_path / name).write_text(text)
-        monkeypatch.setattr(room, name, tmp_path / name)
+    limit, own = tmp_path / "sys/fs/mount-max", tmp_path / "mountinfo"
+    limit.parent.mkdir(parents=True)
+    limit.write_text("100\n")
+    own.write_text("a mount\n" * 40)
+    monkeypatch.setattr(sysctl, "PROC", tmp_path)
+    monkeypatch.setattr(room, "_OWN_MOUNTS", own)
     assert room.lacking({"mounts": 60}) == ""
     assert room.lacking({"mounts": 61}) == (
         "needs room for 61 mounts in a namespace besides the 40 it begins with: fs.mount-max is "
         "100; sysctl fs.mount-max=100000 allows it"
     )
     # Unreadable: nothing is known against it.
-    monkeypatch.setattr(room, "_MAX_MOUNTS", tmp_path / "missing")
+    limit.unlink()
     assert room.lacking({"mounts": 62}) == ""
 
 

@@ -113,7 +113,7 @@ def test_a_feature_is_killed_for() -> None:
 
 
 def test_a_probe_that_dies_otherwise_shows_a_fault() -> None:
-    missing = features._ask(lambda: os.kill(os.getpid(), signal.SIGKILL), "it", ())
+    missing = features._ask(lambda: os.kill(os.getpid(), signal.SIGKILL), "it", (), {})
     if missing is not None and "SIGKILL" not in missing.reason:
         pytest.skip(f"no mount namespace here: {missing.reason}")
     assert missing == Missing("the probe for it ended in SIGKILL", broken=True)
