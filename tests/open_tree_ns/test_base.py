@@ -106,6 +106,7 @@ def test_base_cannot_be_reconfigured() -> None:
 
 
 @pytest.mark.rule("Y7")
+@pytest.mark.needs("file locks")
 @ON_BASE
 @fixes.NULLFS_FILE_LOCKS
 def test_base_takes_no_file_lock() -> None:

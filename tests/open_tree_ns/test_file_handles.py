@@ -36,7 +36,7 @@ def handle_of(path: Path) -> FileHandle:
 
 
 @pytest.mark.rule("N11")
-@pytest.mark.needs("user namespace")
+@pytest.mark.needs("user namespace", "file handles")
 def test_handles_do_not_lead_below_locked_mounts(scratch: Path) -> None:
     """In a foreign copy no handle is decoded below a directory with a locked mount in it, be it the
     handle of what is covered or of another directory: EPERM. Below one without, it is."""
@@ -64,7 +64,7 @@ def test_handles_do_not_lead_below_locked_mounts(scratch: Path) -> None:
 
 
 @pytest.mark.rule("N11")
-@pytest.mark.needs("user namespace")
+@pytest.mark.needs("user namespace", "file handles")
 @pytest.mark.upstream("locked_handle.allowed_use")
 def test_handles_lead_nowhere_once_unmounted(scratch: Path) -> None:
     """Through a directory of a mount that was lazily unmounted no handle is decoded, whether locked
@@ -95,7 +95,7 @@ def test_handles_lead_nowhere_once_unmounted(scratch: Path) -> None:
 
 
 @pytest.mark.rule("R10")
-@pytest.mark.needs("sight of all namespaces")
+@pytest.mark.needs("sight of all namespaces", "file handles")
 @pytest.mark.isolated(pid_namespace=False)
 @pytest.mark.upstream("file_handle_test.nsfs_mnt_handle")
 def test_handle_of_the_namespace(scratch: Path) -> None:
@@ -129,7 +129,7 @@ def test_handle_of_the_namespace(scratch: Path) -> None:
 
 @pytest.mark.rule("R10")
 @fixes.HANDLE_PERMISSION
-@pytest.mark.needs("user namespace")
+@pytest.mark.needs("user namespace", "file handles")
 @pytest.mark.upstream("file_handle_test.nsfs_user_mnt_namespace_isolation")
 def test_handle_for_the_unprivileged(scratch: Path) -> None:
     """Others open by handle the namespace they are in, which takes no capability, and no other:

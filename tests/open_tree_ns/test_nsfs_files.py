@@ -44,6 +44,7 @@ def test_handle_takes_no_other_ioctl(scratch: Path) -> None:
 
 
 @pytest.mark.rule("R10")
+@pytest.mark.needs("file handles")
 @pytest.mark.upstream("file_handle_test.nsfs_open_flags")
 def test_open_flags_by_file_handle(scratch: Path) -> None:
     """By its file handle the namespace one is in is opened for reading, and for nothing else."""

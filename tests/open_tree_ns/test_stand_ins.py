@@ -72,7 +72,7 @@ def held(request: pytest.FixtureRequest, scratch: Path) -> int:
 
 
 @pytest.mark.rule("K10")
-@pytest.mark.needs("inotify")
+@pytest.mark.needs("inotify", "file locks")
 @fixes.STAND_INS
 @pytest.mark.upstream("mount_cover.not_watchable")
 @pytest.mark.upstream("mount_cover.not_lockable")
@@ -110,7 +110,7 @@ def test_empty_directory_stands_in(held: int) -> None:
 
 
 @pytest.mark.rule("K10")
-@pytest.mark.needs("inotify")
+@pytest.mark.needs("inotify", "file locks")
 @fixes.STAND_INS_FOR_FILES
 @pytest.mark.upstream("mount_cover.file_stand_in")
 def test_empty_file_stands_in(held: int) -> None:

@@ -131,6 +131,7 @@ def covered_handle(scratch: Path) -> FileHandle:
 
 
 @pytest.mark.rule("N11", "K15")
+@pytest.mark.needs("file handles")
 @fixes.HANDLES_UNDER_MOUNT_LOCK
 @pytest.mark.upstream("locked_handle.lazy_umount")
 def test_handles_against_lazy_umount(search: Search, scratch: Path) -> None:
@@ -154,6 +155,7 @@ def test_handles_against_lazy_umount(search: Search, scratch: Path) -> None:
 
 
 @pytest.mark.rule("N11", "K15")
+@pytest.mark.needs("file handles")
 @fixes.HANDLES_UNDER_MOUNT_LOCK
 @pytest.mark.upstream("locked_handle.dissolve")
 def test_handles_against_the_end_of_a_tree(search: Search, scratch: Path) -> None:

@@ -9,6 +9,7 @@ when the answer is one that a kernel without the feature gives, or else broken.
 from __future__ import annotations
 
 import errno
+import fcntl
 import functools
 import os
 import tempfile
@@ -37,6 +38,7 @@ from tests.utils.uapi.constants import (
 from tests.utils.uapi.dnotify import dnotify_watch
 from tests.utils.uapi.fanotify import fanotify_open_watch, mount_watch
 from tests.utils.uapi.fault_injection import ask_for_faults
+from tests.utils.uapi.file_handles import name_to_handle_at
 from tests.utils.uapi.fuse import HoldingDirectory, SlowFile
 from tests.utils.uapi.inotify import inotify_watch
 from tests.utils.uapi.landlock import restrict_self
@@ -97,6 +99,19 @@ def _ask(
 def _beneath_root() -> None:
     setns(open_tree(fresh_tmpfs(), "", OPEN_TREE_NAMESPACE | AT_EMPTY_PATH))
     move_mount(fresh_tmpfs(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+
+
+def _file_handle() -> None:
+    try:
+        name_to_handle_at(-1)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+
+
+def _file_lock() -> None:
+    mount("tmpfs", tempfile.gettempdir(), "tmpfs")
+    fcntl.flock(os.open(tempfile.gettempdir(), os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _fsmount_namespace() -> None:
@@ -265,6 +280,8 @@ FEATURES: dict[str, _Probe] = {
         errno.EACCES,
         errno.EPERM,
     ),
+    "file handles": _probe(_file_handle, "file handles (CONFIG_FHANDLE)", errno.ENOSYS),
+    "file locks": _probe(_file_lock, "file locks (CONFIG_FILE_LOCKING)", errno.ENOSYS),
     "listns": _probe(listns, "listns(2) (Linux 6.19)", errno.ENOSYS),
     "sight of all namespaces": _probe(
         _see_all_namespaces,
