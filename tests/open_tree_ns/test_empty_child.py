@@ -59,7 +59,11 @@ def upstream(*names: str) -> pytest.MarkDecorator:
             id="newuser",
             marks=[upstream("with_newuser"), pytest.mark.needs("user namespace")],
         ),
-        pytest.param(int(CLONE_NEWPID), id="newpid", marks=upstream("with_newpid")),
+        pytest.param(
+            int(CLONE_NEWPID),
+            id="newpid",
+            marks=[upstream("with_newpid"), pytest.mark.needs("PID namespace")],
+        ),
         pytest.param(
             int(CLONE_NEWUTS | CLONE_NEWIPC),
             id="others",

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.needs("UNSHARE_EMPTY_MNTNS")
 
 
 @pytest.mark.rule("E8")
-@pytest.mark.needs("user namespace")
+@pytest.mark.needs("user namespace", "sysctl")
 def test_limit() -> None:
     """It counts against user.max_mnt_namespaces: ENOSPC where there is no room. The place is there
     again when it has ended."""
@@ -47,7 +47,7 @@ def test_limit() -> None:
 
 
 @pytest.mark.rule("E8")
-@pytest.mark.needs("nested user namespace", "UTS namespace")
+@pytest.mark.needs("nested user namespace", "UTS namespace", "sysctl")
 def test_failure_half_way(scratch: Path) -> None:
     """A call that makes the empty namespace and then fails for another kind leaves nothing of it,
     where there is room for one, nor moves the caller."""

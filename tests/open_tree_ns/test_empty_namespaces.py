@@ -142,7 +142,7 @@ KINDS = {
 
 
 @pytest.mark.rule("E3", "E5")
-@pytest.mark.needs("user namespace", "UTS namespace")
+@pytest.mark.needs("user namespace", "UTS namespace", "PID namespace")
 @pytest.mark.upstream(
     "empty_mntns.with_clone_newuser",
     "empty_mntns.with_other_ns_flags",

@@ -190,6 +190,7 @@ def test_thread_that_ended_does_not_matter(scratch: Path) -> None:
 
 
 @pytest.mark.rule("N2")
+@pytest.mark.needs("UTS namespace")
 @fixes.SHARED_FS_STRUCT
 def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
     """By way of a pidfd, with another namespace along, a shared fs_struct is EINVAL as well."""
@@ -215,6 +216,7 @@ def test_thread_refuses_entry_by_pidfd(scratch: Path) -> None:
 
 
 @pytest.mark.rule("N2", "N1")
+@pytest.mark.needs("UTS namespace")
 @pytest.mark.upstream("regression_pidfd_setns_test.simple_pidfd_setns")
 @pytest.mark.upstream("regression_pidfd_setns_test.simple_pidfd_setns_clone")
 def test_entry_by_pidfd(scratch: Path) -> None:

@@ -239,7 +239,7 @@ def end_with(faults: frozenset[str | None], contexts: dict[str | None, int]) -> 
 
 
 @pytest.mark.rule("M1")
-@pytest.mark.needs("user namespace")
+@pytest.mark.needs("user namespace", "sysctl")
 def test_order_of_checks() -> None:
     """Of several reasons to refuse the call, every combination of the arguments', of the context's
     and of what there is room for, the first in the order wins."""
@@ -267,7 +267,7 @@ def test_order_of_checks() -> None:
 
 
 @pytest.mark.rule("M1")
-@pytest.mark.needs("FUSE", "user namespace")
+@pytest.mark.needs("FUSE", "user namespace", "sysctl")
 @fixes.DIRECTORIES_ONLY
 def test_root_that_is_no_directory() -> None:
     """A file system whose root is a regular file makes no namespace: ENOTDIR, after a full

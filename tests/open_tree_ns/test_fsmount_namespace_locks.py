@@ -238,7 +238,7 @@ def test_locks_of_the_visible_proc_are_inherited(scratch: Path) -> None:
 
 
 @pytest.mark.rule("M9", "M10")
-@pytest.mark.needs("user namespace")
+@pytest.mark.needs("user namespace", "sysctl")
 def test_limit() -> None:
     """It counts against user.max_mnt_namespaces, as detached mounts do: ENOSPC where there is no
     room. Refused for want of room the file system is used up all the same: then it is EBUSY."""
@@ -296,7 +296,7 @@ def above_the_limit(fs: int) -> int:
 
 
 @pytest.mark.rule("M11")
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 def test_nothing_is_left() -> None:
     """Neither of a namespace that has ended nor of a refused call anything is left: the user
     namespace that its file system belonged to, which is counted, goes with the last task in it."""

@@ -158,7 +158,7 @@ def good_and_bad_sources(scratch: Path) -> Path:
 
 @pytest.mark.rule("T4")
 @fixes.DIRECTORIES_ONLY
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
     """Hundreds of calls, refused for each reason there is, leave no namespace, no charge, no
     mount and no descriptor behind."""
@@ -186,7 +186,7 @@ def test_refused_calls_leak_nothing(caller: Caller, scratch: Path) -> None:
 
 @pytest.mark.rule("T4", "K6")
 @fixes.KEEP_COVERED
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
     """Neither do the calls refused to a foreign caller for what they would uncover."""
     enter_counted_userns()
@@ -199,7 +199,7 @@ def test_refused_uncovering_leaks_nothing(scratch: Path) -> None:
 
 @pytest.mark.rule("T4", "K5", "K7")
 @fixes.KEEP_UNBINDABLE
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
     """Neither do the calls refused for a locked child that would be left out: EINVAL without
     AT_RECURSIVE, EPERM for an unbindable one with it."""
@@ -218,7 +218,7 @@ def test_refused_locked_children_leak_nothing(scratch: Path) -> None:
 
 
 @pytest.mark.rule("T1", "T4")
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 @pytest.mark.upstream("stress_test.rapid_namespace_creation_destruction")
 def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
     """Hundreds of namespaces one after the other, some entered and left, need room for one."""
@@ -244,7 +244,7 @@ def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
 @pytest.mark.rule("BL5")
 @fixes.UNSHARED_FS_STRUCT
 @fixes.ACTIVE_REFERENCES
-@pytest.mark.needs("nested user namespace", "UTS namespace")
+@pytest.mark.needs("nested user namespace", "UTS namespace", "sysctl")
 def test_unshare_that_fails_half_way(scratch: Path) -> None:
     """unshare(2) that makes a mount namespace and then fails, hundreds of times inside a new
     namespace, keeps nothing of what it made and loses nothing of where it was made."""

@@ -149,7 +149,7 @@ def test_held_but_not_listed(scratch: Path) -> None:
 
 
 @pytest.mark.rule("T1")
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 def test_gone_with_the_last_descriptor(caller: Caller, scratch: Path) -> None:
     """When the last descriptor is closed the namespace is gone at once: by its id nothing is to
     be found, and what it counted for is free. Others who look at it may delay that, not always."""

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.needs("user namespace")
 
 
 @pytest.mark.rule("T3")
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 def test_limit(caller: Caller, scratch: Path) -> None:
     """As many namespaces as user.max_mnt_namespaces leaves room for can be had at once, the next
     one is ENOSPC. A change counts at once; it takes away nothing there is."""
@@ -66,6 +66,7 @@ def test_limit(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("T3")
+@pytest.mark.needs("sysctl")
 def test_what_else_counts(scratch: Path) -> None:
     """Detached trees (OPEN_TREE_CLONE, fsmount(2)) and namespaces of unshare(2) count as well:
     each takes the one place left, and gives it back."""
@@ -90,7 +91,7 @@ def test_what_else_counts(scratch: Path) -> None:
 
 
 @pytest.mark.rule("T3")
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 @pytest.mark.room(mount_namespaces=110, descriptors=140)
 def test_each_ancestor_counts(scratch: Path) -> None:
     """A namespace counts in the user namespace that owns it and in all above, and the lowest of
@@ -127,7 +128,7 @@ def test_each_ancestor_counts(scratch: Path) -> None:
 
 @pytest.mark.rule("T3")
 # Root, to map two uids.
-@pytest.mark.needs("root")
+@pytest.mark.needs("root", "sysctl")
 def test_limit_is_for_each_uid(scratch: Path) -> None:
     """The limit is one for each uid of the user namespace, that of the caller's effective one."""
     leaf = tmpfs(scratch / "leaf")

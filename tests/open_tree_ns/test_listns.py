@@ -53,7 +53,7 @@ def listns_into(address: int, count: int, *, spare: int = 0, flags: int = 0) -> 
 
 
 @pytest.mark.rule("R6")
-@pytest.mark.needs("sight of all namespaces")
+@pytest.mark.needs("sight of all namespaces", "network namespace")
 @pytest.mark.isolated(pid_namespace=False)
 @pytest.mark.upstream("listns_test.listns_pagination")
 @pytest.mark.upstream("listns_test.listns_multiple_types")
@@ -209,7 +209,7 @@ def test_owners_are_listed_as_long_as_the_namespace(scratch: Path) -> None:
 
 
 @pytest.mark.rule("R11")
-@pytest.mark.needs("sight of all namespaces", "listns")
+@pytest.mark.needs("sight of all namespaces", "listns", "UTS namespace")
 @pytest.mark.isolated(pid_namespace=False)
 def test_an_owners_list_is_of_the_types_asked_for(scratch: Path) -> None:
     """Of what a user namespace owns listns(2) lists the types that were asked for, be it one."""

@@ -168,7 +168,7 @@ NO_DIRECTORY: dict[str, Callable[[Path], int]] = {
     "socket": _socket,
     "device": lambda top: os.open("/dev/null", os.O_PATH),
     "mount_namespace": lambda top: os.open("/proc/self/ns/mnt", os.O_RDONLY),
-    "network_namespace": lambda top: os.open("/proc/self/ns/net", os.O_RDONLY),
+    "user_namespace": lambda top: os.open("/proc/self/ns/user", os.O_RDONLY),
     "pidfd": lambda top: os.pidfd_open(os.getpid()),
     "pipe": lambda top: os.pipe()[0],
     "memfd": lambda top: os.memfd_create("memfd"),

@@ -136,6 +136,7 @@ def test_refused_calls_leak_no_mount(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("BK2", "T1")
+@pytest.mark.needs("network namespace")
 @fixes.NAMESPACE_LOOPS
 @pytest.mark.upstream("nsfs_rbind_loop.own_ns_file_below_foreign_source")
 def test_recursive_bind_cannot_pin_its_own_namespace(scratch: Path) -> None:

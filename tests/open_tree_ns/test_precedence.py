@@ -88,7 +88,7 @@ def become(caller: Caller) -> None:
 
 @pytest.mark.rule("O1")
 @fixes.DIRECTORIES_ONLY
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 def test_every_combination_of_faults(caller: Caller, scratch: Path) -> None:
     """Of any of eight faults at once, all 256 combinations, the first in the order wins."""
     become(Caller.OWNER)
@@ -114,7 +114,7 @@ def test_every_combination_of_faults(caller: Caller, scratch: Path) -> None:
 
 @pytest.mark.rule("O1")
 @fixes.DIRECTORIES_ONLY
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
     """Every fault of the path comes after descriptor table, flags and privilege, and before the
     limit of namespaces; the string itself is fetched before the descriptor is looked at."""
@@ -166,7 +166,7 @@ def test_kinds_of_bad_paths(caller: Caller, scratch: Path) -> None:
 
 @pytest.mark.rule("O1", "K6")
 @fixes.KEEP_COVERED
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 def test_what_would_be_uncovered_comes_after_the_limit(scratch: Path) -> None:
     """A foreign caller's copy that would leave out a child (EINVAL) loses to the limit of
     namespaces (ENOSPC)."""
@@ -181,7 +181,7 @@ def test_what_would_be_uncovered_comes_after_the_limit(scratch: Path) -> None:
 
 @pytest.mark.rule("O1", "K7")
 @fixes.KEEP_UNBINDABLE
-@pytest.mark.needs("nested user namespace")
+@pytest.mark.needs("nested user namespace", "sysctl")
 def test_child_that_cannot_be_left_out_comes_last(scratch: Path) -> None:
     """A locked unbindable child below (EPERM) loses to an unbindable source (EINVAL), and both to
     the limit of namespaces (ENOSPC)."""

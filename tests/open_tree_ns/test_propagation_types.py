@@ -119,7 +119,7 @@ def tree_with_binds(scratch: Path) -> Path:
 
 
 @pytest.mark.rule("G9")
-@pytest.mark.needs("user namespace")
+@pytest.mark.needs("user namespace", "STATMOUNT_BY_FD")
 @pytest.mark.upstream("move_mount_set_group.complex_sharing_copying")
 def test_groups_are_joined_from_outside(caller: Caller, scratch: Path) -> None:
     """MOVE_MOUNT_SET_GROUP makes a private mount of the copy a peer of the source's, across
@@ -139,6 +139,7 @@ def test_groups_are_joined_from_outside(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("G10")
+@pytest.mark.needs("STATMOUNT_BY_FD")
 @fixes.UNBINDABLE_GROUPS
 @pytest.mark.upstream("move_mount_set_group.unbindable_target")
 def test_unbindable_joins_no_group(caller: Caller, scratch: Path) -> None:

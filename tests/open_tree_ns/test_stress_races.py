@@ -137,6 +137,7 @@ def test_copies_against_changes_of_type(caller: Caller, search: Search, scratch:
 
 
 @pytest.mark.rule("T3", "T4")
+@pytest.mark.needs("sysctl")
 def test_creators_under_a_limit(search: Search, scratch: Path) -> None:
     """Two create at once under a low limit until each is refused with ENOSPC: together they have
     what one alone can have. And so again, after both have closed what they had."""

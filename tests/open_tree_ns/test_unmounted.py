@@ -41,6 +41,7 @@ from tests.utils.uapi.syscalls import (
 
 
 @pytest.mark.rule("BK4", "P12")
+@pytest.mark.needs("network namespace")
 @fixes.UNMOUNTED_TREES
 @pytest.mark.upstream("unmounted_tree.detached_nsfs_bind_not_walked")
 @pytest.mark.upstream("unmounted_tree.detached_pidfs_bind_not_walked")
@@ -80,6 +81,7 @@ def test_unmounted_trees_are_not_walked(scratch: Path) -> None:
 
 
 @pytest.mark.rule("BK5")
+@pytest.mark.needs("network namespace")
 @fixes.CLONED_UMOUNT_FLAG
 @pytest.mark.upstream("unmounted_tree.copy_of_detached_bind_is_ordinary")
 def test_copy_of_an_unmounted_file_is_an_ordinary_mount(scratch: Path) -> None:
@@ -158,6 +160,7 @@ def test_what_slid_off_a_dead_mount_is_forgotten(scratch: Path) -> None:
 
 
 @pytest.mark.rule("N12")
+@pytest.mark.needs("STATMOUNT_BY_FD")
 def test_unmounted_trees_are_not_changed(caller: Caller, scratch: Path) -> None:
     """mount_setattr(2) changes nothing of a tree that was lazily unmounted inside, recursively or
     not, neither attributes nor the type: EINVAL."""
@@ -207,6 +210,7 @@ def test_dissolved_trees_are_not_changed(scratch: Path) -> None:
 
 
 @pytest.mark.rule("BK4")
+@pytest.mark.needs("network namespace")
 @fixes.UNMOUNTED_TREES
 @pytest.mark.upstream("unmounted_tree.vacant_child_not_copied")
 def test_tree_whose_place_was_removed_is_not_walked(scratch: Path) -> None:

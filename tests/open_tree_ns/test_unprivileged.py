@@ -104,7 +104,13 @@ def test_creator_of_the_owner(scratch: Path) -> None:
 @pytest.mark.rule("U9")
 @fixes.NEIGHBOURS_PERMISSION
 @pytest.mark.isolated(pid_namespace=False)  # so that it is not that alone which refuses
-@pytest.mark.parametrize("state", ["foreign", "no_capabilities", "new_pid_namespace"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        *("foreign", "no_capabilities"),
+        pytest.param("new_pid_namespace", marks=pytest.mark.needs("PID namespace")),
+    ],
+)
 def test_neighbours_are_for_the_privileged(state: str, scratch: Path) -> None:
     """NS_MNT_GET_NEXT and NS_MNT_GET_PREV are EPERM without CAP_SYS_ADMIN in the initial user
     namespace, and outside the initial PID namespace, on the owner's own handle too."""

@@ -47,12 +47,13 @@ def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
 
 
 def mount_all() -> None:
-    """Mount what cases may expect; the debugging file systems only where the kernel has them."""
+    """Mount what cases may expect; what is optional only where the kernel has it."""
     mount("devtmpfs", "/dev", _MS_NOSUID)
     mount("proc", "/proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-    mount("sysfs", "/sys", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     mount("tmpfs", "/tmp", _MS_NOSUID | _MS_NODEV, "mode=1777")
     mount("tmpfs", "/run", _MS_NOSUID | _MS_NODEV, "mode=755")
+    with suppress(OSError):
+        mount("sysfs", "/sys", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     for kind, target, options in (
         ("devpts", "/dev/pts", "ptmxmode=666"),
         ("tmpfs", "/dev/shm", "mode=1777"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -83,3 +83,71 @@ def test_each_fix_is_there_once_and_used() -> None:
     used = {name for text in sources.values() for name in re.findall(r"\bfixes\.([A-Z_]+)", text)}
     assert used == FIXES.keys()
     assert [name for name, text in sources.items() if "fixed_by(" in text] == []
+
+
+#: What a case calls -> what it says that it needs. Kernels and machines may be without.
+CALLS = {
+    "inotify_watch": "inotify",
+    "dnotify_watch": "dnotify",
+    "mount_watch": "mount events",
+    "fanotify_open_watch": "fanotify",
+    "name_to_handle_at": "file handles",
+    "flock": "file locks",
+    "listns": "listns",
+    "listns_page": "listns",
+    "statmount_by_fd": "STATMOUNT_BY_FD",
+    "fchroot": "fchroot",
+    "allow_mnt_namespaces": "sysctl",
+    "FSMOUNT_NAMESPACE": "FSMOUNT_NAMESPACE",
+    "UNSHARE_EMPTY_MNTNS": "UNSHARE_EMPTY_MNTNS",
+    "SlowFile": "FUSE",
+    "HoldingDirectory": "FUSE passthrough",
+}
+
+
+def called(node: ast.AST, functions: Mapping[str, ast.AST]) -> set[str]:
+    """Return the names that *node* uses, and those that *functions* of its module use for it."""
+    names, todo = set[str](), [node]
+    while todo:
+        for part in ast.walk(todo.pop()):
+            name = part.id if isinstance(part, ast.Name) else getattr(part, "attr", "")
+            if name and name not in names:
+                names.add(name)
+                todo += filter(None, [functions.get(name)])
+    return names
+
+
+def unsaid_needs(source: str) -> list[str]:
+    """Return the cases in *source* that use what they do not say that they need."""
+    tree = ast.parse(source)
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    everywhere = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+    ]
+    found = []
+    for name, node in functions.items():
+        marks = [*everywhere, *node.decorator_list]
+        said = {
+            part.value
+            for mark in marks
+            for part in ast.walk(mark)
+            if isinstance(part, ast.Constant)
+        }
+        used = called(node, functions) if name.startswith("test_") else set()
+        found += [f"{name}: {CALLS[one]}" for one in used & set(CALLS) if CALLS[one] not in said]
+    return found
+
+
+def test_cases_say_what_they_need() -> None:
+    """Else a kernel built without it, or a machine that has no more of it, fails the case."""
+    source = """
+pytestmark = pytest.mark.needs("inotify")
+def helper(): fcntl.flock(0, 0)
+@pytest.mark.needs("listns")
+def test_it(): inotify_watch("/"); listns(); helper()
+"""
+    assert unsaid_needs(source) == ["test_it: file locks"]
+    found = {path.name: unsaid_needs(path.read_text()) for path in MODULES}
+    assert {name: needs for name, needs in found.items() if needs} == {}

@@ -232,13 +232,13 @@ FEATURES: dict[str, _Probe] = {
         "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
         errno.EINVAL,
     ),
-    # EPERM where it is covered, EUSERS where a namespace in a namespace is one too many.
+    # EPERM where it is covered, the others where a namespace in a namespace is one too many.
     "proc in a user namespace": _probe(
         _mount_proc,
         "proc that a user namespace may mount: the machine's own is covered in part, or absent",
         errno.EPERM,
+        errno.ENOSPC,
         errno.EUSERS,
-        limits={errno.ENOSPC: "user.max_pid_namespaces"},
     ),
     "expendable kernel": _probe(
         _expendable,
@@ -335,6 +335,17 @@ FEATURES: dict[str, _Probe] = {
         errno.EINVAL,
     ),
     "fchroot": _probe(lambda: fchroot(FD_FAILFS_ROOT), "fchroot(2) (Linux 7.3)", errno.ENOSYS),
+    "sysctl": _probe(
+        lambda: os.stat("/proc/sys/user/max_mnt_namespaces"),
+        "settings in /proc/sys (CONFIG_PROC_SYSCTL)",
+        errno.ENOENT,
+    ),
+    "PID namespace": _probe(
+        lambda: unshare(CLONE_NEWPID),
+        "PID namespaces (CONFIG_PID_NS)",
+        errno.EINVAL,
+        limits={errno.ENOSPC: "user.max_pid_namespaces"},
+    ),
     "UTS namespace": _probe(
         lambda: unshare(CLONE_NEWUTS),
         "UTS namespaces (CONFIG_UTS_NS)",

@@ -40,7 +40,7 @@ def _need_flag() -> Missing | None:
 
 
 def _need_proc() -> Missing | None:
-    return userns_missing() or FEATURES["proc in a user namespace"]()
+    return userns_missing() or FEATURES["PID namespace"]() or FEATURES["proc in a user namespace"]()
 
 
 def _need_root() -> Missing | None:
