@@ -19,6 +19,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     # Asked for first: what else a case needs is asked for with their help.
     item.add_marker(pytest.mark.needs("OPEN_TREE_NAMESPACE", "mount namespace"), append=False)
     item.add_marker(pytest.mark.room(**room.USUAL))
+    if {"user namespace", "nested user namespace"}.intersection(needs_of(item)):
+        item.add_marker(pytest.mark.room(user_namespaces=room.USER_NAMESPACES))
     if "unlocked" in getattr(item, "fixturenames", ()):
         item.add_marker(pytest.mark.needs("unlocked root"))
 

@@ -29,8 +29,8 @@ from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective_in_proc
 MARKERS = (
     "needs(*names): what the case needs; checked before it runs, and skipped with the reason "
     "when missing (names: NEEDS in tests/utils/probes/plugin.py)",
-    "room(**counts): how many mount_namespaces, mounts in one of them and descriptors the case has "
-    "at once; skipped where the machine's limits leave no room for them",
+    "room(**counts): how many mount_namespaces, user_namespaces, mounts in one namespace and "
+    "descriptors the case has at once; skipped where the machine's limits leave no room for them",
 )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Room for what a case has at once, within limits that the machine sets and no case may change.
 
-Mount namespaces are counted by trying (what is taken already can be read nowhere), mounts and file
+Namespaces are counted by trying (what is taken already can be read nowhere), mounts and file
 descriptors by their limits.
 """
 
@@ -16,13 +16,16 @@ from pathlib import Path
 from tests.utils.mounts.trees import fresh_tmpfs
 from tests.utils.probes import sysctl
 from tests.utils.tasks.process import ChildError, in_child
-from tests.utils.tasks.userns import in_own_mount_ns
+from tests.utils.tasks.userns import enter_new_userns, in_own_mount_ns
 from tests.utils.uapi.constants import AT_EMPTY_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE
 from tests.utils.uapi.syscalls import open_tree
 
 #: What each kernel case has at most, if it asks for no more: namespaces of mounts, its own
 #: included, and mounts in one of them besides those it began with.
 USUAL = {"mount_namespaces": 12, "mounts": 64}
+#: The same of user namespaces, for a case that needs any: it is late that the kernel frees those of
+#: the cases before.
+USER_NAMESPACES = 8
 _OWN_MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -67,6 +70,28 @@ def _lacks_mount_namespaces(count: int) -> str:
     return f"{count} mount namespaces, and has room for {free}: {why}"
 
 
+def _nest(count: int) -> int:
+    """How many user namespaces the caller can make, one in another; at most *count*."""
+    for made in range(count):
+        try:
+            enter_new_userns()
+        except OSError as error:
+            return made if error.errno == errno.ENOSPC else count  # else told elsewhere
+    return count
+
+
+@functools.cache
+def _lacks_user_namespaces(count: int) -> str:
+    try:
+        free = in_child(functools.partial(_nest, count))
+    except (OSError, ChildError):
+        return ""
+    if free >= count:
+        return ""
+    why = sysctl.is_too_low("user.max_user_namespaces")
+    return f"{count} user namespaces, and has room for {free}: {why}"
+
+
 @functools.cache  # two files to read, for each case again
 def _lacks_mounts(count: int) -> str:
     limit = sysctl.value("fs.mount-max")
@@ -93,6 +118,7 @@ def _lacks_descriptors(count: int) -> str:
 #: What there may have to be room for -> says what is lacking for so many, empty for nothing.
 KINDS: dict[str, Callable[[int], str]] = {
     "mount_namespaces": _lacks_mount_namespaces,
+    "user_namespaces": _lacks_user_namespaces,
     "mounts": _lacks_mounts,
     "descriptors": _lacks_descriptors,
 }

@@ -50,6 +50,23 @@ def test_mount_namespaces_are_counted_by_trying(limit: int) -> None:
     )
 
 
+@pytest.mark.parametrize("limit", [0, 3])
+def test_user_namespaces_are_counted_by_trying(limit: int) -> None:
+    if (missing := namespaces.userns_missing()) is not None:
+        pytest.skip(missing.reason)
+
+    def ask(count: int) -> str:
+        enter_new_userns()
+        Path("/proc/sys/user/max_user_namespaces").write_text(str(limit))
+        return room.lacking({"user_namespaces": count})
+
+    assert in_child(partial(ask, limit)) == ""
+    assert in_child(partial(ask, limit + 1)) == (
+        f"needs room for {limit + 1} user namespaces, and has room for {limit}: "
+        f"user.max_user_namespaces is {limit}; sysctl user.max_user_namespaces=10000 allows it"
+    )
+
+
 def test_mounts_are_counted_with_those_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,4 +159,4 @@ def test_room_for_what_nobody_counts_is_an_error_of_usage(pytester: pytest.Pytes
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     text = done.stdout.str() + done.stderr.str()
     assert "test_it needs room for 'processes', which is nothing that is counted" in text
-    assert "counted are mount_namespaces, mounts, descriptors" in text
+    assert "counted are mount_namespaces, user_namespaces, mounts, descriptors" in text
