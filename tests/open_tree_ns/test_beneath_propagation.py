@@ -132,9 +132,8 @@ def test_chroot_onto_a_mount(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("B8")
-@pytest.mark.needs(
-    "root", "expendable kernel", "sysctl"
-)  # fs.mount-max is the machine's, and is lowered
+# fs.mount-max is the machine's, and is lowered.
+@pytest.mark.needs("root", "expendable kernel", "sysctl")
 @pytest.mark.room(mounts=1200)
 def test_mount_max_counts(scratch: Path) -> None:
     """What is put beneath counts against fs.mount-max as what is put on top does: ENOSPC, and

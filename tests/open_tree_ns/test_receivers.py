@@ -89,9 +89,8 @@ def test_arrivals_among_slaves_that_are_peers(scratch: Path) -> None:
 
 
 @pytest.mark.rule("C12")
-@pytest.mark.needs(
-    "root", "expendable kernel", "sysctl"
-)  # fs.mount-max is the machine's, and is lowered
+# fs.mount-max is the machine's, and is lowered.
+@pytest.mark.needs("root", "expendable kernel", "sysctl")
 @pytest.mark.room(mounts=1200)
 def test_full_receiver_refuses_for_all(scratch: Path) -> None:
     """What arrives counts in the namespace it arrives in: when one copy is full, the mount at the

@@ -250,9 +250,8 @@ def test_automounts_are_copied_as_mounts(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("C12", "T5")
-@pytest.mark.needs(
-    "root", "expendable kernel", "sysctl"
-)  # fs.mount-max is the machine's, and is lowered
+# fs.mount-max is the machine's, and is lowered.
+@pytest.mark.needs("root", "expendable kernel", "sysctl")
 @pytest.mark.room(mounts=1200)
 def test_mount_max_does_not_count_for_the_copy(scratch: Path) -> None:
     """A tree of more mounts than fs.mount-max allows is copied whole; inside, the next mount is

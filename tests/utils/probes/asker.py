@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 
-from tests.utils.probes.features import Missing
+from tests.utils.probes.probe import Missing
 from tests.utils.tasks.private_fds import close_private, keep_private
 from tests.utils.tasks.process import die_with, started
 

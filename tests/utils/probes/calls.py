@@ -15,7 +15,7 @@ from collections.abc import Callable
 from ctypes import c_long
 
 from tests.utils.probes import emulation, seccomp
-from tests.utils.probes.features import Missing
+from tests.utils.probes.probe import Missing
 from tests.utils.tasks.process import ChildError, ChildKilled, in_child
 from tests.utils.tasks.userns import in_own_mount_ns
 from tests.utils.uapi.syscalls import (

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Features a case may need that are newer than the flag, or optional: each asked for by a probe.
-
-A probe runs in a forked child, in a mount namespace of its own (and in a user namespace where the
-caller is not privileged), so that nothing of it stays. It returns None, or what is missing: absent,
-when the answer is one that a kernel without the feature gives, or else broken.
-"""
+"""Features a case may need that are newer than the flag, or optional: each asked for by a probe."""
 
 from __future__ import annotations
 
@@ -13,15 +8,14 @@ import fcntl
 import functools
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.utils.mounts.root import enter_unlocked_namespace
 from tests.utils.mounts.trees import fresh_tmpfs
-from tests.utils.probes import seccomp, sysctl
-from tests.utils.tasks.process import ChildError, ChildKilled, in_child
-from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns, in_own_mount_ns
+from tests.utils.probes.probe import Missing, Probe, probe
+from tests.utils.tasks.process import in_child
+from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -54,46 +48,6 @@ from tests.utils.uapi.syscalls import (
     setns,
     unshare,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """What is missing, as a sentence."""
-
-    reason: str
-    #: The kernel has something by that name, and it does not do what it should: that is a failure
-    #: of the kernel, and no reason to skip.
-    broken: bool = False
-
-
-def _ask(
-    function: Callable[[], object], what: str, absent: tuple[int, ...], limits: Mapping[int, str]
-) -> Missing | None:
-    """Run a probe: None when it succeeds; *what* is missing when it ends in an errno of *absent*,
-    not to be had when *limits* has a sysctl for the errno, and broken when it ends in any other
-    way."""
-    try:
-        in_child(in_own_mount_ns(function))
-    except OSError as error:
-        name = errno.errorcode.get(error.errno or 0, str(error.errno))
-        if limit := limits.get(error.errno or 0):
-            return Missing(f"no room for {what}: it gave {name}, and {sysctl.is_too_low(limit)}")
-        if error.errno in absent:
-            return Missing(f"kernel has no {what} (the probe gave {name})")
-        return Missing(
-            f"the probe for {what} gave {name} ({error}), which is not how a kernel without it "
-            "answers",
-            broken=True,
-        )
-    except ChildKilled as error:
-        # A filter that kills is the machine's; whatever else does may be the kernel's fault.
-        return Missing(
-            f"the probe for {what} ended in {seccomp.why_killed(error)}",
-            broken=not seccomp.killed_by_filter(error),
-        )
-    except ChildError as error:
-        return Missing(f"the probe for {what} failed: {error}", broken=True)
-    return None
 
 
 def _beneath_root() -> None:
@@ -187,28 +141,19 @@ def _several(watch: Callable[[], int]) -> Callable[[], object]:
     return lambda: [watch() for _ in range(_WATCHES)]
 
 
-_Probe = Callable[[], Missing | None]
-
-
-def _probe(
-    function: Callable[[], object], what: str, *absent: int, limits: Mapping[int, str] = {}
-) -> _Probe:
-    return functools.cache(functools.partial(_ask, function, what, absent, limits))
-
-
 #: Added to the kernel in one release: where two are, the third is not absent but broken.
-_OF_ONE_RELEASE: dict[str, _Probe] = {
-    "MOVE_MOUNT_BENEATH on the root": _probe(
+_OF_ONE_RELEASE: dict[str, Probe] = {
+    "MOVE_MOUNT_BENEATH on the root": probe(
         _beneath_root,
         "MOVE_MOUNT_BENEATH on the root of a namespace (Linux 7.1)",
         errno.EINVAL,
     ),
-    "UNSHARE_EMPTY_MNTNS": _probe(
+    "UNSHARE_EMPTY_MNTNS": probe(
         lambda: unshare(UNSHARE_EMPTY_MNTNS),
         "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
         errno.EINVAL,
     ),
-    "FSMOUNT_NAMESPACE": _probe(
+    "FSMOUNT_NAMESPACE": probe(
         _fsmount_namespace, "fsmount(FSMOUNT_NAMESPACE) (Linux 7.1)", errno.EINVAL
     ),
 }
@@ -224,30 +169,30 @@ def _with_its_like(name: str) -> Missing | None:
 
 
 #: Name of a feature, as markers use it -> what is missing, or None.
-FEATURES: dict[str, _Probe] = {
+FEATURES: dict[str, Probe] = {
     **{name: functools.partial(_with_its_like, name) for name in _OF_ONE_RELEASE},
-    "unlocked root": _probe(
+    "unlocked root": probe(
         enter_unlocked_namespace,
         "root that may be unmounted; it takes privilege over the machine's mount namespace, or "
         "unshare(UNSHARE_EMPTY_MNTNS) (Linux 7.1)",
         errno.EINVAL,
     ),
     # EPERM where it is covered, the others where a namespace in a namespace is one too many.
-    "proc in a user namespace": _probe(
+    "proc in a user namespace": probe(
         _mount_proc,
         "proc that a user namespace may mount: the machine's own is covered in part, or absent",
         errno.EPERM,
         errno.ENOSPC,
         errno.EUSERS,
     ),
-    "expendable kernel": _probe(
+    "expendable kernel": probe(
         _expendable,
         "permission to be crashed or changed as a whole: the case brings down kernels without the "
         "fix, or changes what the whole machine shares, and runs in guests of python3 -m vm only",
         errno.ENOTSUP,
     ),
     # No device, no file system behind it, or none for this caller.
-    "FUSE": _probe(
+    "FUSE": probe(
         _fuse_file,
         "FUSE (CONFIG_FUSE_FS, and a /dev/fuse for the caller)",
         errno.ENOENT,
@@ -256,7 +201,7 @@ FEATURES: dict[str, _Probe] = {
         errno.EACCES,
         errno.EPERM,
     ),
-    "FUSE passthrough": _probe(
+    "FUSE passthrough": probe(
         _fuse_passthrough,
         "FUSE that passes reads and writes on (CONFIG_FUSE_PASSTHROUGH)",
         errno.ENOENT,
@@ -266,44 +211,44 @@ FEATURES: dict[str, _Probe] = {
         errno.EPERM,
         errno.ENOTTY,
     ),
-    "Landlock": _probe(
+    "Landlock": probe(
         restrict_self,
         "Landlock (CONFIG_SECURITY_LANDLOCK, and landlock in lsm=)",
         errno.ENOSYS,
         errno.EOPNOTSUPP,
     ),
     # No debugfs, or none with this in it; for root alone; or locked down.
-    "fault injection": _probe(
+    "fault injection": probe(
         ask_for_faults,
         "fault injection (CONFIG_FAULT_INJECTION_DEBUG_FS, CONFIG_FAILSLAB, debugfs)",
         errno.ENOENT,
         errno.EACCES,
         errno.EPERM,
     ),
-    "file handles": _probe(_file_handle, "file handles (CONFIG_FHANDLE)", errno.ENOSYS),
-    "file locks": _probe(_file_lock, "file locks (CONFIG_FILE_LOCKING)", errno.ENOSYS),
-    "listns": _probe(listns, "listns(2) (Linux 6.19)", errno.ENOSYS),
-    "sight of all namespaces": _probe(
+    "file handles": probe(_file_handle, "file handles (CONFIG_FHANDLE)", errno.ENOSYS),
+    "file locks": probe(_file_lock, "file locks (CONFIG_FILE_LOCKING)", errno.ENOSYS),
+    "listns": probe(listns, "listns(2) (Linux 6.19)", errno.ENOSYS),
+    "sight of all namespaces": probe(
         _see_all_namespaces,
         "sight of all mount namespaces for the caller; it takes CAP_SYS_ADMIN in the initial "
         "user namespace, and the initial PID namespace",
         errno.EPERM,
     ),
-    "mount events": _probe(
+    "mount events": probe(
         _several(lambda: mount_watch(current_mnt_ns())),
         "fanotify events of mounts (FAN_REPORT_MNT, Linux 6.15; CONFIG_FANOTIFY)",
         errno.EINVAL,
         errno.ENOSYS,
         limits=_FANOTIFY_LIMITS,
     ),
-    "fanotify": _probe(
+    "fanotify": probe(
         _several(lambda: fanotify_open_watch("/")),
         "fanotify events of files (CONFIG_FANOTIFY)",
         errno.ENOSYS,
         errno.EPERM,  # for a caller without privilege over the machine
         limits=_FANOTIFY_LIMITS,
     ),
-    "inotify": _probe(
+    "inotify": probe(
         _several(lambda: inotify_watch("/")),
         "inotify (CONFIG_INOTIFY_USER)",
         errno.ENOSYS,
@@ -312,60 +257,60 @@ FEATURES: dict[str, _Probe] = {
             errno.ENOSPC: "fs.inotify.max_user_watches",
         },
     ),
-    "dnotify": _probe(
+    "dnotify": probe(
         lambda: dnotify_watch(tempfile.gettempdir()), "dnotify (CONFIG_DNOTIFY)", errno.EINVAL
     ),
     # EPERM and EINVAL: not for user namespaces, or not on this file system.
-    "overlayfs": _probe(
+    "overlayfs": probe(
         _overlay,
         "overlay file system here (CONFIG_OVERLAY_FS)",
         errno.ENODEV,
         errno.EPERM,
         errno.EINVAL,
     ),
-    "devpts": _probe(
+    "devpts": probe(
         lambda: mount("devpts", tempfile.gettempdir(), "devpts", 0, "newinstance"),
         "devpts here (CONFIG_UNIX98_PTYS)",
         errno.ENODEV,
         errno.EPERM,
     ),
-    "STATMOUNT_BY_FD": _probe(
+    "STATMOUNT_BY_FD": probe(
         lambda: statmount_by_fd(os.open("/", os.O_PATH)),
         "statmount(STATMOUNT_BY_FD) (Linux 7.0)",
         errno.EINVAL,
     ),
-    "fchroot": _probe(lambda: fchroot(FD_FAILFS_ROOT), "fchroot(2) (Linux 7.3)", errno.ENOSYS),
-    "sysctl": _probe(
+    "fchroot": probe(lambda: fchroot(FD_FAILFS_ROOT), "fchroot(2) (Linux 7.3)", errno.ENOSYS),
+    "sysctl": probe(
         lambda: os.stat("/proc/sys/user/max_mnt_namespaces"),
         "settings in /proc/sys (CONFIG_PROC_SYSCTL)",
         errno.ENOENT,
     ),
-    "PID namespace": _probe(
+    "PID namespace": probe(
         lambda: unshare(CLONE_NEWPID),
         "PID namespaces (CONFIG_PID_NS)",
         errno.EINVAL,
         limits={errno.ENOSPC: "user.max_pid_namespaces"},
     ),
-    "UTS namespace": _probe(
+    "UTS namespace": probe(
         lambda: unshare(CLONE_NEWUTS),
         "UTS namespaces (CONFIG_UTS_NS)",
         errno.EINVAL,
         limits={errno.ENOSPC: "user.max_uts_namespaces"},
     ),
-    "network namespace": _probe(
+    "network namespace": probe(
         lambda: unshare(CLONE_NEWNET),
         "network namespaces (CONFIG_NET_NS)",
         errno.EINVAL,
         limits={errno.ENOSPC: "user.max_net_namespaces"},
     ),
-    "IPC namespace": _probe(
+    "IPC namespace": probe(
         lambda: unshare(CLONE_NEWIPC),
         "IPC namespaces (CONFIG_IPC_NS)",
         errno.EINVAL,
         limits={errno.ENOSPC: "user.max_ipc_namespaces"},
     ),
     # ENOENT: debugfs without tracing; EPERM: for the initial user namespace only, or locked down.
-    "debugfs automount": _probe(
+    "debugfs automount": probe(
         _debugfs_automount,
         "automount point tracing in debugfs (CONFIG_DEBUG_FS, CONFIG_TRACING)",
         errno.ENODEV,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.utils.probes import seccomp, sysctl
-from tests.utils.probes.features import Missing
+from tests.utils.probes.probe import Missing
 from tests.utils.tasks.process import ChildError, ChildKilled, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective_in_proc

@@ -21,8 +21,9 @@ import pytest
 from tests.utils.probes import calls, room
 from tests.utils.probes import flag as flag
 from tests.utils.probes.asker import Asker
-from tests.utils.probes.features import FEATURES, Missing
+from tests.utils.probes.features import FEATURES
 from tests.utils.probes.namespaces import mount_ns_missing, nested_userns_missing, userns_missing
+from tests.utils.probes.probe import Missing
 from tests.utils.tasks.userns import is_initial_userns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, effective_in_proc
 

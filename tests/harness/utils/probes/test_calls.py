@@ -15,8 +15,8 @@ import pytest
 from tests.harness.helpers import filters
 from tests.utils.probes import calls, emulation, flag, plugin
 from tests.utils.probes import namespaces as access
-from tests.utils.probes.features import Missing
 from tests.utils.probes.flag import Probe, Support
+from tests.utils.probes.probe import Missing
 from tests.utils.tasks.process import in_child
 from tests.utils.uapi.syscalls import NR_STATMOUNT
 

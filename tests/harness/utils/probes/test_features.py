@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.utils.probes import features, namespaces, sysctl
-from tests.utils.probes.features import FEATURES, Missing
+from tests.utils.probes.features import FEATURES
+from tests.utils.probes.probe import Missing
 from tests.utils.uapi import fault_injection
 from tests.utils.uapi.constants import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUTS, Clone
 

@@ -39,7 +39,7 @@ ASKED = """
 import os, pytest, signal
 from pathlib import Path
 from tests.utils.probes import plugin
-from tests.utils.probes.features import Missing
+from tests.utils.probes.probe import Missing
 PYTEST = os.getpid()
 def ask(name):
     with open(Path(__file__).with_name("asked"), "a") as file:

@@ -130,7 +130,7 @@ def test_room_is_asked_for_before_features_whose_probes_take_some(
     pytester.makeconftest(
         """
 from tests.utils.probes import plugin
-from tests.utils.probes.features import Missing
+from tests.utils.probes.probe import Missing
 plugin.NEEDS["devpts"] = lambda: Missing("refused for want of room", broken=True)
 """
     )

@@ -13,9 +13,10 @@ import pytest
 
 from tests.harness.helpers import filters
 from tests.harness.helpers.suite import HEADER, PLUGIN
-from tests.utils.probes import features, flag, seccomp
+from tests.utils.probes import flag, probe, seccomp
 from tests.utils.probes import namespaces as access
-from tests.utils.probes.features import FEATURES, Missing
+from tests.utils.probes.features import FEATURES
+from tests.utils.probes.probe import Missing
 from tests.utils.tasks.process import ChildKilled, in_child
 from tests.utils.uapi.syscalls import unshare
 
@@ -113,7 +114,7 @@ def test_a_feature_is_killed_for() -> None:
 
 
 def test_a_probe_that_dies_otherwise_shows_a_fault() -> None:
-    missing = features._ask(lambda: os.kill(os.getpid(), signal.SIGKILL), "it", (), {})
+    missing = probe.ask(lambda: os.kill(os.getpid(), signal.SIGKILL), "it", (), {})
     if missing is not None and "SIGKILL" not in missing.reason:
         pytest.skip(f"no mount namespace here: {missing.reason}")
     assert missing == Missing("the probe for it ended in SIGKILL", broken=True)
