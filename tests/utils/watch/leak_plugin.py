@@ -5,6 +5,8 @@ What others do on the machine is none of a case's: the mounts that are watched a
 cases' own root, and of the machine's only what bears the cases' name (tasks.case_name), which
 each tmpfs of a case has as its source. By it a mount namespace tells whose it is, too. One that
 tells nothing (it has no mount, or nullfs alone) is a case's when nobody on the machine holds it.
+What only other file systems are mounted in tells of nobody: held by nobody at the end, it fails the
+session on a machine where nothing else runs, such as a guest.
 
 Processes are the business of the case's own child (tests.utils.isolation.child), and what a
 namespace is charged to cannot be read: the cases of T4 count it, within a limit of their own. Trees
@@ -18,11 +20,11 @@ from contextlib import suppress
 
 import pytest
 
-from tests.utils.isolation.findings import Finding
+from tests.utils.isolation.findings import Finding, fail_session
 from tests.utils.report.outcomes import is_of_isolated
 from tests.utils.tasks.case_name import case_name
 from tests.utils.watch.mount_table import MountTable
-from tests.utils.watch.new_namespaces import Namespaces
+from tests.utils.watch.new_namespaces import Namespaces, nobody_else_runs
 
 _TITLE = "mounts and namespaces after the case"
 
@@ -89,6 +91,8 @@ class Session:
         self._any = False
         #: What cases were charged with.
         self._charged = ""
+        #: What nobody keeps, and no case was charged with.
+        self._abandoned: list[str] = []
 
     def pytest_sessionstart(self) -> None:
         """See what there is."""
@@ -100,15 +104,25 @@ class Session:
         self._any = self._any or is_of_isolated(report)
         self._charged += "".join(text for title, text in report.sections if title == _TITLE)
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Name the namespaces that nobody keeps, and no case was charged with."""
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail the session for what is left, where there is nobody else who may have made it."""
         if not self._any or self._namespaces is None:
             return
         found = [str(key) for key in self._namespaces.abandoned()]
-        if found := [key for key in found if f" {key}, held by" not in self._charged]:
+        found = [key for key in found if f" {key}, held by" not in self._charged]
+        if found and nobody_else_runs():
+            text = f"mount namespaces that nobody holds: {', '.join(found)}"
+            fail_session(session, Finding("the cases left namespaces behind", text, _TITLE))
+        else:
+            self._abandoned = found
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Name the namespaces that nobody keeps, and that may be another program's."""
+        if self._abandoned:
             terminalreporter.line(
                 "mount namespaces that have appeared during the run and that nobody holds (perhaps"
-                f" another program's): {', '.join(found)}"
+                f" another program's): {', '.join(self._abandoned)}"
             )
 
     def pytest_unconfigure(self) -> None:

@@ -162,6 +162,20 @@ def _family() -> set[int]:
     return found
 
 
+def nobody_else_runs() -> bool:
+    """Return whether all processes are above or below the caller, but for the kernel's own."""
+    with closing_fd(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)) as proc:
+        above = parents(proc)
+    known, pid = _family(), os.getpid()
+    while pid := above.get(pid, 0):
+        known.add(pid)
+    for other in above.keys() - known:
+        with suppress(OSError):
+            if Path(f"/proc/{other}/cmdline").read_bytes():
+                return False
+    return True
+
+
 def _table(ns_id: int) -> list[Mount]:
     """Return the mounts of namespace *ns_id*, as far as they are still there."""
     found = []

@@ -19,8 +19,9 @@ from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import enter_new_mount_ns, in_own_mount_ns
 from tests.utils.uapi.nsfs import ns_id
 from tests.utils.uapi.syscalls import mount
+from tests.utils.watch import new_namespaces
 from tests.utils.watch.mount_table import MountTable
-from tests.utils.watch.new_namespaces import Namespaces
+from tests.utils.watch.new_namespaces import Namespaces, nobody_else_runs
 
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 PLUGINS = (
@@ -40,7 +41,7 @@ from tests.harness.helpers import strangers
 from tests.harness.helpers.strangers import empty, namespace, younger
 from tests.utils.tasks.case_name import tmpfs_source
 from tests.utils.uapi.constants import CLONE_NEWNS, MNT_DETACH, MS_BIND
-from tests.utils.uapi.syscalls import mount, setns, umount2
+from tests.utils.uapi.syscalls import mount, pivot_root, setns, umount2
 FOLDER = Path(__file__).parent
 def parent(pid): return int(Path(f"/proc/{{pid}}/stat").read_text().rpartition(")")[2].split()[1])
 def pytest_process(): return parent(os.getppid())
@@ -74,11 +75,16 @@ def _alone() -> Iterator[None]:
 
 
 def runs(
-    folder: Path, source: str, *arguments: str, count: int = 1, as_user: bool = False
+    folder: Path,
+    source: str,
+    *arguments: str,
+    conftest: str = "",
+    count: int = 1,
+    as_user: bool = False,
 ) -> list[str]:
     """Return what *count* runs of the cases in *source* print (see run_pytest())."""
     (folder / "test_it.py").write_text(CASE + source)
-    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "conftest.py").write_text(CONFTEST + conftest)
     return run_pytest(folder, *PLUGINS, *arguments, "test_it.py", count=count, as_user=as_user)
 
 
@@ -322,6 +328,46 @@ def test_a_namespace_that_is_let_go_of_late_is_waited_for(monkeypatch: pytest.Mo
     wait(0)
     assert number not in namespaces.new()
     namespaces.close()
+
+
+NOBODYS = """
+def another():
+    mount("another", "/mnt", "tmpfs"); Path("/mnt/old").mkdir()
+    pivot_root("/mnt", "/mnt/old"); umount2("/old", MNT_DETACH)
+def test_leaves(): ask("queue", namespace(another))
+"""
+
+
+@pytest.mark.usefixtures("sight")
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_tells_of_nobody_fails_the_session_where_nobody_else_runs(
+    folder: Path, alone: bool
+) -> None:
+    conftest = f"""
+from tests.utils.watch import leak_plugin
+leak_plugin.nobody_else_runs = lambda: {alone}
+"""
+    (text,) = runs(folder, NOBODYS, conftest=conftest)
+    reason = "ERROR session - Failed: the cases left namespaces behind"
+    assert (reason in text, bool(told(text))) == (alone, not alone), text
+    if alone:
+        assert re.search(r"^mount namespaces that nobody holds: \d+", text, re.M), text
+
+
+def test_who_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's ancestors and descendants are nobody else."""
+    with holding(os.getpid) as child:
+        pid, above = os.getpid(), os.getppid()
+        families = {
+            "below": {pid: above, above: 0, child.pid: pid},
+            "above": {pid: child.pid, child.pid: 0},
+            "beside": {pid: above, above: 0, child.pid: above},
+        }
+        found = {}
+        for name, family in families.items():
+            monkeypatch.setattr(new_namespaces, "parents", lambda proc, family=family: family)
+            found[name] = nobody_else_runs()
+    assert found == {"below": True, "above": True, "beside": False}
 
 
 @pytest.mark.usefixtures("sight")
