@@ -16,6 +16,7 @@ that are mounted nowhere, and user namespaces that own nothing, are seen by nobo
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from contextlib import suppress
 
 import pytest
@@ -75,6 +76,17 @@ class Cases:
             messages.append(f"the case left {count} behind")
             texts += [f"mount namespace {key}, held by {users}" for key, users in left.items()]
         return Finding("; ".join(messages), "\n".join(texts), _TITLE, by_rule=False)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self) -> Generator[None, None, None]:
+        """Let go of the cases' root before the namespaces that nobody holds are looked for.
+
+        An open mount table keeps its namespace, and a case that was killed has left no other user.
+        """
+        if self._root is not None:
+            self._root.close()
+            self._root = None
+        return (yield)
 
     def pytest_unconfigure(self) -> None:
         """Close what is open."""

@@ -354,8 +354,27 @@ leak_plugin.nobody_else_runs = lambda: {alone}
         assert re.search(r"^mount namespaces that nobody holds: \d+", text, re.M), text
 
 
+KILLED = """
+@pytest.mark.timeout(0.3)
+def test_is_killed(): signal.pause()
+"""
+
+
+@pytest.mark.usefixtures("sight")
+def test_the_root_of_a_killed_case_is_nobodys(folder: Path) -> None:
+    """As the last one: the watch on its root's mounts keeps the namespace no longer."""
+    conftest = """
+from tests.utils.watch import leak_plugin
+leak_plugin.nobody_else_runs = lambda: True
+"""
+    (text,) = runs(folder, KILLED, conftest=conftest)
+    assert "test_is_killed - Timeout" in text
+    assert "left namespaces behind" not in text
+
+
 def test_who_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller's ancestors and descendants are nobody else."""
+    monkeypatch.setattr(new_namespaces, "_link", lambda path: "pid:[4026531836]")
     with holding(os.getpid) as child:
         pid, above = os.getpid(), os.getppid()
         families = {
@@ -368,6 +387,12 @@ def test_who_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(new_namespaces, "parents", lambda proc, family=family: family)
             found[name] = nobody_else_runs()
     assert found == {"below": True, "above": True, "beside": False}
+
+
+def test_somebody_runs_where_not_all_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_namespaces, "parents", lambda proc: {os.getpid(): 0})
+    monkeypatch.setattr(new_namespaces, "_link", lambda path: "pid:[4026532000]")
+    assert not nobody_else_runs()
 
 
 @pytest.mark.usefixtures("sight")
