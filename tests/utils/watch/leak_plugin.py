@@ -5,8 +5,9 @@ What others do on the machine is none of a case's: the mounts that are watched a
 cases' own root, and of the machine's only what bears the cases' name (tasks.case_name), which
 each tmpfs of a case has as its source. By it a mount namespace tells whose it is, too. One that
 tells nothing (it has no mount, or nullfs alone) is a case's when nobody on the machine holds it.
-What only other file systems are mounted in tells of nobody: held by nobody at the end, it fails the
-session on a machine where nothing else runs, such as a guest.
+What only other file systems are mounted in tells of nobody. Held by nobody, it is a case's on a
+machine where nothing else runs, such as a guest; what is left at the end and no case was charged
+with, as several workers cannot tell whose it is, fails the session there.
 
 Processes are the business of the case's own child (tests.utils.isolation.child), and what a
 namespace is charged to cannot be read: the cases of T4 count it, within a limit of their own. Trees

@@ -78,12 +78,14 @@ class Namespaces:
     def leaked(self, name: str) -> dict[int, str]:
         """Return those that cases called *name* have left since the last call, and who holds each.
 
-        Each is returned once. One that only another program holds is that program's.
+        Each is returned once. One that only another program holds is that program's, and so is one
+        that nobody holds and that has other mounts than cases make, unless nobody else runs.
         """
         suspects = {}
         for key, inode in self.new().items():
             owner = whose(key)
-            if owner == name or (owner is None and not self._users(inode, name)):
+            may_be = owner is None or (owner == "" and nobody_else_runs())
+            if owner == name or (may_be and not self._users(inode, name)):
                 suspects[key] = inode
             else:
                 self._known.add(key)

@@ -339,6 +339,17 @@ def test_leaves(): ask("queue", namespace(another))
 
 
 @pytest.mark.usefixtures("sight")
+def test_what_tells_of_nobody_is_the_cases_where_nobody_else_runs(folder: Path) -> None:
+    conftest = """
+from tests.utils.watch import leak_plugin, new_namespaces
+leak_plugin.nobody_else_runs = new_namespaces.nobody_else_runs = lambda: True
+"""
+    (text,) = runs(folder, NOBODYS, conftest=conftest)
+    assert failed(text) == {"leaves": LEFT}
+    assert "ERROR session" not in text
+
+
+@pytest.mark.usefixtures("sight")
 @pytest.mark.parametrize("alone", [True, False])
 def test_what_tells_of_nobody_fails_the_session_where_nobody_else_runs(
     folder: Path, alone: bool
