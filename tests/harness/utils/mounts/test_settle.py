@@ -7,11 +7,13 @@ import errno
 import os
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from tests.harness.helpers.callers import user_namespaces
+from tests.utils.expect import Call
 from tests.utils.mounts import settle
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.userns import in_own_mount_ns
@@ -109,3 +111,7 @@ def test_a_namespace_that_another_looks_at_is_gone_after_that() -> None:
     assert settle.gone(number)
     assert time.monotonic() - begin < 1
     look.join()
+
+
+def test_a_text_names_the_call_that_is_made() -> None:
+    assert str(Call(settle.within_limit, (partial(os.close, 5),))) == "close(fd 5)"
