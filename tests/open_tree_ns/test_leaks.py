@@ -29,7 +29,7 @@ from tests.utils.mounts.limits import (
     open_limit,
     room_for,
 )
-from tests.utils.mounts.settle import gone, within_limit
+from tests.utils.mounts.settle import gone, let_go, within_limit
 from tests.utils.mounts.trees import bind, propagation, tmpfs
 from tests.utils.tasks.namespace_thread import NamespaceThread
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
@@ -243,6 +243,22 @@ def test_short_lives_leak_nothing(caller: Caller, scratch: Path) -> None:
             else:
                 os.close(fd)
         assert room_for(leaf, 1) == 1
+
+
+@pytest.mark.rule("T1", "T4")
+def test_inode_numbers_are_given_out_again(caller: Caller, scratch: Path) -> None:
+    """Of namespaces one after the other, with a refused call before each, not each has an inode
+    number that none had before."""
+    leaf, detached = tmpfs(scratch / "leaf"), detached_directory(scratch / "detached")
+    caller.act()
+    numbers = []
+    for _ in range(20):
+        fails(errno.EINVAL, copy, "", dirfd=detached)
+        fd = within_limit(partial(copy, leaf))
+        numbers.append(os.fstat(fd).st_ino)
+        let_go(fd)
+    # Others may have taken one for a namespace of theirs.
+    assert len(set(numbers)) < len(numbers), f"no number came twice: {numbers}"
 
 
 @pytest.mark.rule("BL5")
