@@ -140,10 +140,12 @@ MS_STRICTATIME = MountFlags.MS_STRICTATIME
 class Umount(IntFlag):
     """Flags of umount2(2) (``linux/fs.h``)."""
 
+    MNT_FORCE = 1
     MNT_DETACH = 2
     MNT_EXPIRE = 4
 
 
+MNT_FORCE = Umount.MNT_FORCE
 MNT_DETACH = Umount.MNT_DETACH
 MNT_EXPIRE = Umount.MNT_EXPIRE
 
