@@ -89,6 +89,24 @@ def test_refused_where_it_would_cover(scratch: Path) -> None:
 
 
 @pytest.mark.rule("B6")
+def test_detached_peer_of_the_parent(scratch: Path) -> None:
+    """Nothing arrives in a detached tree: a copy of the very directory that is mounted on goes
+    beneath the mount there, a peer of what that lies on though it is."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    (top / "place").mkdir()
+    enter(copy(top, recursive=True))
+    detached = clone("/place")
+    over = mnt_id_of(tmpfs(Path("/place")))
+
+    attach_beneath(detached, "/place")
+
+    assert mnt_id_of("/place") == over
+    assert statmount(over).mnt_parent_id == mnt_id_of(detached)
+    group = statmount(mnt_id_of("/")).mnt_peer_group
+    assert statmount(mnt_id_of(detached)).mnt_peer_group == group != 0
+
+
+@pytest.mark.rule("B6")
 def test_unbindable_source(scratch: Path) -> None:
     """A tree with an unbindable mount goes beneath where nothing is to be copied, and keeps its
     type; on a shared mount it is EINVAL."""
