@@ -58,10 +58,12 @@ def ask(
     return None
 
 
+#: Says what is missing, or None.
 Probe = Callable[[], Missing | None]
 
 
 def probe(
     function: Callable[[], object], what: str, *absent: int, limits: Mapping[int, str] = {}
 ) -> Probe:
+    """Return what runs the probe *function* once and says each time what :func:`ask` said of it."""
     return functools.cache(functools.partial(ask, function, what, absent, limits))
