@@ -3,26 +3,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.harness.helpers.callers import user_namespaces
-from tests.harness.helpers.strangers import namespace, run_pytest
-from tests.harness.helpers.suite import HEADER, PLUGIN, ROOT
-from tests.utils.tasks.process import holding, in_child
-from tests.utils.tasks.userns import enter_new_mount_ns, in_own_mount_ns
-from tests.utils.uapi.nsfs import ns_id
-from tests.utils.uapi.syscalls import mount
-from tests.utils.watch import new_namespaces
-from tests.utils.watch.mount_table import MountTable
-from tests.utils.watch.new_namespaces import Namespaces, nobody_else_runs
+from tests.harness.helpers.strangers import run_pytest
+from tests.harness.helpers.suite import HEADER, PLUGIN
 
+pytestmark = pytest.mark.usefixtures("alone")
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
 PLUGINS = (
     *PLUGIN,
@@ -65,15 +56,6 @@ def pytest_unconfigure():
 """
 
 
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    """Have no two of these tests at once: a blank namespace would be charged to each."""
-    fd = os.open(ROOT, os.O_RDONLY)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    yield
-    os.close(fd)
-
-
 def runs(
     folder: Path,
     source: str,
@@ -97,15 +79,6 @@ def section(text: str, case: str) -> str:
     """Return the part of *text* on the failure of a case."""
     parts = re.split(r"^_{3,} .*\btest_(\w+) _{3,}$", text.partition("= short test")[0], flags=re.M)
     return dict(zip(parts[1::2], parts[2::2], strict=True))[case]
-
-
-@pytest.fixture
-def sight() -> None:
-    """Skip where the caller may not see the machine's namespaces."""
-    try:
-        Namespaces().close()
-    except OSError as error:
-        pytest.skip(f"the machine's mount namespaces cannot be listed: {error}")
 
 
 # --- mounts ---------------------------------------------------------------------------------------
@@ -177,40 +150,6 @@ def test_mounts_and_fails():
     assert "vfs: be right" not in section(text, "mounts"), text
     assert "a kernel without this fix fails here" in section(text, "mounts_and_fails"), text
     assert "mounts and namespaces after the case" in section(text, "mounts_and_fails")
-
-
-def test_only_changes_are_read_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    user_namespaces()
-
-    def changes() -> list[list[str]]:
-        table = MountTable(os.open("/proc/self/mountinfo", os.O_RDONLY))
-        found = [table.changes()]
-        mount("tmpfs", "/sys", "tmpfs")
-        found.append(table.changes())
-        monkeypatch.setattr(MountTable, "_read", lambda self: pytest.fail("read without a need"))
-        found.append(table.changes())
-        return found
-
-    before, after, again = in_child(in_own_mount_ns(changes))
-    assert (before, again) == ([], [])
-    (line,) = after
-    assert line.startswith("+ ")
-    assert " /sys " in line
-
-
-def test_only_marked_lines_are_compared() -> None:
-    """Of the machine's table, what bears the cases' name."""
-    user_namespaces()
-
-    def changes() -> list[str]:
-        table = MountTable(os.open("/proc/self/mountinfo", os.O_RDONLY), " case-1 ")
-        mount("another", "/mnt", "tmpfs")
-        mount("case-1", "/sys", "tmpfs")
-        mount("case-12", "/tmp", "tmpfs")
-        return table.changes()
-
-    (line,) = in_child(in_own_mount_ns(changes))
-    assert " /sys " in line
 
 
 # --- mount namespaces -----------------------------------------------------------------------------
@@ -306,30 +245,6 @@ def test_last(): time.sleep(1)
         assert failed(text) == {"queued": LEFT, "held_by_the_run": LEFT}, text
 
 
-@pytest.mark.usefixtures("sight")
-def test_a_namespace_that_is_let_go_of_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    namespaces = Namespaces()
-    marked = lambda: mount("case-0", "/mnt", "tmpfs")  # noqa: E731
-    fds = [namespace(marked)]
-
-    def wait(_seconds: float) -> None:
-        while fds:
-            os.close(fds.pop())
-
-    with monkeypatch.context() as patch:
-        patch.setattr(time, "sleep", wait)
-        assert namespaces.leaked("case-0") == {}
-    assert not fds
-    fds = [namespace(marked)]
-    number = ns_id(fds[0])
-    (text,) = namespaces.leaked("case-0").values()
-    assert text.startswith("descriptor ")
-    assert namespaces.leaked("case-0") == {}
-    wait(0)
-    assert number not in namespaces.new()
-    namespaces.close()
-
-
 NOBODYS = """
 def another():
     mount("another", "/mnt", "tmpfs"); Path("/mnt/old").mkdir()
@@ -381,42 +296,6 @@ leak_plugin.nobody_else_runs = lambda: True
     (text,) = runs(folder, KILLED, conftest=conftest)
     assert "test_is_killed - Timeout" in text
     assert "left namespaces behind" not in text
-
-
-def test_who_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller's ancestors and descendants are nobody else."""
-    monkeypatch.setattr(new_namespaces, "_link", lambda path: "pid:[4026531836]")
-    with holding(os.getpid) as child:
-        pid, above = os.getpid(), os.getppid()
-        families = {
-            "below": {pid: above, above: 0, child.pid: pid},
-            "above": {pid: child.pid, child.pid: 0},
-            "beside": {pid: above, above: 0, child.pid: above},
-        }
-        found = {}
-        for name, family in families.items():
-            monkeypatch.setattr(new_namespaces, "parents", lambda proc, family=family: family)
-            found[name] = nobody_else_runs()
-    assert found == {"below": True, "above": True, "beside": False}
-
-
-def test_somebody_runs_where_not_all_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(new_namespaces, "parents", lambda proc: {os.getpid(): 0})
-    monkeypatch.setattr(new_namespaces, "_link", lambda path: "pid:[4026532000]")
-    assert not nobody_else_runs()
-
-
-@pytest.mark.usefixtures("sight")
-def test_namespaces_there_were_before_are_nobodys() -> None:
-    with holding(enter_new_mount_ns) as process:
-        namespaces = Namespaces()
-        with holding(enter_new_mount_ns) as other:
-            new = ns_id(os.open(other.proc("ns/mnt"), os.O_RDONLY))
-            assert new in namespaces.new()
-            namespaces.accept()
-            assert new not in namespaces.new()
-        assert ns_id(os.open(process.proc("ns/mnt"), os.O_RDONLY)) not in namespaces.new()
-    namespaces.close()
 
 
 # --- an ordinary user -----------------------------------------------------------------------------
