@@ -128,6 +128,11 @@ SHARED_FS_STRUCT = pytest.mark.fixed_by(
 UNSHARED_FS_STRUCT = pytest.mark.fixed_by(
     "57088a37b2e4", "7.3", "fs: put the old fs_struct before the old namespaces in unshare()"
 )
+PROC_OF_PROCESSES = pytest.mark.fixed_by(
+    "05dab768fc2d",
+    "7.2",
+    "proc: handle subset=pid separately in userns visibility checks",
+)
 ACTIVE_REFERENCES = pytest.mark.fixed_by(
     "0b6f31a3c0b1",
     "7.2.11",

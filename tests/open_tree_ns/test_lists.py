@@ -34,7 +34,13 @@ from tests.utils.uapi.nsfs import (
     mnt_get_neighbour,
     ns_id,
 )
-from tests.utils.uapi.statmount import StatmountStruct, listmount, listmount_page, statmount_into
+from tests.utils.uapi.statmount import (
+    StatmountStruct,
+    listmount,
+    listmount_page,
+    statmount,
+    statmount_into,
+)
 from tests.utils.uapi.syscalls import closing_fd, unshare
 
 #: Where :func:`walk` keeps the one descriptor it needs.
@@ -255,6 +261,35 @@ def test_listmount_after_the_largest_id(inside: bool, scratch: Path) -> None:
     assert found == {where: [] for where in found}
     assert page(LSMT_ROOT, U64_MAX, reverse=True) == ids[::-1]
     assert page(LSMT_ROOT, ids[0], reverse=True) == []
+
+
+@pytest.mark.rule("U8")
+def test_descriptor_of_no_mount_namespace(scratch: Path) -> None:
+    """Asked by a descriptor of a directory, of a user namespace or of nothing, listmount(2) and
+    statmount(2) are refused, and by descriptor and id at once: EINVAL, for a closed one EBADF."""
+    fd = copy(tmpfs(scratch / "leaf"))
+    (top,) = listmount(ns_fd=fd)
+    others = {
+        "directory": os.open(scratch, os.O_RDONLY),
+        "user namespace": os.open("/proc/self/ns/user", os.O_RDONLY),
+        "closed": 1 << 20,
+    }
+
+    found = {
+        name: (outcome(listmount, ns_fd=other), outcome(statmount, top, ns_fd=other))
+        for name, other in others.items()
+    }
+    found["with an id"] = (
+        outcome(listmount, ns_id=ns_id(fd), ns_fd=fd),
+        outcome(statmount, top, ns_id=ns_id(fd), ns_fd=fd),
+    )
+
+    assert found == {
+        "directory": ("EINVAL", "EINVAL"),
+        "user namespace": ("EINVAL", "EINVAL"),
+        "closed": ("EBADF", "EBADF"),
+        "with an id": ("EINVAL", "EINVAL"),
+    }
 
 
 #: The size of a statmount(2) answer without strings.

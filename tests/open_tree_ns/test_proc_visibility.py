@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, copy_by, enter
 from tests.open_tree_ns.trees import small_tree
@@ -21,12 +22,14 @@ from tests.utils.uapi.constants import (
     CLONE_NEWNET,
     CLONE_NEWPID,
     FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_FLAG,
     FSMOUNT_NAMESPACE,
     MOUNT_ATTR_RDONLY,
     MS_NOATIME,
     MS_RDONLY,
 )
 from tests.utils.uapi.syscalls import (
+    attach,
     fsconfig,
     fsmount,
     fsopen,
@@ -44,9 +47,9 @@ pytestmark = [
 KINDS = ("proc", pytest.param("sysfs", marks=pytest.mark.needs("root")))
 
 
-def mounted(kind: str, flags: int = 0) -> str:
+def mounted(kind: str, flags: int = 0, options: str | None = None) -> str:
     """Mount a new file system of this *kind* at "/dir"; return how that ended."""
-    return str(outcome(mount, kind, "/dir", kind, flags))
+    return str(outcome(mount, kind, "/dir", kind, flags, options))
 
 
 def namespace_of(kind: str) -> str:
@@ -89,6 +92,82 @@ def test_part_of_it_is_not_visible_enough(kind: str, scratch: Path) -> None:
         "part": {"mount": "EPERM"},
         "whole": {"mount": "success"},
     }
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(("kind", "other"), [("proc", "sysfs"), ("sysfs", "proc")])
+def test_another_kind_is_no_visible_one(kind: str, other: str, scratch: Path) -> None:
+    """Whole and visible as it is, a sysfs makes no proc admissible, nor a proc a sysfs: EPERM."""
+    top = small_tree(scratch)
+    mount(other, top / "child", other)
+
+    def ask() -> dict[str, str]:
+        return {kind: mounted(kind), other: mounted(other)}
+
+    assert inside(top, ask) == {kind: "EPERM", other: "success"}
+
+
+@fixes.PROC_OF_PROCESSES
+def test_processes_alone_reveal_nothing(scratch: Path) -> None:
+    """A proc of processes alone (subset=pid) can be mounted with none in the copy, and makes no
+    whole one admissible: EPERM."""
+    top = small_tree(scratch)
+
+    def ask() -> dict[str, str]:
+        return {
+            "processes alone": mounted("proc", options="subset=pid"),
+            "whole": mounted("proc"),
+        }
+
+    without = inside(top, ask)
+    mount("proc", top / "child", "proc", 0, "subset=pid")
+
+    expected = {"processes alone": "success", "whole": "EPERM"}
+    assert {"without": without, "with": inside(top, ask)} == {"without": expected, "with": expected}
+
+
+def test_what_can_be_unmounted_hides_nothing(scratch: Path) -> None:
+    """Who mounted something on a part of the copied proc can take it off: it is visible still."""
+    top = small_tree(scratch)
+    mount("proc", top / "child", "proc")
+
+    def ask() -> dict[str, str]:
+        mount("tmpfs", "/child/sys", "tmpfs")
+        return {"mount": mounted("proc")}
+
+    assert inside(top, ask) == {"mount": "success"}
+
+
+def test_read_only_file_system_counts_as_locked(scratch: Path) -> None:
+    """When the visible one can be written to as a mount, but not as a file system, the new one
+    must be a read-only mount: EPERM."""
+    top = small_tree(scratch)
+    fs = fsopen("proc")
+    fsconfig(fs, FSCONFIG_SET_FLAG, "ro")
+    fsconfig(fs, FSCONFIG_CMD_CREATE)
+    attach(fsmount(fs), top / "child")
+
+    def ask() -> dict[str, str]:
+        return {"writable": mounted("proc"), "read-only": mounted("proc", MS_RDONLY)}
+
+    assert inside(top, ask) == {"writable": "EPERM", "read-only": "success"}
+
+
+@pytest.mark.needs("root")
+def test_what_is_not_locked_need_not_be_alike(scratch: Path) -> None:
+    """A proc that came from above by descriptor is not locked: the new one may differ from it in
+    its mode of access times."""
+    copied = copy_by(Caller.FOREIGN, small_tree(scratch))
+
+    def from_above() -> str:
+        fs = fsopen("proc")
+        fsconfig(fs, FSCONFIG_CMD_CREATE)
+        proc = fsmount(fs)
+        enter(copied.ns_fd)
+        attach(proc, "/child")
+        return mounted("proc", MS_NOATIME)
+
+    assert in_child(from_above) == "success"
 
 
 def test_locks_of_the_visible_one_are_inherited(scratch: Path) -> None:
