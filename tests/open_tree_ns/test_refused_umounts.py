@@ -19,6 +19,7 @@ from tests.utils.uapi.caps import effective
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
+    MNT_EXPIRE,
     MNT_FORCE,
     MOUNT_ATTR_RDONLY,
     MOVE_MOUNT_F_EMPTY_PATH,
@@ -30,7 +31,7 @@ from tests.utils.uapi.constants import (
 )
 from tests.utils.uapi.nsfs import current_mnt_ns
 from tests.utils.uapi.statmount import mount_table
-from tests.utils.uapi.syscalls import mount, mount_setattr, move_mount, umount2
+from tests.utils.uapi.syscalls import closing_fd, mount, mount_setattr, move_mount, umount2
 
 
 def tree(scratch: Path) -> Path:
@@ -67,6 +68,50 @@ def test_what_cannot_be_unmounted(scratch: Path) -> None:
     assert [mount.mnt_point for mount in mount_table()] == ["/", "/new"]
     os.close(used)
     os.close(held)
+
+
+@pytest.mark.rule("N20")
+def test_what_is_marked_to_expire(caller: Caller, scratch: Path) -> None:
+    """umount2(2) with MNT_EXPIRE marks a mount at first, EAGAIN, and takes it when it is called
+    again with no use between; a use takes the mark off, and a copy has none. A mount in use, or
+    with another on it, is EBUSY; the root, and any other flag besides, EINVAL."""
+    top = tree(scratch)
+    source = top / "new"
+    marked = outcome(umount2, source, MNT_EXPIRE)
+    caller.act()
+    enter_top(copy(top, recursive=True))
+    own = tmpfs(Path("/dir"))
+    for name in ("place", "expires"):
+        (own / name).mkdir()
+    expires = tmpfs(own / "expires")
+    used = tmpfs(own / "place")
+    expire = partial(outcome, umount2, flags=MNT_EXPIRE)
+
+    got = {"copy of a marked one": expire("/new"), "with a mount on it": expire(own)}
+    with closing_fd(os.open(used, os.O_RDONLY)):
+        got["in use"] = expire(used)
+    got["lazily"] = outcome(umount2, used, MNT_EXPIRE | MNT_DETACH)
+    got["by force"] = outcome(umount2, used, MNT_EXPIRE | MNT_FORCE)
+    got["root"] = expire("/")
+    got["at first"] = expire(expires)
+    os.listdir(expires)
+    got["used since"] = expire(expires)
+    got["again"] = expire(expires)
+
+    assert (marked, got) == (
+        "EAGAIN",
+        {
+            "copy of a marked one": "EINVAL" if caller.foreign else "EAGAIN",  # it is locked
+            "with a mount on it": "EBUSY",
+            "in use": "EBUSY",
+            "lazily": "EINVAL",
+            "by force": "EINVAL",
+            "root": "EINVAL",
+            "at first": "EAGAIN",
+            "used since": "EAGAIN",
+            "again": "success",
+        },
+    )
 
 
 @pytest.mark.rule("N18")
