@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What cannot be unmounted inside the new namespace, and what takes privilege there."""
+"""What umount2(2) refuses inside the new namespace, what it leaves, and what takes privilege."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, enter, enter_top
-from tests.utils.expect import outcome
+from tests.utils.expect import Outcome, outcome
 from tests.utils.mounts.trees import bind, tmpfs
+from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import become_foreign
 from tests.utils.uapi.caps import effective
 from tests.utils.uapi.constants import (
@@ -29,6 +30,7 @@ from tests.utils.uapi.constants import (
     MS_REMOUNT,
     MS_SHARED,
 )
+from tests.utils.uapi.fuse import SlowFile
 from tests.utils.uapi.nsfs import current_mnt_ns
 from tests.utils.uapi.statmount import mount_table
 from tests.utils.uapi.syscalls import closing_fd, mount, mount_setattr, move_mount, umount2
@@ -85,7 +87,9 @@ def test_what_is_marked_to_expire(caller: Caller, scratch: Path) -> None:
         (own / name).mkdir()
     expires = tmpfs(own / "expires")
     used = tmpfs(own / "place")
-    expire = partial(outcome, umount2, flags=MNT_EXPIRE)
+
+    def expire(path: str | Path) -> Outcome:
+        return outcome(umount2, path, MNT_EXPIRE)
 
     got = {"copy of a marked one": expire("/new"), "with a mount on it": expire(own)}
     with closing_fd(os.open(used, os.O_RDONLY)):
@@ -133,6 +137,27 @@ def test_what_a_foreign_caller_cannot_unmount(scratch: Path) -> None:
     os.chdir("/")
     assert outcome(umount2, ".", MNT_DETACH) == "success"
     assert len(mount_table()) < len(before)
+
+
+@pytest.mark.rule("N18")
+@pytest.mark.needs("FUSE")
+def test_force_ends_the_file_system_and_nothing_else_does(scratch: Path) -> None:
+    """An umount2(2) inside leaves the file system to its other mounts, unless it was by force:
+    that ends it for all of them."""
+    top = tmpfs(scratch / "top")
+    served = SlowFile(top / "file")
+
+    def unmount_inside(flags: int) -> None:
+        enter(copy(top, recursive=True))
+        umount2("/file", flags)
+
+    found = {}
+    for way, flags in {"plainly": 0, "lazily": MNT_DETACH, "by force": MNT_FORCE}.items():
+        served.serve_until_read(0)  # the first request of all is there from the start
+        in_child(partial(unmount_inside, flags))
+        found[way] = outcome(served.serve_until_read, 0)
+
+    assert found == {"plainly": "success", "lazily": "success", "by force": "ENODEV"}
 
 
 @pytest.mark.rule("N19")
