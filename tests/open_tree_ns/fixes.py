@@ -128,6 +128,9 @@ SHARED_FS_STRUCT = pytest.mark.fixed_by(
 UNSHARED_FS_STRUCT = pytest.mark.fixed_by(
     "57088a37b2e4", "7.3", "fs: put the old fs_struct before the old namespaces in unshare()"
 )
+POLLERS_OF_TYPES = pytest.mark.fixed_by(
+    "0ae44a20835e", "7.3", "fs/namespace: notify pollers of legacy propagation changes"
+)
 PROC_OF_PROCESSES = pytest.mark.fixed_by(
     "05dab768fc2d",
     "7.2",

@@ -6,16 +6,30 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy_by
+from tests.utils.mounts.copies import Copy
 from tests.utils.mounts.trees import propagation, tmpfs
 from tests.utils.tasks.process import holding
-from tests.utils.uapi.constants import MNT_DETACH, MS_SHARED
-from tests.utils.uapi.syscalls import pivot_root, umount2
+from tests.utils.uapi.constants import (
+    AT_FDCWD,
+    MNT_DETACH,
+    MOUNT_ATTR_NODEV,
+    MS_BIND,
+    MS_NOEXEC,
+    MS_PRIVATE,
+    MS_REMOUNT,
+    MS_SHARED,
+    MS_SLAVE,
+    MS_UNBINDABLE,
+)
+from tests.utils.uapi.syscalls import mount, mount_setattr, pivot_root, umount2
 
 
 def changed(mountinfo: int) -> bool:
@@ -25,15 +39,23 @@ def changed(mountinfo: int) -> bool:
     return bool(poller.poll(0))
 
 
+def mountinfo_of(copied: Copy) -> int:
+    """Open the mountinfo of a task inside *copied*."""
+    with holding(copied.enter) as task:
+        return os.open(task.proc("mountinfo"), os.O_RDONLY)
+
+
 @pytest.mark.rule("N13")
 def test_changes_wake(caller: Caller, scratch: Path) -> None:
     """Who polls the mountinfo of a task inside is told once of a mount, umount or pivot_root there,
-    made inside or arrived from the source, and of none that stays at the source."""
+    made inside or arrived from the source, and of a change of a mount's attributes, and of none
+    that stays at the source."""
     top = tmpfs(scratch / "top", "place/file")
     shared = propagation(tmpfs(top / "shared", "place/file"), MS_SHARED)
     copied = copy_by(caller, top)
-    with holding(copied.enter) as task:
-        mountinfo = os.open(task.proc("mountinfo"), os.O_RDONLY)
+    mountinfo = mountinfo_of(copied)
+    change = partial(mount_setattr, AT_FDCWD, attr_set=MOUNT_ATTR_NODEV)
+    remounted = MS_REMOUNT | MS_BIND | MS_NOEXEC
     steps: dict[str, Callable[[], object]] = {
         "nothing": lambda: None,
         "mount inside": lambda: copied.inside(lambda: tmpfs(Path("/place"))),
@@ -41,6 +63,8 @@ def test_changes_wake(caller: Caller, scratch: Path) -> None:
         "arrival": lambda: tmpfs(shared / "place"),
         "umount at the source": lambda: umount2(top / "place"),
         "departure": lambda: umount2(shared / "place"),
+        "remount inside": lambda: copied.inside(lambda: mount(None, "/", None, remounted)),
+        "mount_setattr inside": lambda: copied.inside(lambda: change("/")),
         "pivot_root inside": lambda: copied.inside(lambda: pivot_root("/place", "/place")),
         "umount inside": lambda: copied.inside(lambda: umount2("/", MNT_DETACH)),
     }
@@ -58,6 +82,29 @@ def test_changes_wake(caller: Caller, scratch: Path) -> None:
         "arrival": awake,
         "umount at the source": quiet,
         "departure": awake,
+        "remount inside": awake,
+        "mount_setattr inside": awake,
         "pivot_root inside": awake,
         "umount inside": awake,
     }
+
+
+@pytest.mark.rule("N13")
+@fixes.POLLERS_OF_TYPES
+def test_changes_of_the_type_wake(caller: Caller, scratch: Path) -> None:
+    """Who polls is told once of each propagation type that mount(2) gives to a mount."""
+    copied = copy_by(caller, tmpfs(scratch / "top"))
+    mountinfo = mountinfo_of(copied)
+    types = {
+        "shared": MS_SHARED,
+        "slave": MS_SLAVE,
+        "private": MS_PRIVATE,
+        "unbindable": MS_UNBINDABLE,
+    }
+
+    told = {}
+    for name, kind in types.items():
+        copied.inside(partial(propagation, Path("/"), kind))
+        told[name] = changed(mountinfo), changed(mountinfo)
+
+    assert told == dict.fromkeys(types, (True, False))

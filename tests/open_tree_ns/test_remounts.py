@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import outcome
 from tests.utils.mounts.locks import locks
@@ -29,13 +30,16 @@ from tests.utils.uapi.constants import (
     MS_NOEXEC,
     MS_NOSUID,
     MS_REMOUNT,
+    MS_SHARED,
+    MS_SLAVE,
 )
 from tests.utils.uapi.statmount import mount_table
 from tests.utils.uapi.syscalls import mount, mount_setattr, umount2
 
-pytestmark = pytest.mark.needs("user namespace")
+foreign = pytest.mark.needs("user namespace")
 
 
+@foreign
 @pytest.mark.rule("K13")
 def test_allowed_changes_unlock_nothing(scratch: Path) -> None:
     """A foreign caller's change that keeps what is locked is allowed, by mount_setattr(2) and by a
@@ -84,6 +88,7 @@ def written(*names: str) -> set[str]:
         return writer.result()
 
 
+@foreign
 @pytest.mark.rule("K14")
 def test_refused_recursive_change_holds_nobody_up(scratch: Path) -> None:
     """A recursive change that would make a whole tree read-only, and is EPERM for one locked mount
@@ -109,6 +114,7 @@ def test_refused_recursive_change_holds_nobody_up(scratch: Path) -> None:
     assert written("/file", "/a/file", "/a/below/file", "/b/file", "/z/file") == {"success"}
 
 
+@foreign
 @pytest.mark.rule("K14")
 def test_mount_in_use_for_writing_holds_the_change_up(scratch: Path) -> None:
     """The same change is EBUSY for a file in the tree that is open for writing: again none of the
@@ -131,3 +137,56 @@ def test_mount_in_use_for_writing_holds_the_change_up(scratch: Path) -> None:
 
     assert (busy, after, make_read_only()) == ("EBUSY", before, "success")
     assert {m.mnt_attr & MOUNT_ATTR_RDONLY for m in mount_table()} == {MOUNT_ATTR_RDONLY}
+
+
+@foreign
+@pytest.mark.rule("K14")
+def test_change_of_one_mount_asks_nothing_of_others(scratch: Path) -> None:
+    """A change that is not recursive is made though a mount below could not take part in it: one
+    whose restriction is locked, or that is in use for writing."""
+    top = tmpfs(scratch / "top", "file")
+    tmpfs(top / "locked", flags=MS_NOSUID)
+    tmpfs(top / "used", "file")
+    become_foreign()
+    enter(copy(top, recursive=True))
+    with open("/used/file", "w"):
+        end = outcome(
+            mount_setattr,
+            AT_FDCWD,
+            "/",
+            attr_set=MOUNT_ATTR_RDONLY,
+            attr_clr=MOUNT_ATTR_NOSUID,
+        )
+
+    assert end == "success"
+    read_only = {
+        mount.mnt_point: bool(mount.mnt_attr & MOUNT_ATTR_RDONLY) for mount in mount_table()
+    }
+    assert read_only == {"/": True, "/locked": False, "/used": False}
+
+
+@pytest.mark.rule("K14")
+def test_what_is_no_mount_is_not_changed(caller: Caller, scratch: Path) -> None:
+    """Of a directory that is no mount's root neither the attributes nor the type are changed, nor
+    is a type that is none, or two: EINVAL."""
+    top = tmpfs(scratch / "top")
+    (top / "dir").mkdir()
+    caller.act()
+    enter(copy(top))
+    before = mount_table()
+    changes = {
+        "attributes": partial(mount_setattr, AT_FDCWD, "/dir", attr_set=MOUNT_ATTR_NODEV),
+        "type": partial(mount_setattr, AT_FDCWD, "/dir", propagation=MS_SHARED),
+        "remount": partial(mount, None, "/dir", None, MS_REMOUNT | MS_BIND | MS_NODEV),
+        "type by mount(2)": partial(mount, None, "/dir", None, MS_SHARED),
+        "two types": partial(mount, None, "/", None, MS_SHARED | MS_SLAVE),
+        "two types by mount_setattr(2)": partial(
+            mount_setattr, AT_FDCWD, "/", propagation=MS_SHARED | MS_SLAVE
+        ),
+        "type and a flag": partial(mount, None, "/", None, MS_SHARED | MS_NODEV),
+    }
+
+    found = {name: outcome(change) for name, change in changes.items()}
+
+    assert found == dict.fromkeys(changes, "EINVAL")
+    assert mount_table() == before
