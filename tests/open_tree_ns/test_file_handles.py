@@ -17,10 +17,11 @@ from tests.utils.mounts.trees import bind, tmpfs, write
 from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import as_foreign, become_foreign
 from tests.utils.uapi.caps import keep_only
-from tests.utils.uapi.constants import AT_FDCWD, MNT_DETACH
+from tests.utils.uapi.constants import AT_FDCWD, CLONE_NEWUSER, MNT_DETACH
 from tests.utils.uapi.file_handles import (
     FD_NSFS_ROOT,
     FileHandle,
+    NsfsFileHandle,
     name_to_handle_at,
     open_by_handle_at,
 )
@@ -157,3 +158,44 @@ def test_handle_for_the_unprivileged(scratch: Path) -> None:
 
     assert got == {"inside": "success", "its owner, outside": "ESTALE", "foreign": "ESTALE"}
     assert gone(mnt_ns_id), "a refused call holds the namespace"
+
+
+@pytest.mark.rule("R10")
+@pytest.mark.needs("file handles")
+def test_handle_that_does_not_agree_names_nothing(scratch: Path) -> None:
+    """A handle names a namespace by its id, or by id, type and inode number together, which must be
+    those of one namespace: ESTALE."""
+    fd = copy(tmpfs(scratch / "leaf"))
+    named = NsfsFileHandle.of(name_to_handle_at(fd))
+    enter(fd)
+    handles = {
+        "as it is": named.handle(),
+        "id alone": named._replace(ns_type=0, ns_inum=0).handle(),
+        "no id": named._replace(ns_id=0).handle(),
+        "no inode number": named._replace(ns_inum=0).handle(),
+        "no type": named._replace(ns_type=0).handle(),
+        "another inode number": named._replace(ns_inum=named.ns_inum + 1).handle(),
+        "another type": named._replace(ns_type=CLONE_NEWUSER).handle(),
+        "the id of none": named._replace(ns_id=(1 << 64) - 1).handle(),
+        "and zeros": named.handle(more=bytes(8)),
+        "another kind": named._replace(handle_type=1).handle(),
+    }
+
+    got = {name: outcome(open_by_handle_at, FD_NSFS_ROOT, it) for name, it in handles.items()}
+
+    good = ("as it is", "id alone", "and zeros")
+    assert got == {name: "success" if name in good else "ESTALE" for name in handles}
+
+
+@pytest.mark.rule("R14")
+@pytest.mark.needs("file handles")
+@pytest.mark.finding("A namespace's file handle is good whatever follows it")
+def test_what_follows_in_a_larger_handle_is_zeros(scratch: Path) -> None:
+    """A handle that says more than the kernel understands names nothing: ESTALE."""
+    fd = copy(tmpfs(scratch / "leaf"))
+    named = NsfsFileHandle.of(name_to_handle_at(fd))
+    enter(fd)
+
+    end = outcome(open_by_handle_at, FD_NSFS_ROOT, named.handle(more=b"\xff" * 8))
+
+    assert end == "ESTALE"

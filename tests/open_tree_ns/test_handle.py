@@ -39,8 +39,11 @@ from tests.utils.uapi.constants import (
 )
 from tests.utils.uapi.nsfs import (
     NS_GET_ID,
+    NS_MNT_GET_NEXT,
+    NS_MNT_GET_PREV,
     current_mnt_ns,
     mnt_get_info,
+    mnt_get_neighbour,
     mnt_ns_ioctl,
     ns_get_nstype,
     ns_id,
@@ -302,3 +305,20 @@ def test_neighbour_with_a_full_descriptor_table(scratch: Path) -> None:
         }
 
     assert got == {"NS_MNT_GET_NEXT": "EMFILE", "NS_MNT_GET_PREV": "EMFILE"}
+
+
+@pytest.mark.rule("R12")
+@pytest.mark.needs("sight of all namespaces")
+@pytest.mark.isolated(pid_namespace=False)
+def test_namespace_of_another_type_is_no_mount_namespace() -> None:
+    """What is asked of mount namespaces is EINVAL for a namespace of another type."""
+    other = os.open("/proc/self/ns/user", os.O_RDONLY)
+
+    got = {
+        "NS_GET_MNTNS_ID": outcome(ns_id, other),
+        "NS_MNT_GET_INFO": outcome(mnt_get_info, other),
+        "NS_MNT_GET_NEXT": outcome(mnt_get_neighbour, other, NS_MNT_GET_NEXT),
+        "NS_MNT_GET_PREV": outcome(mnt_get_neighbour, other, NS_MNT_GET_PREV),
+    }
+
+    assert got == dict.fromkeys(got, "EINVAL")

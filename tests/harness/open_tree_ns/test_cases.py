@@ -72,7 +72,7 @@ def test_a_fix_can_be_found_in_a_kernel_tree(name: str) -> None:
     commit, versions, subject = FIXES[name].args
     assert re.fullmatch(r"[0-9a-f]{12}|-", commit)
     assert re.fullmatch(r"\d+\.\d+(\.\d+|-rc\d+)?(, \d+\.\d+\.\d+)*", versions)
-    assert re.fullmatch(r"[a-z_]+: \S.*[^.]", subject)
+    assert re.fullmatch(r"[a-z_/]+: \S.*[^.]", subject)
 
 
 def test_each_fix_is_there_once_and_used() -> None:

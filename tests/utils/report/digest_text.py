@@ -42,7 +42,8 @@ def _lines(
     gaps = [finding for finding in digest.findings if not finding.closed]
     if digest.is_clean and not verbose:
         open_rules = ", ".join(rule for finding in gaps for rule in finding.rules)
-        yield headline(digest) + (f"; open finding {open_rules} (docs/findings.md)" if gaps else "")
+        told = f"; open finding{'s' if len(gaps) > 1 else ''} {open_rules} (docs/findings.md)"
+        yield headline(digest) + (told if gaps else "")
         gaps = []
     else:
         yield headline(digest)

@@ -2,7 +2,7 @@
 """File handles: name_to_handle_at(2) and open_by_handle_at(2).
 
 A handle is bytes that name an inode of a file system, or a namespace on nsfs; it holds nothing.
-Sources: open_by_handle_at(2), ``linux/fcntl.h`` (Linux 7.3).
+Sources: open_by_handle_at(2), ``linux/fcntl.h`` and ``linux/nsfs.h`` (Linux 7.3).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from typing import NamedTuple
 
 from tests.utils.uapi.constants import AT_EMPTY_PATH
 from tests.utils.uapi.syscalls import PathLike, c_path, checked
@@ -23,6 +24,7 @@ FD_NSFS_ROOT = -10003
 _MOST = 128
 #: struct file_handle: bytes that follow, kind.
 _HEAD = struct.Struct("=Ii")
+_NSFS = struct.Struct("=QII")
 
 
 class FileHandle(bytes):
@@ -31,6 +33,25 @@ class FileHandle(bytes):
     def __repr__(self) -> str:
         size, kind = _HEAD.unpack_from(self)
         return f"<handle of kind {kind:#x}, {size} bytes>"
+
+
+class NsfsFileHandle(NamedTuple):
+    """``struct nsfs_file_handle``, the handle of a namespace, and the kind that goes with it."""
+
+    handle_type: int
+    ns_id: int
+    ns_type: int
+    ns_inum: int
+
+    @classmethod
+    def of(cls, handle: FileHandle) -> NsfsFileHandle:
+        """Return what the *handle* of a namespace says."""
+        return cls(_HEAD.unpack_from(handle)[1], *_NSFS.unpack_from(handle, _HEAD.size))
+
+    def handle(self, more: bytes = b"") -> FileHandle:
+        """Return the handle that says this, with *more* bytes behind it."""
+        body = _NSFS.pack(self.ns_id, self.ns_type, self.ns_inum) + more
+        return FileHandle(_HEAD.pack(len(body), self.handle_type) + body)
 
 
 def name_to_handle_at(dirfd: int, path: PathLike = "", flags: int = AT_EMPTY_PATH) -> FileHandle:

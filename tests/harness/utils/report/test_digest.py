@@ -254,6 +254,10 @@ def test_a_run_where_all_is_well_is_one_line() -> None:
     assert digest_text.lines(found) == [
         "1 rule kept, 1 known fix there; open finding K6 (docs/findings.md)"
     ]
+    gaps = [case(of, of, outcome="xfailed", finding=[f"A gap of {of}"]) for of in ("C1", "K6")]
+    assert digest_text.lines(made(case("a", "K1"), *gaps)) == [
+        "1 rule kept, 0 known fixes there; open findings C1, K6 (docs/findings.md)"
+    ]
     assert digest_text.lines(digest([], RULES)) == []
 
 
