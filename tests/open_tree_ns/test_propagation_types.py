@@ -164,3 +164,47 @@ def test_unbindable_joins_no_group(caller: Caller, scratch: Path) -> None:
 
     assert got == dict.fromkeys(got, "EINVAL")
     assert statmount_by_fd(target).mnt_propagation == MS_UNBINDABLE
+
+
+@pytest.mark.rule("G14")
+def test_groups_that_cannot_be_joined(caller: Caller, scratch: Path) -> None:
+    """MOVE_MOUNT_SET_GROUP refuses inside what it refuses everywhere: directories that are no
+    mounts, another file system, a wider mount for a narrower one's group, a mount that is in a
+    group, the group of one that is in none; and, for a foreign caller, to join where a locked mount
+    covers something of the other: EINVAL."""
+    top = propagation(tmpfs(scratch / "top", "dir/sub/file", "place/covered/file"), MS_SHARED)
+    for name, of, kind in (
+        ("private", "dir", MS_PRIVATE),
+        ("alone", "dir", MS_PRIVATE),
+        ("slave", "dir", MS_SLAVE),
+        ("shared", "dir", MS_SHARED),
+        ("narrow", "dir/sub", MS_SHARED),
+        ("uncovered", "place", MS_PRIVATE),
+    ):
+        propagation(bind(top / of, top / name), kind)
+    tmpfs(top / "other")
+    propagation(top / "other", MS_PRIVATE)
+    tmpfs(top / "place/covered")
+    copied = copy_by(caller, top)
+    pairs = {
+        "group of a directory": ("/dir", "/private"),
+        "directory": ("/", "/dir"),
+        "another file system": ("/", "/other"),
+        "narrower": ("/narrow", "/private"),
+        "shared": ("/", "/shared"),
+        "slave": ("/", "/slave"),
+        "group of none": ("/alone", "/private"),
+        "what is covered": ("/", "/uncovered"),
+        "wider": ("/", "/private"),
+    }
+
+    def tried() -> dict[str, Outcome]:
+        return {
+            name: outcome(set_group, opened(group_of), opened(target))
+            for name, (group_of, target) in pairs.items()
+        }
+
+    expected = dict.fromkeys(pairs, "EINVAL") | {"wider": "success"}
+    if not caller.foreign:
+        expected["what is covered"] = "success"
+    assert copied.inside(tried) == expected
