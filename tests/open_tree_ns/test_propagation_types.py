@@ -188,7 +188,7 @@ def test_groups_that_cannot_be_joined(caller: Caller, scratch: Path) -> None:
     copied = copy_by(caller, top)
     pairs = {
         "group of a directory": ("/dir", "/private"),
-        "directory": ("/", "/dir"),
+        "directory": ("/", "/private/sub"),
         "another file system": ("/", "/other"),
         "narrower": ("/narrow", "/private"),
         "shared": ("/", "/shared"),
