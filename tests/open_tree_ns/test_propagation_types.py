@@ -4,6 +4,7 @@ outside, and by joining groups (MOVE_MOUNT_SET_GROUP)."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,7 @@ from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import become_foreign
 from tests.utils.uapi.constants import (
     CLONE_NEWNS,
+    MNT_DETACH,
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_SET_GROUP,
     MOVE_MOUNT_T_EMPTY_PATH,
@@ -31,8 +33,8 @@ from tests.utils.uapi.constants import (
     MS_SLAVE,
     MS_UNBINDABLE,
 )
-from tests.utils.uapi.statmount import statmount_by_fd
-from tests.utils.uapi.syscalls import mount, move_mount, unshare
+from tests.utils.uapi.statmount import mnt_id_of, statmount, statmount_by_fd
+from tests.utils.uapi.syscalls import mount, move_mount, umount2, unshare
 
 T = TypeVar("T")
 
@@ -89,6 +91,66 @@ def test_types_of_locked_mounts(caller: Caller, scratch: Path) -> None:
     }
 
     assert got == dict.fromkeys(got, "success")
+
+
+def as_made(kind: int, was: int, peers: bool) -> int:
+    """Return what a mount is that *was* of some types when it is made one of *kind*; *peers* says
+    whether there are others in its group."""
+    if kind == MS_SHARED:
+        return was & MS_SLAVE | MS_SHARED
+    if kind != MS_SLAVE:
+        return kind & MS_UNBINDABLE
+    return was & ~MS_SHARED | (MS_SLAVE if was & MS_SHARED and peers else 0)
+
+
+@pytest.mark.rule("G8")
+def test_each_type_replaces_the_one_before(caller: Caller, scratch: Path) -> None:
+    """A slave that is made shared is both, and neither once it is private or unbindable; what is
+    made a slave is one when it was, or had peers, and private otherwise."""
+    top = propagation(tmpfs(scratch / "top", "place/file"), MS_SHARED)
+    copied = copy_by(caller, top)
+    at_first = MS_SLAVE if caller.foreign else MS_SHARED
+    twice = list(itertools.product(TYPES.items(), repeat=2))
+
+    def made() -> dict[tuple[str, str], tuple[int, int]]:
+        found = {}
+        for (first, one), (second, other) in twice:
+            place = bind(Path("/"), Path("/place"))
+            seen = [
+                statmount(mnt_id_of(propagation(place, k))).mnt_propagation for k in (one, other)
+            ]
+            found[first, second] = int(seen[0]), int(seen[1])
+            umount2(place, MNT_DETACH)
+        return found
+
+    expected = {}
+    for (first, one), (second, other) in twice:
+        once = as_made(one, at_first, peers=True)
+        again = as_made(other, once, peers=once == at_first == MS_SHARED)
+        expected[first, second] = once or MS_PRIVATE, again or MS_PRIVATE
+    assert copied.inside(made) == expected
+
+
+@pytest.mark.rule("G15")
+def test_group_ids_are_given_out_again(caller: Caller, scratch: Path) -> None:
+    """Of groups one after the other, each with one mount that is unmounted or made private, not
+    each has an id that none had before."""
+    top = tmpfs(scratch / "top", "place/file")
+    caller.act()
+    enter(copy(top))
+    ends: dict[str, Callable[[Path], object]] = {
+        "unmounted": umount2,
+        "made private": lambda place: propagation(place, MS_PRIVATE),
+    }
+
+    ids: dict[str, list[int]] = {end: [] for end in ends}
+    for end in [*ends] * 20:
+        place = propagation(tmpfs(Path("/place")), MS_SHARED)
+        ids[end].append(statmount(mnt_id_of(place)).mnt_peer_group)
+        ends[end](place)
+
+    # Others may have taken one for a group of theirs.
+    assert {end: len(set(of)) < len(of) for end, of in ids.items()} == dict.fromkeys(ends, True)
 
 
 @pytest.mark.rule("G9")

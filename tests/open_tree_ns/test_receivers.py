@@ -15,7 +15,7 @@ from tests.open_tree_ns.calls import clone, copy, copy_by, enter, mount_points
 from tests.utils.expect import outcome
 from tests.utils.mounts.copies import Copy, made_in_child
 from tests.utils.mounts.trees import bind, propagation, tmpfs
-from tests.utils.uapi.constants import MS_PRIVATE, MS_SHARED
+from tests.utils.uapi.constants import MS_PRIVATE, MS_SHARED, MS_SLAVE
 from tests.utils.uapi.nsfs import current_mnt_ns, mnt_get_info
 from tests.utils.uapi.statmount import listmount, mount_table
 from tests.utils.uapi.syscalls import attach, mount
@@ -86,6 +86,44 @@ def test_arrivals_among_slaves_that_are_peers(scratch: Path) -> None:
     points = [mount_points(each.ns_fd)[-1] for each in (first, second)]
     assert points == ["/part/place", "/part/place"]
     assert str(top / "part/place") not in mount_points()
+
+
+@pytest.mark.rule("G13")
+def test_arrivals_among_groups_below_groups(caller: Caller, scratch: Path) -> None:
+    """Mounts that arrive are to one another what those are that they arrive on: peers, and slaves
+    of the same groups, however deep."""
+    places = ("part/place/x", *(f"{name}/x" for name in "abcdefg"))
+    top = propagation(tmpfs(scratch / "top", *places), MS_SHARED)
+    copied = copy_by(caller, top)
+
+    def make_family() -> None:
+        propagation(Path("/"), MS_SHARED)
+        for name, of, types in (
+            ("a", "part", (MS_SLAVE, MS_SHARED)),
+            ("b", "part", (MS_SLAVE, MS_SHARED)),
+            ("c", "a", (MS_SLAVE, MS_SHARED)),
+            ("d", "b", (MS_SLAVE,)),
+            ("e", "c", ()),
+            ("f", "e", (MS_SLAVE, MS_SHARED)),
+            ("g", "part", (MS_SLAVE,)),
+        ):
+            made = bind(Path("/", of), Path("/", name))
+            for kind in types:
+                propagation(made, kind)
+
+    copied.inside(make_family)
+    mount("tmpfs", top / "part/place", "tmpfs")
+    here = {mount.mnt_point: mount for mount in mount_table()}
+    there = {mount.mnt_point: mount for mount in mount_table(ns_fd=copied.ns_fd)}
+    pairs = [(here[str(top)], here[str(top / "part/place")]), (there["/"], there["/part/place"])]
+    pairs += [(there[f"/{name}"], there[f"/{name}/place"]) for name in "abcdefg"]
+
+    groups = [(on.mnt_peer_group, arrived.mnt_peer_group) for on, arrived in pairs]
+    groups += [(on.mnt_master, arrived.mnt_master) for on, arrived in pairs]
+
+    became = dict(groups)
+    assert [became[on] for on, _ in groups] == [arrived for _, arrived in groups]
+    assert len(set(became.values())) == len(became), "two groups became one"
 
 
 @pytest.mark.rule("C12")
