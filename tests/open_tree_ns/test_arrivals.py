@@ -22,6 +22,7 @@ from tests.utils.uapi.constants import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MS_BIND,
+    MS_MOVE,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
@@ -172,6 +173,29 @@ def test_source_that_leaves_its_group(scratch: Path) -> None:
         arrived[name] = f"/{name}" in mount_points(copied.ns_fd)
 
     assert arrived == {"a": True, "b": True, "c": True, "d": False}
+
+
+@pytest.mark.rule("G11")
+@pytest.mark.needs("user namespace")
+@pytest.mark.parametrize("order", ["abc", "bca", "cab", "cba"])
+def test_source_that_goes_with_its_masters(order: str, scratch: Path) -> None:
+    """When the mount that was copied is unmounted together with the groups that it receives from,
+    in whatever order they lie, a foreign copy receives from the first group that remains."""
+    master = propagation(tmpfs(scratch / "master", "place/x"), MS_SHARED)
+    tree = tmpfs(scratch / "tree", *(f"{way}{name}/x" for way in ("", "at ") for name in "abc"))
+    chain = {}
+    last = master
+    for name in "abc":
+        chain[name] = last = bind(last, tree / name)
+        propagation(propagation(last, MS_SLAVE), MS_SHARED)
+    for name in order:  # each comes to be the last of its parent's mounts
+        mount(chain[name], tree / f"at {name}", None, MS_MOVE)
+    copied = copy_by(Caller.FOREIGN, tree / "at c")
+
+    umount2(tree, MNT_DETACH)
+    tmpfs(master / "place")
+
+    assert mount_points(copied.ns_fd) == ["/", "/place"]
 
 
 @pytest.mark.rule("G12")
