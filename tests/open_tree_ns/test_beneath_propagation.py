@@ -89,6 +89,22 @@ def test_refused_where_it_would_cover(scratch: Path) -> None:
 
 
 @pytest.mark.rule("B6")
+def test_peer_of_the_parent_that_shows_another_directory(scratch: Path) -> None:
+    """A mount that receives from its parent has something put beneath it as long as it shows
+    another directory than the one it is mounted on: nothing would arrive on it."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    for name in ("dir", "place"):
+        (top / name).mkdir()
+    enter(copy(top, recursive=True))
+    over, tree = mnt_id_of(bind(Path("/dir"), Path("/place"))), fresh_tmpfs()
+
+    attach_beneath(tree, "/place")
+
+    assert mnt_id_of("/place") == over
+    assert statmount(over).mnt_parent_id == mnt_id_of(tree)
+
+
+@pytest.mark.rule("B6")
 def test_detached_peer_of_the_parent(scratch: Path) -> None:
     """Nothing arrives in a detached tree: a copy of the very directory that is mounted on goes
     beneath the mount there, a peer of what that lies on though it is."""
