@@ -103,6 +103,11 @@ def as_made(kind: int, was: int, peers: bool) -> int:
     return was & ~MS_SHARED | (MS_SLAVE if was & MS_SHARED and peers else 0)
 
 
+def types_of(flags: int) -> str:
+    """Return the names of propagation types, as statmount(2) tells them."""
+    return " and ".join(name for name, kind in TYPES.items() if flags & kind) or "private"
+
+
 @pytest.mark.rule("G8")
 def test_each_type_replaces_the_one_before(caller: Caller, scratch: Path) -> None:
     """A slave that is made shared is both, and neither once it is private or unbindable; what is
@@ -110,24 +115,24 @@ def test_each_type_replaces_the_one_before(caller: Caller, scratch: Path) -> Non
     top = propagation(tmpfs(scratch / "top", "place/file"), MS_SHARED)
     copied = copy_by(caller, top)
     at_first = MS_SLAVE if caller.foreign else MS_SHARED
-    twice = list(itertools.product(TYPES.items(), repeat=2))
+    twice = list(itertools.product(TYPES, repeat=2))
 
-    def made() -> dict[tuple[str, str], tuple[int, int]]:
-        found = {}
-        for (first, one), (second, other) in twice:
+    def made() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for kinds in twice:
             place = bind(Path("/"), Path("/place"))
-            seen = [
-                statmount(mnt_id_of(propagation(place, k))).mnt_propagation for k in (one, other)
-            ]
-            found[first, second] = int(seen[0]), int(seen[1])
+            seen = found.setdefault(" then ".join(kinds), [])
+            for kind in kinds:
+                propagation(place, TYPES[kind])
+                seen.append(types_of(statmount(mnt_id_of(place)).mnt_propagation))
             umount2(place, MNT_DETACH)
         return found
 
     expected = {}
-    for (first, one), (second, other) in twice:
-        once = as_made(one, at_first, peers=True)
-        again = as_made(other, once, peers=once == at_first == MS_SHARED)
-        expected[first, second] = once or MS_PRIVATE, again or MS_PRIVATE
+    for first, second in twice:
+        once = as_made(TYPES[first], at_first, peers=True)
+        again = as_made(TYPES[second], once, peers=once == at_first == MS_SHARED)
+        expected[f"{first} then {second}"] = [types_of(once), types_of(again)]
     assert copied.inside(made) == expected
 
 
