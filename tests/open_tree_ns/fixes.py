@@ -23,7 +23,7 @@ KEEP_UNBINDABLE = pytest.mark.fixed_by(
     "1ab8904ae61b", "7.2.11", "mount: keep a copied mount unbindable"
 )
 KEEP_LOCK_OF_FILES = pytest.mark.fixed_by(
-    "-", "7.3.1, 7.2.13", "namespace: a mount that copy_tree() leaves out can't take over a lock"
+    "-", "7.2.13", "namespace: a mount that copy_tree() leaves out can't take over a lock"
 )
 UNMOUNTED_TREES = pytest.mark.fixed_by(
     "8bacbf6be959", "7.2.11", "namespace: don't copy an unmounted mount tree"
