@@ -23,11 +23,9 @@ from tests.utils.uapi.constants import (
     MOUNT_ATTR_NODEV,
     MS_BIND,
     MS_NOEXEC,
-    MS_PRIVATE,
     MS_REMOUNT,
     MS_SHARED,
-    MS_SLAVE,
-    MS_UNBINDABLE,
+    PROPAGATION_TYPES,
 )
 from tests.utils.uapi.syscalls import mount, mount_setattr, pivot_root, umount2
 
@@ -95,16 +93,10 @@ def test_changes_of_the_type_wake(caller: Caller, scratch: Path) -> None:
     """Who polls is told once of each propagation type that mount(2) gives to a mount."""
     copied = copy_by(caller, tmpfs(scratch / "top"))
     mountinfo = mountinfo_of(copied)
-    types = {
-        "shared": MS_SHARED,
-        "slave": MS_SLAVE,
-        "private": MS_PRIVATE,
-        "unbindable": MS_UNBINDABLE,
-    }
 
     told = {}
-    for name, kind in types.items():
+    for name, kind in PROPAGATION_TYPES.items():
         copied.inside(partial(propagation, Path("/"), kind))
         told[name] = changed(mountinfo), changed(mountinfo)
 
-    assert told == dict.fromkeys(types, (True, False))
+    assert told == dict.fromkeys(PROPAGATION_TYPES, (True, False))

@@ -32,18 +32,12 @@ from tests.utils.uapi.constants import (
     MS_SHARED,
     MS_SLAVE,
     MS_UNBINDABLE,
+    PROPAGATION_TYPES,
 )
 from tests.utils.uapi.statmount import mnt_id_of, statmount, statmount_by_fd
 from tests.utils.uapi.syscalls import mount, move_mount, umount2, unshare
 
 T = TypeVar("T")
-
-TYPES: dict[str, int] = {
-    "private": MS_PRIVATE,
-    "slave": MS_SLAVE,
-    "shared": MS_SHARED,
-    "unbindable": MS_UNBINDABLE,
-}
 
 
 def opened(path: str | Path) -> int:
@@ -85,7 +79,7 @@ def test_types_of_locked_mounts(caller: Caller, scratch: Path) -> None:
 
     got = {
         (name, path, rec): outcome(mount, None, path, None, kind | rec)
-        for name, kind in TYPES.items()
+        for name, kind in PROPAGATION_TYPES.items()
         for path in ("/", "/child")
         for rec in (0, MS_REC)
     }
@@ -105,7 +99,9 @@ def as_made(kind: int, was: int, peers: bool) -> int:
 
 def types_of(flags: int) -> str:
     """Return the names of propagation types, as statmount(2) tells them."""
-    return " and ".join(name for name, kind in TYPES.items() if flags & kind) or "private"
+    return (
+        " and ".join(name for name, kind in PROPAGATION_TYPES.items() if flags & kind) or "private"
+    )
 
 
 @pytest.mark.rule("G8")
@@ -115,7 +111,7 @@ def test_each_type_replaces_the_one_before(caller: Caller, scratch: Path) -> Non
     top = propagation(tmpfs(scratch / "top", "place/file"), MS_SHARED)
     copied = copy_by(caller, top)
     at_first = MS_SLAVE if caller.foreign else MS_SHARED
-    twice = list(itertools.product(TYPES, repeat=2))
+    twice = list(itertools.product(PROPAGATION_TYPES, repeat=2))
 
     def made() -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -123,15 +119,15 @@ def test_each_type_replaces_the_one_before(caller: Caller, scratch: Path) -> Non
             place = bind(Path("/"), Path("/place"))
             seen = found.setdefault(" then ".join(kinds), [])
             for kind in kinds:
-                propagation(place, TYPES[kind])
+                propagation(place, PROPAGATION_TYPES[kind])
                 seen.append(types_of(statmount(mnt_id_of(place)).mnt_propagation))
             umount2(place, MNT_DETACH)
         return found
 
     expected = {}
     for first, second in twice:
-        once = as_made(TYPES[first], at_first, peers=True)
-        again = as_made(TYPES[second], once, peers=once == at_first == MS_SHARED)
+        once = as_made(PROPAGATION_TYPES[first], at_first, peers=True)
+        again = as_made(PROPAGATION_TYPES[second], once, peers=once == at_first == MS_SHARED)
         expected[f"{first} then {second}"] = [types_of(once), types_of(again)]
     assert copied.inside(made) == expected
 
@@ -167,13 +163,13 @@ def test_types_from_outside(caller: Caller, scratch: Path) -> None:
     inside = copied.opened_inside(partial(opened, "/"))
 
     def tried(fd: int) -> dict[str, Outcome]:
-        return {name: outcome(change, fd, kind) for name, kind in TYPES.items()}
+        return {name: outcome(change, fd, kind) for name, kind in PROPAGATION_TYPES.items()}
 
     below = from_below(lambda: tried(inside))
     above = tried(inside)
 
-    assert below == dict.fromkeys(TYPES, "EPERM")
-    assert above == dict.fromkeys(TYPES, "success")
+    assert below == dict.fromkeys(PROPAGATION_TYPES, "EPERM")
+    assert above == dict.fromkeys(PROPAGATION_TYPES, "success")
 
 
 def tree_with_binds(scratch: Path) -> Path:

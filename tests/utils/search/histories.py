@@ -20,7 +20,7 @@ from tests.utils.model.prediction import Node, namespace_tree, tree_of
 from tests.utils.model.propagation import Groups, renumbered
 from tests.utils.mounts.settle import gone
 from tests.utils.mounts.trees import propagation, tmpfs
-from tests.utils.search.steps import ATTRIBUTES, TYPES
+from tests.utils.search.steps import ATTRIBUTES
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -30,6 +30,7 @@ from tests.utils.uapi.constants import (
     MNT_DETACH,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_NAMESPACE,
+    PROPAGATION_TYPES,
 )
 from tests.utils.uapi.nsfs import current_mnt_ns, ns_get_userns, ns_id
 from tests.utils.uapi.statmount import mnt_id_of, mount_table
@@ -73,7 +74,7 @@ class _Executor:
         self._last = 0
         self._world = World(types)
         for name, kind in zip(MOUNTS, types, strict=True):
-            propagation(_at(top, MOUNTS[name]), TYPES[kind])
+            propagation(_at(top, MOUNTS[name]), PROPAGATION_TYPES[kind])
 
     @contextmanager
     def _inside(self, number: int) -> Iterator[Path]:
@@ -115,8 +116,8 @@ class _Executor:
             mount("tmpfs", top / name, "tmpfs")
         elif verb == "umount":
             umount2(top / name, MNT_DETACH)
-        elif verb in TYPES:
-            propagation(_at(top, MOUNTS[name]), TYPES[verb])
+        elif verb in PROPAGATION_TYPES:
+            propagation(_at(top, MOUNTS[name]), PROPAGATION_TYPES[verb])
         elif verb == "restrict":
             mount_setattr(AT_FDCWD, _at(top, MOUNTS[name]), 0, attr_set=ATTRIBUTES[attribute])
         elif verb == "relax":

@@ -20,13 +20,10 @@ from tests.utils.uapi.constants import (
     MOUNT_ATTR_IDMAP,
     MOVE_MOUNT_F_EMPTY_PATH,
     MS_BIND,
-    MS_PRIVATE,
     MS_REC,
-    MS_SHARED,
-    MS_SLAVE,
-    MS_UNBINDABLE,
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
+    PROPAGATION_TYPES,
     MountAttr,
 )
 from tests.utils.uapi.syscalls import (
@@ -41,13 +38,7 @@ from tests.utils.uapi.syscalls import (
 DIRECTORIES = ("a", "a/b", "c")
 FILES = ("f", "a/g")
 
-#: The types of propagation and the attributes that steps and events name.
-TYPES = {
-    "private": MS_PRIVATE,
-    "shared": MS_SHARED,
-    "slave": MS_SLAVE,
-    "unbindable": MS_UNBINDABLE,
-}
+#: The attributes that steps and events name.
 ATTRIBUTES = {
     "ro": MountAttr.MOUNT_ATTR_RDONLY,
     "nosuid": MountAttr.MOUNT_ATTR_NOSUID,
@@ -65,7 +56,7 @@ STEPS = {
     "idmap": 1,
     "netns": 1,
     "mntns": 1,
-    **dict.fromkeys((*TYPES, *(f"r{name}" for name in TYPES)), 1),
+    **dict.fromkeys((*PROPAGATION_TYPES, *(f"r{name}" for name in PROPAGATION_TYPES)), 1),
     **dict.fromkeys(ATTRIBUTES, 1),
 }
 
@@ -121,7 +112,7 @@ class Tree:
         elif verb == "mntns":
             fd = open_tree(AT_FDCWD, self.top / "a/b", OPEN_TREE_NAMESPACE | AT_RECURSIVE)
             mount(f"/proc/self/fd/{fd}", place, None, MS_BIND)
-        elif kind in TYPES:
-            mount(None, place, None, TYPES[kind] | (MS_REC if verb != kind else 0))
+        elif kind in PROPAGATION_TYPES:
+            mount(None, place, None, PROPAGATION_TYPES[kind] | (MS_REC if verb != kind else 0))
         else:
             raise ValueError(f"unknown step: {verb}")

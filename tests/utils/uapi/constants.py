@@ -136,6 +136,13 @@ MS_PRIVATE = MountFlags.MS_PRIVATE
 MS_SLAVE = MountFlags.MS_SLAVE
 MS_SHARED = MountFlags.MS_SHARED
 MS_STRICTATIME = MountFlags.MS_STRICTATIME
+#: The propagation types, by their names.
+PROPAGATION_TYPES = {
+    "private": MS_PRIVATE,
+    "shared": MS_SHARED,
+    "slave": MS_SLAVE,
+    "unbindable": MS_UNBINDABLE,
+}
 
 
 class Umount(IntFlag):
