@@ -24,8 +24,10 @@ from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
     MOVE_MOUNT_BENEATH,
+    MOVE_MOUNT_F_AUTOMOUNTS,
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_F_SYMLINKS,
+    MOVE_MOUNT_T_AUTOMOUNTS,
     MOVE_MOUNT_T_EMPTY_PATH,
     MOVE_MOUNT_T_SYMLINKS,
     MS_SHARED,
@@ -176,6 +178,33 @@ def test_links(scratch: Path) -> None:
     assert found == ["EINVAL", "EINVAL", "success", "success"]
     assert stack_at("/a")[0] == mnt_id_of(tree)
     assert len(stack_at("/a")) == 3
+
+
+@pytest.mark.rule("B1")
+@pytest.mark.needs("root", "debugfs automount")
+def test_automounts(scratch: Path) -> None:
+    """An automount at the end of either path is triggered when MOVE_MOUNT_T_AUTOMOUNTS, or _F_,
+    says so: and is no mount otherwise, EINVAL."""
+    top = nested_tree(scratch)
+    for place in ("one", "two"):
+        (top / place).mkdir()
+        mount("debugfs", top / place, "debugfs")
+    enter(copy(top, recursive=True))
+    onto = partial(move_mount, fresh_tmpfs(), "", AT_FDCWD, "/one/tracing")
+    by_fd = MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_EMPTY_PATH
+    of = partial(move_mount, AT_FDCWD, "/two/tracing", AT_FDCWD, "/a")
+
+    found = [
+        outcome(onto, by_fd),
+        outcome(of, MOVE_MOUNT_BENEATH),
+        outcome(onto, by_fd | MOVE_MOUNT_T_AUTOMOUNTS),
+        outcome(of, MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_AUTOMOUNTS),
+    ]
+
+    assert found == ["EINVAL", "EINVAL", "success", "success"]
+    kinds = {one.mnt_id: one.fs_type for one in mount_table()}
+    stacks = [[kinds[number] for number in stack_at(place)] for place in ("/one/tracing", "/a")]
+    assert stacks == [["tmpfs", "tracefs"], ["tracefs", "tmpfs"]]
 
 
 @pytest.mark.rule("B3", "B4")

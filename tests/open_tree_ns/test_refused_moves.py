@@ -16,6 +16,7 @@ from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
     MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
     MS_SHARED,
     MS_UNBINDABLE,
 )
@@ -105,7 +106,7 @@ def test_base_gives_up_no_place(scratch: Path) -> None:
 def test_what_cannot_be_moved(scratch: Path) -> None:
     """move_mount(2) inside refuses what is no mount, a child of a shared mount, what contains an
     unbindable mount to a shared one, and a detached tree onto itself: EINVAL; a directory that
-    was removed is ENOENT."""
+    was removed is ENOENT, and a closed descriptor, of whichever of the two places, EBADF."""
     stand_inside(scratch)
     shared = propagation(Path("/new"), MS_SHARED)
     tmpfs(shared / "child")
@@ -126,7 +127,13 @@ def test_what_cannot_be_moved(scratch: Path) -> None:
         "detached onto itself": itself,
     }
     onto = outcome(attach, removed, "/other/dir")
+    by_fds = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    closed = {
+        "source": outcome(move_mount, 1 << 20, "", detached, "", by_fds),
+        "target": outcome(move_mount, detached, "", 1 << 20, "", by_fds),
+    }
 
     assert got == dict.fromkeys(got, "EINVAL")
     assert onto == "ENOENT"
+    assert closed == dict.fromkeys(closed, "EBADF")
     assert mount_table() == before

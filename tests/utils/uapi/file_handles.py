@@ -48,9 +48,10 @@ class NsfsFileHandle(NamedTuple):
         """Return what the *handle* of a namespace says."""
         return cls(_HEAD.unpack_from(handle)[1], *_NSFS.unpack_from(handle, _HEAD.size))
 
-    def handle(self, more: bytes = b"") -> FileHandle:
-        """Return the handle that says this, with *more* bytes behind it."""
+    def handle(self, more: bytes = b"", less: int = 0) -> FileHandle:
+        """Return the handle that says this, with *more* behind it, or *less* bytes shorter."""
         body = _NSFS.pack(self.ns_id, self.ns_type, self.ns_inum) + more
+        body = body[: len(body) - less]
         return FileHandle(_HEAD.pack(len(body), self.handle_type) + body)
 
 
