@@ -18,7 +18,11 @@ import pytest
 from tests.utils.expect import Outcome, outcome
 from tests.utils.tasks.process import in_clone3
 from tests.utils.uapi.constants import (
+    AT_EMPTY_PATH,
     AT_FDCWD,
+    AT_NO_AUTOMOUNT,
+    AT_RECURSIVE,
+    AT_SYMLINK_NOFOLLOW,
     CLONE_EMPTY_MNTNS,
     FSMOUNT_NAMESPACE,
     LISTMOUNT_REVERSE,
@@ -36,8 +40,11 @@ from tests.utils.uapi.constants import (
 from tests.utils.uapi.syscalls import (
     NR_LISTMOUNT,
     NR_LISTNS,
+    NR_MOUNT_SETATTR,
     NR_STATMOUNT,
+    MountAttrStruct,
     fsmount,
+    mount_setattr,
     move_mount,
     syscall,
     unshare,
@@ -47,6 +54,7 @@ pytestmark = pytest.mark.needs(
     "FSMOUNT_NAMESPACE", "UNSHARE_EMPTY_MNTNS", "STATMOUNT_BY_FD", "listns"
 )
 
+SETATTR_FLAGS = AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW
 #: CSIGNAL and CLONE_DETACHED (``linux/sched.h``): clone3(2) takes neither.
 _REFUSED_BY_CLONE3 = 0x0040007F
 #: Bits 32 to 37 of clone3(2), CLONE_EMPTY_MNTNS the last of them.
@@ -66,6 +74,25 @@ def fsmount_attributes(attr_flags: int) -> None:
 def move_mount_flags(flags: int) -> None:
     """move_mount(2) with *flags* to no path."""
     move_mount(-1, None, AT_FDCWD, None, MOVE_MOUNT_BENEATH | flags)
+
+
+def mount_setattr_flags(flags: int) -> None:
+    """mount_setattr(2) with *flags* and no struct."""
+    size = ctypes.c_size_t(ctypes.sizeof(MountAttrStruct))
+    syscall(
+        "mount_setattr",
+        NR_MOUNT_SETATTR,
+        ctypes.c_long(-1),
+        None,
+        ctypes.c_ulong(flags),
+        None,
+        size,
+    )
+
+
+def mount_setattr_attributes(attr_set: int) -> None:
+    """mount_setattr(2) with *attr_set* of no path."""
+    mount_setattr(AT_FDCWD, None, attr_set=attr_set)
 
 
 def clone3_flags(flags: int) -> None:
@@ -109,12 +136,24 @@ NEIGHBOURS = (
         fsmount_attributes, sum(MountAttr) & ~MOUNT_ATTR_IDMAP | MOUNT_ATTR__ATIME, 32, "EBADF"
     ),
     Neighbour(move_mount_flags, sum(MoveMount), 32, "EFAULT"),
+    Neighbour(mount_setattr_flags, SETATTR_FLAGS, 32, "EFAULT"),
+    Neighbour(mount_setattr_attributes, sum(MountAttr) | MOUNT_ATTR__ATIME, 64, "EFAULT"),
     Neighbour(statmount_flags, STATMOUNT_BY_FD, 32, "EFAULT"),
     Neighbour(listmount_flags, LISTMOUNT_REVERSE, 32, "EFAULT"),
     Neighbour(listns_flags, 0, 32, "EFAULT"),
     Neighbour(clone3_flags, _CLONE3 | 0xFFFFFFFF & ~_REFUSED_BY_CLONE3, 64, "success"),
     # Last: afterwards the case has no /proc.
     Neighbour(unshare_flags, sum(Clone) & ~Clone.CLONE_PIDFD | UNSHARE_EMPTY_MNTNS, 31, "success"),
+)
+
+
+#: Those of which each flag can be told to be taken.
+WITH_FLAGS = (
+    fsmount_flags,
+    move_mount_flags,
+    mount_setattr_flags,
+    statmount_flags,
+    listmount_flags,
 )
 
 
@@ -135,7 +174,7 @@ def with_unknown_bits() -> dict[tuple[str, str], tuple[Outcome, bool]]:
     return found
 
 
-@pytest.mark.rule("F12", "M2", "E3", "B1")
+@pytest.mark.rule("F12", "M2", "E3", "B1", "N21")
 @pytest.mark.upstream(
     "empty_mntns_test.invalid_flags", "clone3_empty_mntns_test.unknown_flags_rejected"
 )
@@ -147,7 +186,7 @@ def test_every_refused_bit() -> None:
     assert {call for call, _ in refused} == {n.call.__name__ for n in NEIGHBOURS}
 
 
-@pytest.mark.rule("F12", "M2", "E3", "B1")
+@pytest.mark.rule("F12", "M2", "E3", "B1", "N21")
 @pytest.mark.newer("a flag of the flag's neighbours that is younger than this suite")
 def test_every_unknown_bit() -> None:
     """Every such bit is refused. One that is taken is the flag of a newer kernel, or ignored."""
@@ -155,15 +194,15 @@ def test_every_unknown_bit() -> None:
     assert [name for name, (_, taken) in found.items() if taken] == []
 
 
-@pytest.mark.rule("F12", "M2", "B1")
+@pytest.mark.rule("F12", "M2", "B1", "N21")
 def test_known_bits() -> None:
     """fsmount(2) takes FSMOUNT_CLOEXEC with FSMOUNT_NAMESPACE; MOVE_MOUNT_BENEATH goes with every
-    flag for paths, and not with MOVE_MOUNT_SET_GROUP; statmount(2) and listmount(2) have a flag
-    each."""
+    flag for paths, and not with MOVE_MOUNT_SET_GROUP; mount_setattr(2) takes those for paths and
+    AT_RECURSIVE; statmount(2) and listmount(2) have a flag each."""
     ends = {
         (neighbour.call.__name__, bit): (outcome(neighbour.call, bit), neighbour.taken)
         for neighbour in NEIGHBOURS
-        if neighbour.call in (fsmount_flags, move_mount_flags, statmount_flags, listmount_flags)
+        if neighbour.call in WITH_FLAGS
         for bit in bits_of(neighbour.known)
     }
     assert {name: end for name, (end, _) in ends.items()} == {
