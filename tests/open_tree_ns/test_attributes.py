@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.utils.tasks.userns import userns_fd
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
+    AT_RECURSIVE,
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_IDMAP,
     MOUNT_ATTR_NOATIME,
@@ -27,10 +29,11 @@ from tests.utils.uapi.constants import (
     MOUNT_ATTR_NOSYMFOLLOW,
     MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_STRICTATIME,
+    OPEN_TREE_CLONE,
     MountAttr,
 )
 from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
-from tests.utils.uapi.syscalls import attach, mount_setattr
+from tests.utils.uapi.syscalls import MountAttrStruct, attach, mount_setattr, open_tree_attr
 
 ATTRIBUTES = {
     "ro": MOUNT_ATTR_RDONLY,
@@ -127,6 +130,26 @@ def test_id_maps_come_along(caller: Caller, scratch: Path) -> None:
     assert {name: os.stat(f"/{name}/file").st_uid for name in uids} == uids
     enter(leaf)
     assert os.stat("/file").st_uid == uids["mapped"] != uids["plain"]
+
+
+@pytest.mark.needs("user namespace")
+@pytest.mark.rule("C5", "P14")
+def test_clone_made_with_attributes(scratch: Path) -> None:
+    """What open_tree_attr(2) gives a clone comes along: attributes, those of all its mounts with
+    AT_RECURSIVE, and an id map in place of the source's."""
+    top = tmpfs(scratch / "top")
+    mapped = idmapped(tmpfs(scratch / "plain"), top / "mapped")
+    nodev = MountAttrStruct(MOUNT_ATTR_NODEV)
+    id_map = MountAttrStruct(MOUNT_ATTR_IDMAP, userns_fd=userns_fd("7 0 1\n", "7 0 1\n"))
+    size = ctypes.sizeof(MountAttrStruct)
+
+    tree = open_tree_attr(AT_FDCWD, top, OPEN_TREE_CLONE | AT_RECURSIVE, nodev, size)
+    leaf = open_tree_attr(AT_FDCWD, mapped, OPEN_TREE_CLONE, id_map, size)
+    tree_copy, leaf_copy = copy("", dirfd=tree, recursive=True), copy("", dirfd=leaf)
+
+    attributes = {m.mnt_point: m.mnt_attr & ~MOUNT_ATTR_IDMAP for m in mount_table(ns_fd=tree_copy)}
+    assert attributes == dict.fromkeys(["/", "/mapped"], MOUNT_ATTR_NODEV)
+    assert [(m.uidmap, m.gidmap) for m in mount_table(ns_fd=leaf_copy)] == [(("7 0 1",),) * 2]
 
 
 @pytest.mark.needs("nested user namespace")

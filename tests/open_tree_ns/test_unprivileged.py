@@ -19,7 +19,7 @@ from tests.utils.mounts.trees import tmpfs, write
 from tests.utils.tasks.fd_passing import fds_from_child
 from tests.utils.tasks.process import in_child
 from tests.utils.tasks.userns import become_foreign, enter_new_userns
-from tests.utils.uapi.caps import capget, keep_only
+from tests.utils.uapi.caps import capget, effective, keep_only
 from tests.utils.uapi.constants import (
     CLONE_NEWPID,
     MS_BIND,
@@ -99,6 +99,23 @@ def test_creator_of_the_owner(scratch: Path) -> None:
     assert listmount(ns_id=ns_id(fd)) == listmount(ns_fd=fd)
     assert mount_table(ns_id=ns_id(fd)) == mount_table(ns_fd=fd)
     fails(errno.EPERM, enter, fd)
+
+
+@pytest.mark.rule("U7")
+def test_own_namespace_by_its_id(scratch: Path) -> None:
+    """Who is inside sees the same by the namespace's id as without, and needs no privilege."""
+    top = tmpfs(scratch / "top")
+    tmpfs(top / "child")
+    fd = copy(top, recursive=True)
+    mnt_ns_id = ns_id(fd)
+    enter(fd)
+    table = mount_table()
+
+    with effective(0):
+        found = {"by id": mount_table(ns_id=mnt_ns_id), "without": mount_table()}
+
+    assert [mount.mnt_point for mount in table] == ["/", "/child"]
+    assert found == {"by id": table, "without": table}
 
 
 @pytest.mark.rule("U9")
