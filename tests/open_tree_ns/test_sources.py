@@ -69,6 +69,23 @@ def test_odd_names(caller: Caller, scratch: Path) -> None:
     assert readable("/") == files
 
 
+@pytest.mark.rule("C2", "U12")
+def test_deep_places(scratch: Path) -> None:
+    """A mount is copied, and its place told whole, however long the path to it is: longer than any
+    path a call takes, and than what the kernel sets aside for an answer at first."""
+    names = ["d" * 250] * 60
+    place = Path("/", *names)
+    os.chdir(tmpfs(scratch / "top"))
+    for name in names:
+        os.mkdir(name)
+        os.chdir(name)
+    mount("tmpfs", ".", "tmpfs")
+
+    fd = copy(scratch / "top", recursive=True)
+
+    assert [one.mnt_point for one in mount_table(ns_fd=fd)] == ["/", str(place)]
+
+
 @pytest.mark.rule("C2", "Y4")
 @pytest.mark.room(mounts=400)
 def test_more_mounts_than_a_page(scratch: Path) -> None:
