@@ -201,6 +201,50 @@ def test_groups_are_joined_from_outside(caller: Caller, scratch: Path) -> None:
     assert "/free/place" in mount_points(copied.ns_fd)
 
 
+@pytest.mark.rule("G14")
+@pytest.mark.needs("user namespace")
+@pytest.mark.parametrize("shared", [False, True], ids=["slave", "shared_slave"])
+def test_group_of_a_slave(shared: bool, scratch: Path) -> None:
+    """In a foreign copy a private mount that joins the group of a slave receives from the same
+    master, and is the slave's peer where that is shared. What is mounted at the source arrives."""
+    top = tree_with_binds(scratch)
+    master = statmount(mnt_id_of(top)).mnt_peer_group
+    copied = copy_by(Caller.FOREIGN, top)
+
+    def inside() -> list[tuple[int, int]]:
+        if shared:
+            propagation(Path("/"), MS_SHARED)
+        set_group(opened("/"), opened("/free"))
+        mounts = [statmount(mnt_id_of(path)) for path in ("/", "/free")]
+        return [(mount.mnt_peer_group, mount.mnt_master) for mount in mounts]
+
+    slave, joined = copied.inside(inside)
+    tmpfs(top / "dir/place")
+
+    assert joined == slave
+    assert (slave[0] != 0, slave[1]) == (shared, master)
+    assert {"/dir/place", "/free/place"} <= {*mount_points(copied.ns_fd)}
+
+
+@pytest.mark.rule("G9")
+@pytest.mark.needs("user namespace")
+def test_power_over_one_of_two_joins_no_group(scratch: Path) -> None:
+    """MOVE_MOUNT_SET_GROUP takes CAP_SYS_ADMIN over the owners of both namespaces: over that of the
+    mount that joins, or of the one that is joined, alone is EPERM."""
+    top = tree_with_binds(scratch)
+    copied = copy_by(Caller.FOREIGN, top)
+    shared, private = opened(top), opened(top / "free")
+
+    def inside() -> dict[str, Outcome]:
+        propagation(Path("/"), MS_SHARED)
+        return {
+            "its own joins": outcome(set_group, shared, opened("/free")),
+            "its own is joined": outcome(set_group, opened("/"), private),
+        }
+
+    assert copied.inside(inside) == {"its own joins": "EPERM", "its own is joined": "EPERM"}
+
+
 @pytest.mark.rule("G10")
 @pytest.mark.needs("STATMOUNT_BY_FD")
 @fixes.UNBINDABLE_GROUPS

@@ -17,7 +17,7 @@ from tests.utils.expect import outcome
 from tests.utils.mounts.trees import tmpfs
 from tests.utils.uapi.constants import CLONE_NEWNS, LSMT_ROOT
 from tests.utils.uapi.nsfs import NsIdReq
-from tests.utils.uapi.statmount import STATMOUNT_ALL, MntIdReq, listmount, statmount
+from tests.utils.uapi.statmount import STATMOUNT_ALL, MntIdReq, listmount, mnt_id_of, statmount
 from tests.utils.uapi.syscalls import NR_LISTMOUNT, NR_LISTNS, NR_STATMOUNT, syscall
 
 pytestmark = pytest.mark.needs("listns")
@@ -102,18 +102,21 @@ def test_size_of_the_request(scratch: Path) -> None:
 
 @pytest.mark.rule("F13")
 def test_what_is_no_id_of_a_mount(scratch: Path) -> None:
-    """The ids of mountinfo(5), which are given out again, are none to ask by: EINVAL. More than a
-    million mounts are not listed at once: EOVERFLOW."""
-    fd = copy(tmpfs(scratch / "top"))
+    """The ids of mountinfo(5), which are given out again, are none to ask by: EINVAL; that of a
+    mount in another namespace is ENOENT. More than a million are not listed at once: EOVERFLOW."""
+    top = tmpfs(scratch / "top")
+    fd = copy(top)
     old = range(0, (1 << 31) + 1, 1 << 29)
 
     found = {
         number: (outcome(listmount, number, ns_fd=fd), outcome(statmount, number, ns_fd=fd))
         for number in old
     }
+    elsewhere = [outcome(call, mnt_id_of(top), ns_fd=fd) for call in (listmount, statmount)]
     counts = {
         count: outcome(partial(listmount, ns_fd=fd, page=count)) for count in (10**6, 10**6 + 1)
     }
 
     assert found == dict.fromkeys(old, ("EINVAL", "EINVAL"))
+    assert elsewhere == ["ENOENT", "ENOENT"]
     assert counts == {10**6: "success", 10**6 + 1: "EOVERFLOW"}
