@@ -23,6 +23,8 @@ from tests.utils.uapi.constants import (
     CLONE_NEWNS,
     MOVE_MOUNT_BENEATH,
     MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_SET_GROUP,
+    MOVE_MOUNT_T_EMPTY_PATH,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
     OPEN_TREE_NAMESPACE,
@@ -93,6 +95,16 @@ def attach_beneath(tree_fd: int, path: PathLike) -> partial[int]:
     """
     flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH
     return partial(move_mount, tree_fd, "", AT_FDCWD, path, flags)
+
+
+@shorthand
+def set_group(group_of: int, target: int) -> partial[int]:
+    """Give the mount *target* the peers and the master of another.
+
+    :raises OSError: move_mount(2) with MOVE_MOUNT_SET_GROUP was refused.
+    """
+    flags = MOVE_MOUNT_SET_GROUP | MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    return partial(move_mount, group_of, "", target, "", flags)
 
 
 def in_cloned_empty(flags: int, function: Callable[[], T]) -> T:

@@ -20,7 +20,7 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import NAMESPACE, copy, enter
+from tests.open_tree_ns.calls import NAMESPACE, clone, copy, enter
 from tests.utils.expect import fails, outcome
 from tests.utils.mounts.limits import (
     allow_mnt_namespaces,
@@ -308,9 +308,11 @@ QUESTIONS: dict[str, Callable[[int, int], object]] = {
     "statmount of none": lambda fd, _: outcome(statmount, 1 << 62, ns_fd=fd),
     "NS_MNT_GET_INFO": lambda fd, _: mnt_get_info(fd),
 }
-#: What can be asked, or refused, inside.
+#: What can be asked, copied, or refused, inside.
 INSIDE: dict[str, Callable[[], object]] = {
     "listmount and statmount": mount_table,
+    "copy": lambda: os.close(copy("/", recursive=True)),
+    "clone": lambda: os.close(clone("/", recursive=True)),
     "umount2 of a directory": partial(outcome, umount2, "/dir", MNT_DETACH),
     "umount2 of a mount in use": partial(outcome, umount2, "/"),
     "mount_setattr of a directory": partial(outcome, mount_setattr, AT_FDCWD, "/dir", attr_set=1),
@@ -326,7 +328,7 @@ INSIDE: dict[str, Callable[[], object]] = {
 @pytest.mark.rule("T1")
 @pytest.mark.needs("inotify")
 def test_questions_hold_nothing() -> None:
-    """Whatever is asked of it, or refused inside, its file system ends with its last holder."""
+    """Whatever is asked of it, copied or refused inside, its file system ends with its last holder."""
     kept = []
     with NamespaceThread() as thread:
 

@@ -13,9 +13,10 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import copy_by
+from tests.open_tree_ns.calls import copy_by, set_group
+from tests.utils.expect import Outcome, outcome
 from tests.utils.mounts.copies import Copy
-from tests.utils.mounts.trees import propagation, tmpfs
+from tests.utils.mounts.trees import bind, propagation, tmpfs
 from tests.utils.tasks.process import holding
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -23,6 +24,7 @@ from tests.utils.uapi.constants import (
     MOUNT_ATTR_NODEV,
     MS_BIND,
     MS_NOEXEC,
+    MS_PRIVATE,
     MS_REMOUNT,
     MS_SHARED,
     PROPAGATION_TYPES,
@@ -100,3 +102,22 @@ def test_changes_of_the_type_wake(caller: Caller, scratch: Path) -> None:
         told[name] = changed(mountinfo), changed(mountinfo)
 
     assert told == dict.fromkeys(PROPAGATION_TYPES, (True, False))
+
+
+@pytest.mark.rule("N13")
+def test_joining_a_group_wakes(caller: Caller, scratch: Path) -> None:
+    """Who polls is told once of a mount that joins the group of another, and of no refused try."""
+    top = tmpfs(scratch / "top", "dir/file")
+    for name in ("shared", "private"):
+        propagation(bind(top / "dir", top / name), MS_PRIVATE)
+    propagation(top / "shared", MS_SHARED)
+    copied = copy_by(caller, top)
+    mountinfo = mountinfo_of(copied)
+
+    def join() -> Outcome:
+        group, joins = (os.open(path, os.O_PATH) for path in ("/shared", "/private"))
+        return outcome(set_group, group, joins)
+
+    told = [(copied.inside(join), changed(mountinfo), changed(mountinfo)) for _ in range(2)]
+
+    assert told == [("success", True, False), ("EINVAL", False, False)]

@@ -15,7 +15,7 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points
+from tests.open_tree_ns.calls import copy, copy_by, enter, mount_points, set_group
 from tests.utils.expect import Outcome, outcome
 from tests.utils.mounts.trees import bind, propagation, tmpfs
 from tests.utils.tasks.process import in_child
@@ -23,9 +23,6 @@ from tests.utils.tasks.userns import become_foreign
 from tests.utils.uapi.constants import (
     CLONE_NEWNS,
     MNT_DETACH,
-    MOVE_MOUNT_F_EMPTY_PATH,
-    MOVE_MOUNT_SET_GROUP,
-    MOVE_MOUNT_T_EMPTY_PATH,
     MS_BIND,
     MS_PRIVATE,
     MS_REC,
@@ -34,8 +31,8 @@ from tests.utils.uapi.constants import (
     MS_UNBINDABLE,
     PROPAGATION_TYPES,
 )
-from tests.utils.uapi.statmount import mnt_id_of, statmount, statmount_by_fd
-from tests.utils.uapi.syscalls import mount, move_mount, umount2, unshare
+from tests.utils.uapi.statmount import Mount, mnt_id_of, statmount, statmount_by_fd
+from tests.utils.uapi.syscalls import mount, umount2, unshare
 
 T = TypeVar("T")
 
@@ -43,12 +40,6 @@ T = TypeVar("T")
 def opened(path: str | Path) -> int:
     """Return a descriptor on the mount at *path*."""
     return os.open(path, os.O_PATH)
-
-
-def set_group(group_of: int, target: int) -> None:
-    """Give the mount *target* the peers and the master of another (MOVE_MOUNT_SET_GROUP)."""
-    flags = MOVE_MOUNT_SET_GROUP | MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
-    move_mount(group_of, "", target, "", flags)
 
 
 def change(fd: int, kind: int) -> None:
@@ -172,6 +163,11 @@ def test_types_from_outside(caller: Caller, scratch: Path) -> None:
     assert above == dict.fromkeys(PROPAGATION_TYPES, "success")
 
 
+def group_of(mount: Mount) -> tuple[int, int, int]:
+    """Return the type, the peer group and the master of *mount*."""
+    return mount.mnt_propagation, mount.mnt_peer_group, mount.mnt_master
+
+
 def tree_with_binds(scratch: Path) -> Path:
     """Make a shared mount with two binds of a directory of its own: "free", private, and
     "unbindable"."""
@@ -197,7 +193,7 @@ def test_groups_are_joined_from_outside(caller: Caller, scratch: Path) -> None:
     set_group(source, target)
     tmpfs(top / "dir/place")
 
-    assert statmount_by_fd(target).mnt_peer_group == statmount_by_fd(source).mnt_peer_group
+    assert group_of(statmount_by_fd(target)) == group_of(statmount_by_fd(source))
     assert "/free/place" in mount_points(copied.ns_fd)
 
 
@@ -211,18 +207,17 @@ def test_group_of_a_slave(shared: bool, scratch: Path) -> None:
     master = statmount(mnt_id_of(top)).mnt_peer_group
     copied = copy_by(Caller.FOREIGN, top)
 
-    def inside() -> list[tuple[int, int]]:
+    def inside() -> list[Mount]:
         if shared:
             propagation(Path("/"), MS_SHARED)
         set_group(opened("/"), opened("/free"))
-        mounts = [statmount(mnt_id_of(path)) for path in ("/", "/free")]
-        return [(mount.mnt_peer_group, mount.mnt_master) for mount in mounts]
+        return [statmount(mnt_id_of(path)) for path in ("/", "/free")]
 
     slave, joined = copied.inside(inside)
     tmpfs(top / "dir/place")
 
-    assert joined == slave
-    assert (slave[0] != 0, slave[1]) == (shared, master)
+    assert group_of(joined) == group_of(slave)
+    assert (slave.mnt_peer_group != 0, slave.mnt_master) == (shared, master)
     assert {"/dir/place", "/free/place"} <= {*mount_points(copied.ns_fd)}
 
 
