@@ -26,10 +26,7 @@ from tests.utils.uapi.constants import (
 )
 from tests.utils.uapi.fuse import SIZE, SlowFile
 from tests.utils.uapi.statmount import mnt_id_of, mount_table, statmount
-from tests.utils.uapi.syscalls import (
-    mount,
-    umount2,
-)
+from tests.utils.uapi.syscalls import attach, mount, umount2
 
 #: To get at the base the top must go, which it may where the caller's own root is not locked.
 ON_BASE = pytest.mark.usefixtures("unlocked")
@@ -79,6 +76,24 @@ def test_base_is_empty_and_takes_nothing() -> None:
     assert (after.st_mode, after.st_uid, after.st_gid) == (0o40555, before.st_uid, before.st_gid)
     assert after.st_mtime_ns == before.st_mtime_ns
     assert os.listdir("/") == []
+
+
+@pytest.mark.rule("Y7")
+@ON_BASE
+def test_base_is_bound_nowhere() -> None:
+    """The base cannot be bind-mounted to another place: EINVAL."""
+    fd = enter_emptied_namespace()
+    base, tree = os.open("/", os.O_PATH), fresh_tmpfs()
+    os.mkdir("place", dir_fd=tree)
+    attach(tree, "/")
+    enter(fd)
+    before = mount_table()
+
+    os.fchdir(base)
+    end = outcome(mount, ".", "/place", None, MS_BIND)
+
+    assert end == "EINVAL"
+    assert mount_table() == before
 
 
 @pytest.mark.rule("Y7")

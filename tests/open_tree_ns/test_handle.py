@@ -205,7 +205,8 @@ def test_other_descriptors_for_setns(scratch: Path) -> None:
 @pytest.mark.rule("R9")
 def test_bind_mount_of_the_handle(scratch: Path) -> None:
     """The handle can be bind-mounted where it was made; there it is nsfs and the same namespace.
-    The namespace one is in, and any older one, is EINVAL: it could come to hold itself."""
+    The namespace one is in, and any older one, is EINVAL: it could come to hold itself. On a
+    directory none is mounted: ENOTDIR."""
     leaf = tmpfs(scratch / "leaf")
     target = write(tmpfs(scratch / "targets") / "target")
 
@@ -225,6 +226,7 @@ def test_bind_mount_of_the_handle(scratch: Path) -> None:
             assert ns_inode(str(target)) == ns_inode(wanted)
             umount2(target)
         fails(errno.EINVAL, bind, own)
+        fails(errno.ENOTDIR, bind, fd, leaf)
         unshare(CLONE_NEWNS)
         for older in (own, newer, fd, current_mnt_ns()):
             fails(errno.EINVAL, bind, older)

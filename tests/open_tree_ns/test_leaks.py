@@ -328,7 +328,7 @@ INSIDE: dict[str, Callable[[], object]] = {
 @pytest.mark.rule("T1")
 @pytest.mark.needs("inotify")
 def test_questions_hold_nothing() -> None:
-    """Whatever is asked of it, copied or refused inside, its file system ends with its last holder."""
+    """Whatever is asked of it, copied or refused inside, its file system ends with its holders."""
     kept = []
     with NamespaceThread() as thread:
 
