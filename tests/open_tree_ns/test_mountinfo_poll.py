@@ -105,6 +105,7 @@ def test_changes_of_the_type_wake(caller: Caller, scratch: Path) -> None:
 
 
 @pytest.mark.rule("N13")
+@fixes.POLLERS_OF_TYPES
 def test_joining_a_group_wakes(caller: Caller, scratch: Path) -> None:
     """Who polls is told once of a mount that joins the group of another, and of no refused try."""
     top = tmpfs(scratch / "top", "dir/file")

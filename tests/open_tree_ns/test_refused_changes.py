@@ -152,6 +152,22 @@ def test_id_map_of_somebody_else(scratch: Path) -> None:
 
 
 @pytest.mark.rule("N21")
+@pytest.mark.needs("user namespace")
+def test_id_map_of_what_is_written_to(scratch: Path) -> None:
+    """A new file system gets no id map while a file on it is open for writing: EBUSY."""
+    ids = userns_fd("7 0 1\n", "7 0 1\n")
+    enter(copy(tmpfs(scratch / "top")))
+    tree = fresh_tmpfs()
+    written = os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=tree)
+    change = partial(mount_setattr, tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_IDMAP)
+
+    busy = outcome(change, userns_fd=ids)
+    os.close(written)
+
+    assert (busy, outcome(change, userns_fd=ids)) == ("EBUSY", "success")
+
+
+@pytest.mark.rule("N21")
 def test_last_part_of_the_path(scratch: Path) -> None:
     """A link at the end is followed, and with AT_SYMLINK_NOFOLLOW is no mount, EINVAL; with
     AT_EMPTY_PATH the descriptor is enough, and an empty path is ENOENT without."""

@@ -118,7 +118,8 @@ def test_refused_recursive_change_holds_nobody_up(scratch: Path) -> None:
 @pytest.mark.rule("K14")
 def test_mount_in_use_for_writing_holds_the_change_up(scratch: Path) -> None:
     """The same change is EBUSY for a file in the tree that is open for writing: again none of the
-    mounts is changed, and others may be written to; once it is closed, all are."""
+    mounts is changed, and others may be written to; once it is closed, all are. No other change
+    minds."""
     top = tmpfs(scratch / "top", "file")
     for name in ("a", "b", "z"):
         tmpfs(top / name, "file")
@@ -133,9 +134,11 @@ def test_mount_in_use_for_writing_holds_the_change_up(scratch: Path) -> None:
 
     busy, after = make_read_only(), mount_table()
     assert written("/file", "/a/file", "/b/file", "/z/file") == {"success"}
+    other = outcome(mount_setattr, AT_FDCWD, "/", AT_RECURSIVE, attr_set=MOUNT_ATTR_NODEV)
     os.close(used)
 
     assert (busy, after, make_read_only()) == ("EBUSY", before, "success")
+    assert other == "success"
     assert {m.mnt_attr & MOUNT_ATTR_RDONLY for m in mount_table()} == {MOUNT_ATTR_RDONLY}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import clone, copy, enter
+from tests.open_tree_ns.calls import clone, copy, enter, set_group
 from tests.open_tree_ns.trees import small_tree, tree_with_proc
 from tests.utils.expect import Outcome, fails, outcome
 from tests.utils.mounts.trees import fresh_tmpfs, propagation, tmpfs, write
@@ -163,7 +163,8 @@ def test_what_slid_off_a_dead_mount_is_forgotten(scratch: Path) -> None:
 @pytest.mark.needs("STATMOUNT_BY_FD")
 def test_unmounted_trees_are_not_changed(caller: Caller, scratch: Path) -> None:
     """mount_setattr(2) changes nothing of a tree that was lazily unmounted inside, recursively or
-    not, neither attributes nor the type: EINVAL."""
+    not, neither attributes nor the type, nor does mount(2) the type; and it joins no group, nor is
+    its own joined: EINVAL."""
     top = tmpfs(scratch / "top")
     (top / "dir").mkdir()
     caller.act()
@@ -183,8 +184,16 @@ def test_unmounted_trees_are_not_changed(caller: Caller, scratch: Path) -> None:
         )
         for flags in (0, AT_RECURSIVE)
     }
+    mounted = os.open("/", os.O_PATH)
+    os.fchdir(held)
+    others = {
+        "type by mount(2)": outcome(mount, None, ".", None, MS_SHARED),
+        "joins": outcome(set_group, mounted, held),
+        "is joined": outcome(set_group, held, mounted),
+    }
 
     assert got == dict.fromkeys(got, "EINVAL")
+    assert others == dict.fromkeys(others, "EINVAL")
     assert statmount_by_fd(held) == before
 
 
