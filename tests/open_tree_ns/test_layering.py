@@ -13,9 +13,10 @@ from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy, enter
 from tests.open_tree_ns.trees import nested_tree
-from tests.utils.expect import fails
+from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import base_of, namespace_tree, predict_copy
 from tests.utils.mounts.trees import tmpfs
+from tests.utils.uapi.caps import effective
 from tests.utils.uapi.constants import (
     CLONE_NEWUSER,
     FSCONFIG_CMD_CREATE,
@@ -207,6 +208,31 @@ def test_stacked_root_from_outside_and_inside(caller: Caller, scratch: Path) -> 
     assert mnt_id_of("/") == inside[0] != outside[0]
     assert sorted(os.listdir("/")) == ["above", "upper.txt"]
     assert os.listdir("/above") == ["above.txt"]
+
+
+@pytest.mark.rule("Y5")
+def test_list_below_a_chroot(scratch: Path) -> None:
+    """Who is chrooted to a directory inside is listed what is mounted below it, by its path from
+    there; the rest can be asked for by id with privilege alone, EPERM, and has no place."""
+    top = tmpfs(scratch / "top")
+    for place in ("jail/below", "jail-not", "beside"):
+        tmpfs(top / place)
+    enter(copy(top, recursive=True))
+    mounts = {one.mnt_point: one for one in mount_table()}
+    others = [mounts[place].mnt_id for place in ("/", "/jail-not", "/beside")]
+
+    os.chroot("/jail")
+    os.chdir("/")
+    (listed,) = mount_table()
+    places = [statmount(number).mnt_point for number in others]
+    with effective(0):
+        (unprivileged,) = mount_table()
+        refused = [outcome(statmount, number) for number in others]
+
+    assert (listed.mnt_id, listed.mnt_point) == (mounts["/jail/below"].mnt_id, "/below")
+    assert unprivileged == listed
+    assert places == [None, None, None]
+    assert refused == ["EPERM"] * 3
 
 
 @pytest.mark.rule("Y8", "Y1", "Y2", "Y3")
