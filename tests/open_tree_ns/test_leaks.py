@@ -297,6 +297,12 @@ def test_unshare_that_fails_half_way(scratch: Path) -> None:
     assert gone(number)
 
 
+def bind_root_on_itself() -> None:
+    """Bind "/" on "/" again and again, the last time on a mount that lies on the root."""
+    for _ in range(3):
+        mount("/", "/", None, MS_BIND)
+
+
 #: What can be asked from outside of the namespace *fd* with the mount *top*, and told by.
 QUESTIONS: dict[str, Callable[[int, int], object]] = {
     "listmount by descriptor": lambda fd, _: listmount(ns_fd=fd),
@@ -313,6 +319,8 @@ INSIDE: dict[str, Callable[[], object]] = {
     "listmount and statmount": mount_table,
     "copy": lambda: os.close(copy("/", recursive=True)),
     "clone": lambda: os.close(clone("/", recursive=True)),
+    "mount and umount2": lambda: umount2(tmpfs(Path("/dir"))),
+    "binds of the root on itself": bind_root_on_itself,
     "umount2 of a directory": partial(outcome, umount2, "/dir", MNT_DETACH),
     "umount2 of a mount in use": partial(outcome, umount2, "/"),
     "mount_setattr of a directory": partial(outcome, mount_setattr, AT_FDCWD, "/dir", attr_set=1),

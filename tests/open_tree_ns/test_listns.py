@@ -39,9 +39,11 @@ pytestmark = pytest.mark.needs("listns")
 MANY = 5
 
 
-def listns_into(address: int, count: int, *, spare: int = 0, flags: int = 0) -> int:
+def listns_into(
+    address: int, count: int, *, spare: int = 0, user_ns_id: int = 0, flags: int = 0
+) -> int:
     """Call listns(2) once for mount namespaces, with room for *count* ids at *address*."""
-    request = NsIdReq(ctypes.sizeof(NsIdReq), spare, 0, CLONE_NEWNS, 0, 0)
+    request = NsIdReq(ctypes.sizeof(NsIdReq), spare, 0, CLONE_NEWNS, 0, user_ns_id)
     return syscall(
         "listns",
         NR_LISTNS,
@@ -144,6 +146,37 @@ def test_listed_by_owner(caller: Caller, scratch: Path) -> None:
     }
 
     assert listed == {"its owner's": True, "another's": [ns_id(other.ns_fd)]}
+
+
+@pytest.mark.rule("R11")
+@pytest.mark.needs("sight of all namespaces", "user namespace")
+@pytest.mark.isolated(pid_namespace=False)
+def test_pages_of_an_owner(scratch: Path) -> None:
+    """What a user namespace owns is listed in pages of every size. That of one there is none of is
+    EINVAL, and a buffer that is not there EFAULT: what was to be listed ends with its handles."""
+    leaf = tmpfs(scratch / "leaf")
+
+    def make() -> list[int]:
+        become_foreign()
+        return [os.open("/proc/self/ns/user", os.O_RDONLY), *(copy(leaf) for _ in range(MANY))]
+
+    userns, *fds = fds_from_child(make)
+    owner, ids = ns_id(userns, NS_GET_ID), [ns_id(fd) for fd in fds]
+    owned = partial(listns_page, user_ns_id=owner)
+
+    pages = {size: [owned(after, size) for after in (0, *ids)[:MANY:size]] for size in (1, 2, MANY)}
+    refused = {
+        "no such owner": outcome(listns_page, 0, MANY, user_ns_id=1 << 62),
+        "no memory": outcome(listns_into, 0xDEADBEEF, MANY, user_ns_id=owner),
+    }
+    for fd in fds:
+        os.close(fd)
+
+    assert pages == {
+        size: [ids[first : first + size] for first in range(0, MANY, size)] for size in pages
+    }
+    assert refused == {"no such owner": "EINVAL", "no memory": "EFAULT"}
+    assert gone(*ids), "a namespace outlives its handle"
 
 
 @pytest.mark.rule("R11", "BL1")
