@@ -20,7 +20,7 @@ import pytest
 
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import NAMESPACE, clone, copy, enter
+from tests.open_tree_ns.calls import NAMESPACE, copy, enter
 from tests.utils.expect import fails, outcome
 from tests.utils.mounts.limits import (
     allow_mnt_namespaces,
@@ -30,7 +30,7 @@ from tests.utils.mounts.limits import (
     room_for,
 )
 from tests.utils.mounts.settle import gone, let_go, within_limit
-from tests.utils.mounts.trees import bind, created, propagation, tmpfs
+from tests.utils.mounts.trees import bind, propagation, tmpfs
 from tests.utils.tasks.namespace_thread import NamespaceThread
 from tests.utils.tasks.userns import enter_new_mount_ns, enter_new_userns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, capget, effective
@@ -41,27 +41,19 @@ from tests.utils.uapi.constants import (
     CLONE_NEWUTS,
     MNT_DETACH,
     MOUNT_ATTR_RDONLY,
-    MS_BIND,
     MS_UNBINDABLE,
     OPEN_TREE_CLONE,
 )
-from tests.utils.uapi.inotify import inotify_watch, is_gone
 from tests.utils.uapi.nsfs import (
     current_mnt_ns,
     exists,
-    mnt_get_info,
     ns_id,
 )
-from tests.utils.uapi.statmount import listmount, mount_table, statmount
+from tests.utils.uapi.statmount import listmount, mount_table
 from tests.utils.uapi.syscalls import (
     MountAttrStruct,
-    fsmount,
-    mount,
-    mount_setattr,
-    move_mount,
     open_tree,
     open_tree_attr,
-    pivot_root,
     umount2,
     unshare,
 )
@@ -295,68 +287,3 @@ def test_unshare_that_fails_half_way(scratch: Path) -> None:
     assert exists(number)
     unshare(CLONE_NEWNS)
     assert gone(number)
-
-
-def bind_root_on_itself() -> None:
-    """Bind "/" on "/" again and again, the last time on a mount that lies on the root."""
-    for _ in range(3):
-        mount("/", "/", None, MS_BIND)
-
-
-#: What can be asked from outside of the namespace *fd* with the mount *top*, and told by.
-QUESTIONS: dict[str, Callable[[int, int], object]] = {
-    "listmount by descriptor": lambda fd, _: listmount(ns_fd=fd),
-    "listmount by id": lambda fd, _: listmount(ns_id=ns_id(fd)),
-    "listmount below the mount": lambda fd, top: listmount(top, ns_fd=fd),
-    "listmount of none": lambda fd, _: outcome(listmount, 1 << 62, ns_fd=fd),
-    "statmount by descriptor": lambda fd, top: statmount(top, ns_fd=fd),
-    "statmount by id": lambda fd, top: statmount(top, ns_id=ns_id(fd)),
-    "statmount of none": lambda fd, _: outcome(statmount, 1 << 62, ns_fd=fd),
-    "NS_MNT_GET_INFO": lambda fd, _: mnt_get_info(fd),
-}
-#: What can be asked, copied, or refused, inside.
-INSIDE: dict[str, Callable[[], object]] = {
-    "listmount and statmount": mount_table,
-    "copy": lambda: os.close(copy("/", recursive=True)),
-    "clone": lambda: os.close(clone("/", recursive=True)),
-    "mount and umount2": lambda: umount2(tmpfs(Path("/dir"))),
-    "binds of the root on itself": bind_root_on_itself,
-    "umount2 of a directory": partial(outcome, umount2, "/dir", MNT_DETACH),
-    "umount2 of a mount in use": partial(outcome, umount2, "/"),
-    "mount_setattr of a directory": partial(outcome, mount_setattr, AT_FDCWD, "/dir", attr_set=1),
-    "move_mount of a directory": partial(outcome, move_mount, AT_FDCWD, "/dir", AT_FDCWD, "/", 0),
-    "move_mount to no place": partial(outcome, move_mount, AT_FDCWD, "/", AT_FDCWD, "/no", 0),
-    "pivot_root to a directory": partial(outcome, pivot_root, "/dir", "/dir"),
-    "mount of what there is not": partial(outcome, mount, "/no", "/dir", None, MS_BIND),
-    "bind below itself": partial(outcome, mount, "/", "/dir/no", None, MS_BIND),
-    "copy of no directory": partial(outcome, copy, "/no"),
-}
-
-
-@pytest.mark.rule("T1")
-@pytest.mark.needs("inotify")
-def test_questions_hold_nothing() -> None:
-    """Whatever is asked of it, copied or refused inside, its file system ends with its holders."""
-    kept = []
-    with NamespaceThread() as thread:
-
-        def ask_inside(question: Callable[[], object], fd: int, _: int) -> None:
-            thread.call_in(fd, question)
-
-        asked = {name: partial(ask_inside, question) for name, question in INSIDE.items()}
-        questions: dict[str, Callable[[int, int], object]] = {**QUESTIONS, **asked}
-        for name, ask in questions.items():
-            context = created()
-            tree = fsmount(context)
-            os.close(context)
-            os.mkdir("dir", dir_fd=tree)
-            watch = inotify_watch(f"/proc/self/fd/{tree}")
-            fd = copy("", dirfd=tree)
-            os.close(tree)
-            ask(fd, listmount(ns_fd=fd)[0])
-            os.close(fd)
-            if not is_gone(watch):
-                kept.append(name)
-            os.close(watch)
-
-    assert kept == []
