@@ -28,6 +28,7 @@ from tests.utils.uapi.constants import (
     MS_NOSUID,
     MS_PRIVATE,
     MS_RDONLY,
+    MS_REC,
     MS_SHARED,
     MS_SLAVE,
 )
@@ -218,3 +219,30 @@ def test_lazy_umount_leaves_what_is_held_in_place(scratch: Path) -> None:
         "held/covered/cover": "cover",
         "held/place/own": "own",
     }
+
+
+@pytest.mark.rule("G12")
+def test_what_lies_on_a_child_holds_its_parent(caller: Caller, scratch: Path) -> None:
+    """A mount that a slave has made on the root of a child keeps what the child lies on, and slides
+    down to it where the child goes: one that is locked in its place stays."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    outer = propagation(tmpfs(top / "outer", "file"), MS_SHARED)
+    propagation(tmpfs(outer / "child", "hidden"), MS_SHARED)
+    copied = copy_by(caller, top)
+
+    def cover() -> None:
+        mount(None, "/", None, MS_SLAVE | MS_REC)
+        tmpfs(Path("/outer/child"), "own")
+
+    copied.inside(cover)
+    outer_id, child_id, own_id = (one.mnt_id for one in mount_table(ns_fd=copied.ns_fd)[1:])
+
+    umount2(top / "outer", MNT_DETACH)
+
+    left = {one.mnt_id: one.mnt_parent_id for one in mount_table(ns_fd=copied.ns_fd)[1:]}
+    assert left.pop(outer_id, None) is not None
+    if caller.foreign:
+        assert left == {child_id: outer_id, own_id: child_id}
+    else:
+        assert left == {own_id: outer_id}
+    assert copied.inside(lambda: readable("/")) == {"outer/file": "file", "outer/child/own": "own"}

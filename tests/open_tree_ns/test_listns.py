@@ -84,7 +84,8 @@ def test_pages_and_kinds(scratch: Path) -> None:
 @pytest.mark.upstream("listns_efault_test.listns_null_buffer")
 def test_refusals() -> None:
     """Flags, a spare field that is not 0, and more ids than it takes at once are refused, EINVAL
-    and EOVERFLOW; a buffer that is not there is EFAULT."""
+    and EOVERFLOW; kinds that there are none of are ENOTSUP, a buffer that is not there EFAULT.
+    """
     room = ctypes.create_string_buffer(8 * MANY)
     at = ctypes.addressof(room)
 
@@ -92,12 +93,14 @@ def test_refusals() -> None:
         "flags": str(outcome(listns_into, at, MANY, flags=0xFFFF)),
         "spare": str(outcome(listns_into, at, MANY, spare=1)),
         "too many": str(outcome(listns_into, at, 2_000_000)),
+        "kinds": str(outcome(listns_page, 0, MANY, CLONE_NEWNS | 1)),
         "NULL": str(outcome(listns_into, 0, MANY)),
         "no memory": str(outcome(listns_into, 0xDEADBEEF, MANY)),
     } == {
         "flags": "EINVAL",
         "spare": "EINVAL",
         "too many": "EOVERFLOW",
+        "kinds": "ENOTSUP",
         "NULL": "EFAULT",
         "no memory": "EFAULT",
     }
