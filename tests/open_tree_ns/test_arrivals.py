@@ -222,12 +222,16 @@ def test_lazy_umount_leaves_what_is_held_in_place(scratch: Path) -> None:
 
 
 @pytest.mark.rule("G12")
-def test_what_lies_on_a_child_holds_its_parent(caller: Caller, scratch: Path) -> None:
-    """A mount that a slave has made on the root of a child keeps what the child lies on, and slides
-    down to it where the child goes: one that is locked in its place stays."""
+@pytest.mark.parametrize("children", [1, 2], ids=["child", "stack"])
+def test_what_lies_on_a_child_holds_its_parent(
+    children: int, caller: Caller, scratch: Path
+) -> None:
+    """A mount that a slave has made on the root of a child, or on top of a stack of them, keeps
+    what these lie on, and slides down to it where they go: those locked in their place stay."""
     top = propagation(tmpfs(scratch / "top"), MS_SHARED)
     outer = propagation(tmpfs(top / "outer", "file"), MS_SHARED)
-    propagation(tmpfs(outer / "child", "hidden"), MS_SHARED)
+    for _ in range(children):
+        propagation(tmpfs(outer / "child", "hidden"), MS_SHARED)
     copied = copy_by(caller, top)
 
     def cover() -> None:
@@ -235,14 +239,33 @@ def test_what_lies_on_a_child_holds_its_parent(caller: Caller, scratch: Path) ->
         tmpfs(Path("/outer/child"), "own")
 
     copied.inside(cover)
-    outer_id, child_id, own_id = (one.mnt_id for one in mount_table(ns_fd=copied.ns_fd)[1:])
+    before = {one.mnt_id: one.mnt_parent_id for one in mount_table(ns_fd=copied.ns_fd)}
+    _, outer_id, *stack = before
+    assert len(stack) == children + 1
 
     umount2(top / "outer", MNT_DETACH)
 
-    left = {one.mnt_id: one.mnt_parent_id for one in mount_table(ns_fd=copied.ns_fd)[1:]}
-    assert left.pop(outer_id, None) is not None
+    left = {one.mnt_id: one.mnt_parent_id for one in mount_table(ns_fd=copied.ns_fd)}
     if caller.foreign:
-        assert left == {child_id: outer_id, own_id: child_id}
+        assert left == before
     else:
-        assert left == {own_id: outer_id}
+        assert left == {**dict(list(before.items())[:2]), stack[-1]: outer_id}
     assert copied.inside(lambda: readable("/")) == {"outer/file": "file", "outer/child/own": "own"}
+
+
+@pytest.mark.rule("G1", "G3")
+def test_tree_of_peers_goes_whole(caller: Caller, scratch: Path) -> None:
+    """A tree in which one mount is a peer of another, so that what lies on the one is reached by
+    way of both, leaves the copy whole when it is lazily unmounted at the source."""
+    top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    outer = propagation(tmpfs(top / "outer"), MS_SHARED)
+    peer = propagation(tmpfs(outer / "peer"), MS_SHARED)
+    for name in ("second", "third"):
+        bind(peer, outer / name)
+    tmpfs(peer / "below")
+    copied = copy_by(caller, top)
+    assert len(mount_points(copied.ns_fd)) == 8
+
+    umount2(outer, MNT_DETACH)
+
+    assert mount_points(copied.ns_fd) == ["/"]
