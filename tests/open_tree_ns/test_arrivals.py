@@ -254,18 +254,22 @@ def test_what_lies_on_a_child_holds_its_parent(
 
 
 @pytest.mark.rule("G1", "G3")
-def test_tree_of_peers_goes_whole(caller: Caller, scratch: Path) -> None:
-    """A tree in which one mount is a peer of another, so that what lies on the one is reached by
-    way of both, leaves the copy whole when it is lazily unmounted at the source."""
+def test_what_is_reached_twice_goes_once(caller: Caller, scratch: Path) -> None:
+    """In a tree that is lazily unmounted at the source one mount is the slave of another, so that
+    what lies on the copy of the slave is reached by way of both: it goes with the tree. What is
+    reached beside the tree goes as well, unless it is locked in its place."""
     top = propagation(tmpfs(scratch / "top"), MS_SHARED)
+    base = propagation(tmpfs(top / "base"), MS_SHARED)
     outer = propagation(tmpfs(top / "outer"), MS_SHARED)
-    peer = propagation(tmpfs(outer / "peer"), MS_SHARED)
-    for name in ("second", "third"):
-        bind(peer, outer / name)
-    tmpfs(peer / "below")
+    slave = propagation(bind(base, outer / "slave"), MS_SLAVE)
+    propagation(slave, MS_SHARED)
+    bind(base, outer / "peer")
+    for name in ("one", "two"):
+        tmpfs(base / name)
     copied = copy_by(caller, top)
-    assert len(mount_points(copied.ns_fd)) == 8
+    assert len(mount_points(copied.ns_fd)) == 11
 
     umount2(outer, MNT_DETACH)
 
-    assert mount_points(copied.ns_fd) == ["/"]
+    beside = ["/base/one", "/base/two"] if caller.foreign else []
+    assert mount_points(copied.ns_fd) == ["/", "/base", *beside]

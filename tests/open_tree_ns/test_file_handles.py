@@ -170,8 +170,8 @@ def test_handle_that_does_not_agree_names_nothing(scratch: Path) -> None:
     enter(fd)
     handles = {
         "as it is": named.handle(),
-        # What the kernel would read behind it was there a moment ago.
-        "cut short": named.handle(less=4),
+        # Behind it lies what was there a moment ago, or zeros: either would do.
+        "cut short": named.handle(less=8),
         "id alone": named._replace(ns_type=0, ns_inum=0).handle(),
         "no id": named._replace(ns_id=0).handle(),
         "no inode number": named._replace(ns_inum=0).handle(),

@@ -134,21 +134,23 @@ def test_what_is_no_change(scratch: Path) -> None:
 @pytest.mark.needs("nested user namespace")
 def test_id_map_of_somebody_else(scratch: Path) -> None:
     """An id map for a new file system is that of a user namespace over which the caller has
-    CAP_SYS_ADMIN, not that of a parent or of a sibling: EPERM."""
+    CAP_SYS_ADMIN, not that of a parent or of a sibling: EPERM. It is not taken off again."""
     top = tmpfs(scratch / "top")
     parent = os.open("/proc/self/ns/user", os.O_RDONLY)
     sibling = userns_fd("7 0 1\n", "7 0 1\n")
     become_foreign()
     child = userns_fd("7 0 1\n", "7 0 1\n")
     enter(copy(top))
-    change = partial(mount_setattr, fresh_tmpfs(), "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_IDMAP)
+    of_tree = partial(mount_setattr, fresh_tmpfs(), "", AT_EMPTY_PATH)
 
     found = {
-        name: outcome(change, userns_fd=fd)
+        name: outcome(of_tree, attr_set=MOUNT_ATTR_IDMAP, userns_fd=fd)
         for name, fd in (("parent", parent), ("sibling", sibling), ("child", child))
     }
+    taken_off = outcome(of_tree, attr_clr=MOUNT_ATTR_IDMAP)
 
     assert found == {"parent": "EPERM", "sibling": "EPERM", "child": "success"}
+    assert taken_off == "EINVAL"
 
 
 @pytest.mark.rule("N21")
