@@ -16,8 +16,9 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import copy_by, set_group
 from tests.utils.expect import Outcome, outcome
 from tests.utils.mounts.copies import Copy
+from tests.utils.mounts.settle import settled
 from tests.utils.mounts.trees import bind, propagation, tmpfs
-from tests.utils.tasks.process import holding
+from tests.utils.tasks.process import Task, holding, started
 from tests.utils.uapi.constants import (
     AT_FDCWD,
     MNT_DETACH,
@@ -32,11 +33,16 @@ from tests.utils.uapi.constants import (
 from tests.utils.uapi.syscalls import mount, mount_setattr, pivot_root, umount2
 
 
-def changed(mountinfo: int) -> bool:
-    """Return whether mounts have changed since *mountinfo* was last asked."""
+def changed(mountinfo: int, seconds: float = 0) -> bool:
+    """Return whether mounts have changed since *mountinfo* was last asked, or do in *seconds*."""
     poller = select.poll()
     poller.register(mountinfo, select.POLLPRI)
-    return bool(poller.poll(0))
+    return bool(poller.poll(seconds * 1000))
+
+
+def state_of(task: Task[bool]) -> str:
+    """Return the state of *task* (proc_pid_stat(5)): R running, S sleeping."""
+    return Path(task.proc("stat")).read_text(encoding="utf-8").rpartition(")")[2].split()[0]
 
 
 def mountinfo_of(copied: Copy) -> int:
@@ -87,6 +93,27 @@ def test_changes_wake(caller: Caller, scratch: Path) -> None:
         "pivot_root inside": awake,
         "umount inside": awake,
     }
+
+
+@pytest.mark.rule("N13")
+def test_sleepers_are_woken(caller: Caller, scratch: Path) -> None:
+    """Who sleeps in poll(2) is woken by a mount inside and by an umount, and need not ask again."""
+    copied = copy_by(caller, tmpfs(scratch / "top", "place/file"))
+    mountinfo = mountinfo_of(copied)
+    steps: dict[str, Callable[[], object]] = {
+        "mount": lambda: tmpfs(Path("/place")),
+        "umount": lambda: umount2("/place"),
+    }
+
+    woken = {}
+    for name, step in steps.items():
+        changed(mountinfo)  # takes away what the step before has left
+        with started(partial(changed, mountinfo, seconds=20)) as sleeper:
+            asleep = settled(partial(state_of, sleeper), "S")
+            copied.inside(step)
+            woken[name] = asleep, sleeper.finished(5)
+
+    assert woken == dict.fromkeys(steps, ("S", True))
 
 
 @pytest.mark.rule("N13")
