@@ -16,9 +16,9 @@ from tests.open_tree_ns.calls import copy, copy_by, enter
 from tests.open_tree_ns.trees import nested_tree
 from tests.utils.expect import outcome
 from tests.utils.mounts.settle import let_go
-from tests.utils.mounts.trees import bind, fresh_tmpfs, tmpfs
+from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.uapi.caps import keep_only
-from tests.utils.uapi.constants import LSMT_ROOT, MNT_DETACH
+from tests.utils.uapi.constants import LSMT_ROOT, MNT_DETACH, MS_PRIVATE, MS_SHARED
 from tests.utils.uapi.nsfs import ns_id
 from tests.utils.uapi.statmount import mount_table, statmount, statmount_by_fd
 from tests.utils.uapi.syscalls import umount2
@@ -77,7 +77,7 @@ def test_base_by_descriptor() -> None:
 def test_unmounted_by_descriptor(caller: Caller, scratch: Path) -> None:
     """An unmounted mount is described as its own parent, without mount point and namespace, whether
     it was lazily unmounted or its namespace ended, in which until 7.3 locked mounts stayed
-    connected; all else is as before."""
+    connected; one of a peer group is private, and all else is as before."""
     top = tmpfs(scratch / "top")
     leaf = tmpfs(scratch / "leaf")
     tmpfs(top / "child")
@@ -85,13 +85,14 @@ def test_unmounted_by_descriptor(caller: Caller, scratch: Path) -> None:
     caller.act()
     other, fd = copy(leaf), copy(top, recursive=True)
     enter(fd)
-    bind(Path("/child"), Path("/bind"))
+    bind(propagation(Path("/child"), MS_SHARED), Path("/bind"))
     held = {path: opened(path) for path in ("/", "/child", "/bind")}
     before = {path: statmount_by_fd(fd) for path, fd in held.items()}
 
     def unmounted(path: str) -> dict[str, object]:
         mount = before[path]
         gone = {"mnt_point": None, "mnt_ns_id": 0}
+        gone |= {"mnt_propagation": MS_PRIVATE, "mnt_peer_group": 0}
         parent = {"mnt_parent_id": mount.mnt_id, "mnt_parent_id_old": mount.mnt_id_old}
         return mount._asdict() | gone | parent
 
