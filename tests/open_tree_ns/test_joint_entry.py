@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +13,20 @@ import pytest
 from tests.open_tree_ns.calls import copy, enter, place
 from tests.open_tree_ns.trees import small_tree
 from tests.utils.expect import outcome
-from tests.utils.tasks.process import holding, in_child
+from tests.utils.mounts.settle import gone
+from tests.utils.tasks.process import holding, in_child, started
 from tests.utils.tasks.userns import become_foreign
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, CAP_SYS_CHROOT, keep_only
-from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWUSER
+from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWUTS
+from tests.utils.uapi.nsfs import ns_id
 from tests.utils.uapi.statmount import listmount, mnt_id_of
 from tests.utils.uapi.syscalls import prctl, setns
 
 pytestmark = pytest.mark.rule("U11")
 
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
+#: No kind of namespace (linux/sched.h).
+CLONE_VM = 0x100
 
 
 def test_pidfd_takes_access_to_the_task(scratch: Path) -> None:
@@ -85,3 +90,49 @@ def test_creator_of_the_owner_enters_both(scratch: Path) -> None:
         "handles, mounts first": (["EPERM", "success"], False),
     }
     assert place() == before
+
+
+def test_refused_pidfds(scratch: Path) -> None:
+    """By a pidfd no kind of namespace and what is no kind are EINVAL, as is one's own user
+    namespace; a task that has ended has none: ESRCH, be it waited for or not."""
+    fd = copy(small_tree(scratch), recursive=True)
+    before = place()
+
+    with holding(partial(enter, fd)) as task, started(lambda: None) as ended:
+        inside, zombie = os.pidfd_open(task.pid), os.pidfd_open(ended.pid)
+        assert select.select([zombie], [], [], 10)[0]
+        found = {
+            "none": outcome(setns, inside, 0),
+            "no kind": outcome(setns, inside, CLONE_NEWNS | CLONE_VM),
+            "own user namespace": outcome(setns, inside, CLONE_NEWNS | CLONE_NEWUSER),
+            "ended": outcome(setns, zombie, CLONE_NEWNS),
+        }
+    found["waited for"] = outcome(setns, zombie, CLONE_NEWNS)
+
+    assert found == {
+        "none": "EINVAL",
+        "no kind": "EINVAL",
+        "own user namespace": "EINVAL",
+        "ended": "ESRCH",
+        "waited for": "ESRCH",
+    }
+    assert place() == before
+
+
+@pytest.mark.needs("user namespace", "UTS namespace")
+def test_joint_entry_that_is_refused_half_way(scratch: Path) -> None:
+    """Where one of the namespaces of a pidfd is refused, here that of another owner, none is
+    entered, and the mount namespace is not held."""
+    top = small_tree(scratch)
+    become_foreign()
+    fd, before = copy(top, recursive=True), place()
+    number = ns_id(fd)
+
+    with holding(partial(enter, fd)) as task:
+        end = outcome(setns, os.pidfd_open(task.pid), CLONE_NEWNS | CLONE_NEWUTS)
+        alone = in_child(partial(outcome, setns, os.pidfd_open(task.pid), CLONE_NEWNS))
+    os.close(fd)
+
+    assert (end, alone) == ("EPERM", "success")
+    assert place() == before
+    assert gone(number), "a refused entry holds the namespace"
