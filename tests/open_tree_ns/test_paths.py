@@ -254,6 +254,23 @@ def test_detached_tree(part: str, recursive: bool, scratch: Path) -> None:
     assert namespace_tree(fd).lines() == expected.lines()
 
 
+@pytest.mark.rule("P14", "P15")
+def test_clone_of_a_clone(scratch: Path) -> None:
+    """A clone of a detached tree is a source where that one was made, and no other."""
+    top = tmpfs(scratch / "top", "file")
+    tmpfs(top / "child")
+    expected = predict_copy(top, recursive=True)
+    tree = clone(top, recursive=True)
+    again = clone("", dirfd=tree, recursive=True)
+    os.close(tree)
+
+    fd = copy("", dirfd=again, recursive=True)
+    unshare(CLONE_NEWNS)
+
+    assert namespace_tree(fd).lines() == expected.lines()
+    refuse(errno.EINVAL, copy, "", dirfd=again)
+
+
 @pytest.mark.rule("P15")
 @RECURSION
 def test_detached_tree_of_another_namespace(recursive: bool, scratch: Path) -> None:
