@@ -13,7 +13,7 @@ import pytest
 
 from tests.open_tree_ns.calls import copy, enter
 from tests.utils.expect import outcome
-from tests.utils.mounts.trees import fresh_tmpfs, tmpfs
+from tests.utils.mounts.trees import created, fresh_tmpfs, tmpfs
 from tests.utils.tasks.userns import become_foreign, userns_fd
 from tests.utils.uapi.caps import effective
 from tests.utils.uapi.constants import (
@@ -38,6 +38,7 @@ from tests.utils.uapi.syscalls import (
     NR_MOUNT_SETATTR,
     MountAttrStruct,
     c_path,
+    fsmount,
     mount,
     mount_setattr,
     syscall,
@@ -132,25 +133,36 @@ def test_what_is_no_change(scratch: Path) -> None:
 
 @pytest.mark.rule("N21")
 @pytest.mark.needs("nested user namespace")
-def test_id_map_of_somebody_else(scratch: Path) -> None:
+def test_id_maps_of_a_new_file_system(scratch: Path) -> None:
     """An id map for a new file system is that of a user namespace over which the caller has
-    CAP_SYS_ADMIN, not that of a parent or of a sibling: EPERM. It is not taken off again."""
+    CAP_SYS_ADMIN, not that of a parent or of a sibling, EPERM, nor the file system's own, EINVAL.
+    Once given it is neither taken off nor replaced; and not every file system can have one."""
     top = tmpfs(scratch / "top")
     parent = os.open("/proc/self/ns/user", os.O_RDONLY)
     sibling = userns_fd("7 0 1\n", "7 0 1\n")
     become_foreign()
+    own = os.open("/proc/self/ns/user", os.O_RDONLY)
     child = userns_fd("7 0 1\n", "7 0 1\n")
     enter(copy(top))
     of_tree = partial(mount_setattr, fresh_tmpfs(), "", AT_EMPTY_PATH)
+    of_ramfs = partial(mount_setattr, fsmount(created("ramfs")), "", AT_EMPTY_PATH)
+    id_map = partial(of_tree, attr_set=MOUNT_ATTR_IDMAP)
 
     found = {
-        name: outcome(of_tree, attr_set=MOUNT_ATTR_IDMAP, userns_fd=fd)
-        for name, fd in (("parent", parent), ("sibling", sibling), ("child", child))
+        "parent": outcome(id_map, userns_fd=parent),
+        "sibling": outcome(id_map, userns_fd=sibling),
+        "own": outcome(id_map, userns_fd=own),
+        "child": outcome(id_map, userns_fd=child),
+        "again": outcome(id_map, userns_fd=child),
+        "taken off": outcome(of_tree, attr_clr=MOUNT_ATTR_IDMAP),
+        "ramfs": outcome(of_ramfs, attr_set=MOUNT_ATTR_IDMAP, userns_fd=child),
     }
-    taken_off = outcome(of_tree, attr_clr=MOUNT_ATTR_IDMAP)
 
-    assert found == {"parent": "EPERM", "sibling": "EPERM", "child": "success"}
-    assert taken_off == "EINVAL"
+    assert found == {
+        **dict.fromkeys(("parent", "sibling", "again"), "EPERM"),
+        **dict.fromkeys(("own", "taken off", "ramfs"), "EINVAL"),
+        "child": "success",
+    }
 
 
 @pytest.mark.rule("N21")
