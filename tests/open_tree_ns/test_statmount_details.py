@@ -19,11 +19,15 @@ from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
     CLONE_NEWUSER,
     MOUNT_ATTR_IDMAP,
+    MS_DIRSYNC,
+    MS_LAZYTIME,
+    MS_RDONLY,
     MS_SHARED,
     MS_SLAVE,
+    MS_SYNCHRONOUS,
     Statmount,
 )
-from tests.utils.uapi.statmount import listmount, mnt_id_of, statmount
+from tests.utils.uapi.statmount import listmount, mnt_id_of, mount_table, statmount
 from tests.utils.uapi.statmount_details import Details, details
 from tests.utils.uapi.syscalls import attach, mount, mount_setattr, setns
 
@@ -138,3 +142,42 @@ def test_nothing_asked_nothing_told(scratch: Path) -> None:
     (top,) = listmount(ns_fd=fd)
 
     assert details(top, ns_fd=fd, mask=0) == Details(0, 0, "", "", (), (), 0)
+
+
+#: What is answered of every mount that can be reached.
+ANSWERED = (
+    Statmount.STATMOUNT_SB_BASIC,
+    Statmount.STATMOUNT_MNT_BASIC,
+    Statmount.STATMOUNT_PROPAGATE_FROM,
+    Statmount.STATMOUNT_MNT_ROOT,
+    Statmount.STATMOUNT_MNT_POINT,
+    Statmount.STATMOUNT_FS_TYPE,
+    Statmount.STATMOUNT_MNT_NS_ID,
+    Statmount.STATMOUNT_MNT_OPTS,
+    Statmount.STATMOUNT_SB_SOURCE,
+    Statmount.STATMOUNT_SUPPORTED_MASK,
+)
+
+
+def test_what_is_asked_is_answered(scratch: Path) -> None:
+    """Each thing that is asked for alone is answered, and nothing else, and the answer says so."""
+    fd = copy(tmpfs(scratch / "top"))
+    (top,) = listmount(ns_fd=fd)
+
+    found = {bit: details(top, ns_fd=fd, mask=bit).mask for bit in ANSWERED}
+
+    assert found == {bit: bit for bit in ANSWERED}
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [0, MS_RDONLY, MS_SYNCHRONOUS, MS_DIRSYNC, MS_LAZYTIME],
+    ids=["none", "ro", "sync", "dirsync", "lazytime"],
+)
+def test_flags_of_the_file_system(flag: int, scratch: Path) -> None:
+    """The flags of a copied file system are those of its source."""
+    (scratch / "top").mkdir()
+    mount("tmpfs", scratch / "top", "tmpfs", flag)
+    fd = copy(scratch / "top")
+
+    assert [mounted.sb_flags for mounted in mount_table(ns_fd=fd)] == [flag]

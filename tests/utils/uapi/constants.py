@@ -112,7 +112,9 @@ class MountFlags(IntFlag):
     MS_NOSUID = 1 << 1
     MS_NODEV = 1 << 2
     MS_NOEXEC = 1 << 3
+    MS_SYNCHRONOUS = 1 << 4
     MS_REMOUNT = 1 << 5
+    MS_DIRSYNC = 1 << 7
     MS_NOATIME = 1 << 10
     MS_BIND = 1 << 12
     MS_MOVE = 1 << 13
@@ -122,13 +124,16 @@ class MountFlags(IntFlag):
     MS_SLAVE = 1 << 19
     MS_SHARED = 1 << 20
     MS_STRICTATIME = 1 << 24
+    MS_LAZYTIME = 1 << 25
 
 
 MS_RDONLY = MountFlags.MS_RDONLY
 MS_NOSUID = MountFlags.MS_NOSUID
 MS_NODEV = MountFlags.MS_NODEV
 MS_NOEXEC = MountFlags.MS_NOEXEC
+MS_SYNCHRONOUS = MountFlags.MS_SYNCHRONOUS
 MS_REMOUNT = MountFlags.MS_REMOUNT
+MS_DIRSYNC = MountFlags.MS_DIRSYNC
 MS_NOATIME = MountFlags.MS_NOATIME
 MS_BIND = MountFlags.MS_BIND
 MS_MOVE = MountFlags.MS_MOVE
@@ -138,6 +143,7 @@ MS_PRIVATE = MountFlags.MS_PRIVATE
 MS_SLAVE = MountFlags.MS_SLAVE
 MS_SHARED = MountFlags.MS_SHARED
 MS_STRICTATIME = MountFlags.MS_STRICTATIME
+MS_LAZYTIME = MountFlags.MS_LAZYTIME
 #: The propagation types, by their names.
 PROPAGATION_TYPES = {
     "private": MS_PRIVATE,
