@@ -181,3 +181,24 @@ def test_flags_of_the_file_system(flag: int, scratch: Path) -> None:
     fd = copy(scratch / "top")
 
     assert [mounted.sb_flags for mounted in mount_table(ns_fd=fd)] == [flag]
+
+
+def test_source_of_the_file_system(scratch: Path) -> None:
+    """The source that a file system was mounted from is told as it was given, whatever is in it."""
+    names = [
+        "plain",
+        "with blank",
+        "tab\t",
+        "line\nfeed",
+        "back\\slash",
+        "octal\\040",
+        "hash#",
+        "é",
+    ]
+    top = tmpfs(scratch / "top")
+    for number, name in enumerate(names):
+        (top / str(number)).mkdir()
+        mount(name, top / str(number), "tmpfs")
+    fd = copy(top, recursive=True)
+
+    assert [mounted.sb_source for mounted in mount_table(ns_fd=fd)[1:]] == names
