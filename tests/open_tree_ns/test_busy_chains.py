@@ -79,7 +79,9 @@ class Tree(NamedTuple):
     victim: int
 
 
+#: One that arrives, and three that are bound on it inside: each receives what the first does.
 CHAIN = (source("bind", 1), *(inside("bind", depth) for depth in (2, 3, 4)))
+#: The same at the source, joined to one group when it lies there.
 PEERS = (
     source("private", 0),
     *(source("bind", depth) for depth in (1, 2, 3)),
@@ -87,9 +89,12 @@ PEERS = (
     *(source("join", depth) for depth in (1, 2)),
 )
 TREES = {
+    # Something lies beside the next one on the second, or on the third: what is above stays.
     "held_above": Tree((*CHAIN, inside("beside", 2)), 1),
     "held_below": Tree((*CHAIN, inside("beside", 3)), 1),
+    # A file system that does not receive is the last.
     "ends_in_another": Tree((source("bind", 1), inside("bind", 2), inside("fresh", 3)), 1),
+    # What arrives goes beneath what lies there, and a second chain begins on that.
     "passed_by": Tree(
         (
             inside("bind", 1),
@@ -100,8 +105,11 @@ TREES = {
         ),
         1,
     ),
+    # What arrives does not receive itself: what is bound on it inside is of no chain.
     "stranger": Tree((source("stranger", 1), inside("bind", 2)), 1),
+    # The victim lies on mounts that would go with it.
     "on_its_peers": Tree(PEERS, 3),
+    # All of them lie on the root of the one before.
     "stack": Tree(
         (source("bind", 0), inside("bind", 0), inside("bind", 0), inside("beside", 0)), 0
     ),
