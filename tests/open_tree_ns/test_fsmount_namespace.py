@@ -289,18 +289,6 @@ def test_root_that_is_no_directory() -> None:
     assert (full, free, limited) == ("EMFILE", "ENOTDIR", "ENOTDIR")
 
 
-@pytest.mark.rule("M1")
-@pytest.mark.needs("root")
-def test_file_system_of_the_kernels_own() -> None:
-    """pipefs, which only the kernel itself mounts, becomes neither a namespace nor a mount: EINVAL.
-    The refused call has not used the context up."""
-    fs = created("pipefs")
-
-    found = [outcome(fsmount, fs, flags) for flags in (MAKE, MAKE, FSMOUNT_CLOEXEC)]
-
-    assert found == ["EINVAL"] * 3
-
-
 @pytest.mark.rule("M4")
 def test_chrooted_caller(scratch: Path) -> None:
     """A chrooted caller may make one, and stands on its root when it has entered."""
