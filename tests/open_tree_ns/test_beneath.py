@@ -7,6 +7,7 @@ The root itself is test_root_swap.py's; locks are test_lock_transfer.py's.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -155,6 +156,21 @@ def test_inside_a_detached_tree() -> None:
     assert os.listdir("/child") == []
 
 
+def check_ends(
+    onto: Callable[[int], int], to_flag: int, of: Callable[[int], int], from_flag: int
+) -> None:
+    """Check that what moves a descriptor *onto* a path, and what moves that *of* a path, is EINVAL
+    without the flag that says to go on at its end, and success with it."""
+    by_fd = MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_EMPTY_PATH
+    found = [
+        outcome(onto, by_fd),
+        outcome(of, MOVE_MOUNT_BENEATH),
+        outcome(onto, by_fd | to_flag),
+        outcome(of, MOVE_MOUNT_BENEATH | from_flag),
+    ]
+    assert found == ["EINVAL", "EINVAL", "success", "success"]
+
+
 @pytest.mark.rule("B1")
 def test_links(scratch: Path) -> None:
     """A link at the end of either path is followed when MOVE_MOUNT_T_SYMLINKS, or _F_, says so: and
@@ -165,17 +181,10 @@ def test_links(scratch: Path) -> None:
     enter(copy(top, recursive=True))
     tree = fresh_tmpfs()
     onto_link = partial(move_mount, tree, "", AT_FDCWD, "/to-a")
-    by_fd = MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_EMPTY_PATH
     of_link = partial(move_mount, AT_FDCWD, "/to-b", AT_FDCWD, "/a")
 
-    found = [
-        outcome(onto_link, by_fd),
-        outcome(of_link, MOVE_MOUNT_BENEATH),
-        outcome(onto_link, by_fd | MOVE_MOUNT_T_SYMLINKS),
-        outcome(of_link, MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_SYMLINKS),
-    ]
+    check_ends(onto_link, MOVE_MOUNT_T_SYMLINKS, of_link, MOVE_MOUNT_F_SYMLINKS)
 
-    assert found == ["EINVAL", "EINVAL", "success", "success"]
     assert stack_at("/a")[0] == mnt_id_of(tree)
     assert len(stack_at("/a")) == 3
 
@@ -191,17 +200,10 @@ def test_automounts(scratch: Path) -> None:
         mount("debugfs", top / place, "debugfs")
     enter(copy(top, recursive=True))
     onto = partial(move_mount, fresh_tmpfs(), "", AT_FDCWD, "/one/tracing")
-    by_fd = MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_EMPTY_PATH
     of = partial(move_mount, AT_FDCWD, "/two/tracing", AT_FDCWD, "/a")
 
-    found = [
-        outcome(onto, by_fd),
-        outcome(of, MOVE_MOUNT_BENEATH),
-        outcome(onto, by_fd | MOVE_MOUNT_T_AUTOMOUNTS),
-        outcome(of, MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_AUTOMOUNTS),
-    ]
+    check_ends(onto, MOVE_MOUNT_T_AUTOMOUNTS, of, MOVE_MOUNT_F_AUTOMOUNTS)
 
-    assert found == ["EINVAL", "EINVAL", "success", "success"]
     kinds = {one.mnt_id: one.fs_type for one in mount_table()}
     stacks = [[kinds[number] for number in stack_at(place)] for place in ("/one/tracing", "/a")]
     assert stacks == [["tmpfs", "tracefs"], ["tracefs", "tmpfs"]]

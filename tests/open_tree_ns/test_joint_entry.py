@@ -17,7 +17,7 @@ from tests.utils.mounts.settle import gone
 from tests.utils.tasks.process import holding, in_child, started
 from tests.utils.tasks.userns import become_foreign
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, CAP_SYS_CHROOT, keep_only
-from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWUTS
+from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWUTS, Clone
 from tests.utils.uapi.nsfs import ns_id
 from tests.utils.uapi.statmount import listmount, mnt_id_of
 from tests.utils.uapi.syscalls import prctl, setns
@@ -25,8 +25,6 @@ from tests.utils.uapi.syscalls import prctl, setns
 pytestmark = pytest.mark.rule("U11")
 
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
-#: No kind of namespace (linux/sched.h).
-CLONE_VM = 0x100
 
 
 def test_pidfd_takes_access_to_the_task(scratch: Path) -> None:
@@ -103,7 +101,7 @@ def test_refused_pidfds(scratch: Path) -> None:
         assert select.select([zombie], [], [], 10)[0]
         found = {
             "none": outcome(setns, inside, 0),
-            "no kind": outcome(setns, inside, CLONE_NEWNS | CLONE_VM),
+            "no kind": outcome(setns, inside, CLONE_NEWNS | Clone.CLONE_VM),
             "own user namespace": outcome(setns, inside, CLONE_NEWNS | CLONE_NEWUSER),
             "ended": outcome(setns, zombie, CLONE_NEWNS),
         }
