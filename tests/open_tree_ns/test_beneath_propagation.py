@@ -14,6 +14,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, clone, copy, enter, mount_points
 from tests.open_tree_ns.trees import nested_tree
 from tests.utils.expect import outcome
+from tests.utils.mounts.limits import mount_max
 from tests.utils.mounts.trees import bind, fresh_tmpfs, propagation, tmpfs
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
@@ -174,14 +175,12 @@ def test_mount_max_counts(scratch: Path) -> None:
     nothing has changed; what is only moved within the namespace does not."""
     limit = 1000  # above what cases that run at the same time have mounted
     top = tmpfs(scratch / "top")
-    for number in range(10):
-        bind(top, top / str(number), recursive=True)
-    sysctl = os.open("/proc/sys/fs/mount-max", os.O_RDWR)
-    usual = os.pread(sysctl, 32, 0)
-    enter(copy(top, recursive=True))
-    tree = clone("/8", recursive=True)
-    try:
-        os.pwrite(sysctl, str(limit).encode(), 0)
+    with mount_max() as set_mount_max:
+        for number in range(10):
+            bind(top, top / str(number), recursive=True)
+        enter(copy(top, recursive=True))
+        tree = clone("/8", recursive=True)
+        set_mount_max(limit)
         before = len(listmount())
         found: dict[str, object] = {
             "beneath": outcome(attach_beneath, tree, "/7"),
@@ -190,7 +189,5 @@ def test_mount_max_counts(scratch: Path) -> None:
         }
         umount2("/9", MNT_DETACH)
         found["with room"] = outcome(attach_beneath, tree, "/7")
-    finally:
-        os.pwrite(sysctl, usual, 0)
 
     assert found == {"beneath": "ENOSPC", "left": 0, "moved": "success", "with room": "success"}

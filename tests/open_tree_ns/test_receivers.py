@@ -14,6 +14,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import clone, copy, copy_by, enter, mount_points
 from tests.utils.expect import outcome
 from tests.utils.mounts.copies import Copy, made_in_child
+from tests.utils.mounts.limits import mount_max
 from tests.utils.mounts.trees import bind, propagation, tmpfs
 from tests.utils.uapi.constants import MS_PRIVATE, MS_SHARED, MS_SLAVE
 from tests.utils.uapi.nsfs import current_mnt_ns, mnt_get_info
@@ -146,28 +147,24 @@ def test_full_receiver_refuses_for_all(scratch: Path) -> None:
     top = shared_tree(scratch)
     here, first, full, last = current_mnt_ns(), copy(top), copy(top), copy(top)
     namespaces = (here, first, full, last)
-    sysctl = os.open("/proc/sys/fs/mount-max", os.O_RDWR)
-    usual = os.pread(sysctl, 32, 0)
-    enter(full)
-    many = propagation(tmpfs(Path("/beside")), MS_PRIVATE)
-    for number in range(10):  # above what cases that run at the same time have mounted
-        bind(many, many / str(number), recursive=True)
-    enter(here)
-    limit = len(listmount(ns_fd=full)) + 1  # the base counts, too
-    before = [mount_table(ns_fd=fd) for fd in namespaces]
-    counted = [mnt_get_info(fd).nr_mounts for fd in namespaces]
+    with mount_max() as set_mount_max:
+        enter(full)
+        many = propagation(tmpfs(Path("/beside")), MS_PRIVATE)
+        for number in range(10):  # above what cases that run at the same time have mounted
+            bind(many, many / str(number), recursive=True)
+        enter(here)
+        limit = len(listmount(ns_fd=full)) + 1  # the base counts, too
+        before = [mount_table(ns_fd=fd) for fd in namespaces]
+        counted = [mnt_get_info(fd).nr_mounts for fd in namespaces]
 
-    try:
-        os.pwrite(sysctl, str(limit).encode(), 0)
+        set_mount_max(limit)
         refused = {str(outcome(mount, "tmpfs", top / "part", "tmpfs")) for _ in range(20)}
         enter(full)
         refused |= {str(outcome(mount, "tmpfs", "/part", "tmpfs")) for _ in range(20)}
         enter(here)
         after = [mount_table(ns_fd=fd) for fd in namespaces]
-        os.pwrite(sysctl, str(limit + 1).encode(), 0)
+        set_mount_max(limit + 1)
         ends = [str(outcome(mount, "tmpfs", top / "part", "tmpfs")) for _ in range(2)]
-    finally:
-        os.pwrite(sysctl, usual, 0)
 
     assert (refused, after) == ({"ENOSPC"}, before)
     assert ends == ["success", "ENOSPC"]

@@ -13,6 +13,7 @@ from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import NAMESPACE, copy, enter, mount_points
 from tests.utils.expect import fails, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
+from tests.utils.mounts.limits import mount_max
 from tests.utils.mounts.trees import bind, readable, tmpfs, write
 from tests.utils.uapi.constants import (
     AT_FDCWD,
@@ -275,20 +276,16 @@ def test_mount_max_does_not_count_for_the_copy(scratch: Path) -> None:
     ENOSPC, until there is room again, and so is a tree for which there is not room enough."""
     limit = 1000  # above what cases that run at the same time have mounted
     top = tmpfs(scratch / "top")
-    for number in range(10):
-        bind(top, top / str(number), recursive=True)
-    sysctl = os.open("/proc/sys/fs/mount-max", os.O_RDWR)
-    usual = os.pread(sysctl, 32, 0)
-    try:
-        os.pwrite(sysctl, str(limit).encode(), 0)
+    with mount_max() as set_mount_max:
+        for number in range(10):
+            bind(top, top / str(number), recursive=True)
+        set_mount_max(limit)
         fd = copy(top, recursive=True)
         enter(fd)
         full = outcome(mount, "/0", "/1", None, MS_BIND)
         umount2("/9", MNT_DETACH)
         room = outcome(mount, "/0", "/1", None, MS_BIND)
         tree = outcome(mount, "/", "/0", None, MS_BIND | MS_REC)
-    finally:
-        os.pwrite(sysctl, usual, 0)
 
     assert (full, room, tree) == ("ENOSPC", "success", "ENOSPC")
     assert mnt_get_info(fd).nr_mounts == 512 + 1

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The limits a call can run into, each set for the calling process or its user namespace only."""
+"""The limits a call can run into, each set for the calling process or its user namespace only, but
+for fs.mount-max, which there is once."""
 
 from __future__ import annotations
 
 import errno
 import os
 import resource
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +22,13 @@ from tests.utils.uapi.syscalls import open_tree
 
 #: Belongs to the user namespace of whoever opens it: a case sets it in one of its own.
 MAX_MNT_NAMESPACES = Path("/proc/sys/user/max_mnt_namespaces")
+
+#: The machine's own.
+_MOUNT_MAX = Path("/proc/sys/fs/mount-max")
+#: A name that one socket of the machine has at a time: whose it is may change fs.mount-max.
+_TURN = "\0open-tree-namespace-tests: fs.mount-max"
+#: How long others, who have it one after the other, may keep it, in seconds.
+_TURN_TIMEOUT = 30.0
 
 
 def open_limit() -> int:
@@ -33,6 +43,32 @@ def allow_mnt_namespaces(count: int, limit_fd: int = -1) -> None:
     os.pwrite(fd, str(count).encode(), 0)
     if limit_fd < 0:
         os.close(fd)
+
+
+@contextmanager
+def mount_max() -> Iterator[Callable[[int], object]]:
+    """Yield what sets fs.mount-max for all mount namespaces there are; afterwards it is as before.
+
+    It is the caller's alone meanwhile: another run of the suite waits, and does not lower it while
+    the caller makes its mounts.
+
+    :raises OSError: EADDRINUSE: others have kept it for too long.
+    """
+    with socket.socket(socket.AF_UNIX) as turn, _MOUNT_MAX.open("r+b", buffering=0) as sysctl:
+        until = time.monotonic() + _TURN_TIMEOUT
+        while True:
+            try:
+                turn.bind(_TURN)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
+        usual = os.pread(sysctl.fileno(), 32, 0)
+        try:
+            yield lambda count: os.pwrite(sysctl.fileno(), str(count).encode(), 0)
+        finally:
+            os.pwrite(sysctl.fileno(), usual, 0)
 
 
 @contextmanager
