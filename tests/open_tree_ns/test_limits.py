@@ -85,7 +85,7 @@ def test_what_else_counts(scratch: Path) -> None:
             fails(errno.ENOSPC, second)
         fails(errno.ENOSPC, unshare, CLONE_NEWNS)
         os.close(fd)
-    # The one that is left is still needed: the new one takes the place.
+    # unshare(2) makes the new namespace before it lets go of the old one, whose place is free then.
     within_limit(partial(unshare, CLONE_NEWNS))
     assert room_for(leaf, 1) == 1
 

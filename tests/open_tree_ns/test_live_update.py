@@ -18,7 +18,7 @@ import pytest
 from tests.open_tree_ns import fixes
 from tests.open_tree_ns.caller import Caller
 from tests.open_tree_ns.calls import attach_beneath, copy, enter
-from tests.utils.expect import outcome
+from tests.utils.expect import Outcome, outcome
 from tests.utils.model.prediction import base_of
 from tests.utils.mounts.trees import fresh_tmpfs
 from tests.utils.tasks.fd_passing import fds_from_child
@@ -62,7 +62,7 @@ def put_on(tree: int, name: str, propagation: int = MS_PRIVATE) -> None:
     move_mount(child, "", os.open(name, os.O_PATH, dir_fd=tree), "", to_fd)
 
 
-class Fleet(NamedTuple):
+class Namespaces(NamedTuple):
     """The namespace on whose base the others were made, and those, the first an owner's."""
 
     home: int
@@ -88,7 +88,7 @@ class Fleet(NamedTuple):
         return [sorted(self.inside(fd, listed)) for fd in (self.first, *self.others)]
 
 
-def make_fleet(caller: Caller, *, propagation: int = MS_SHARED) -> Fleet:
+def make_namespaces(caller: Caller, *, propagation: int = MS_SHARED) -> Namespaces:
     """Make namespaces of one root: the first as its owner, two more as *caller*."""
     old = tree_with("old")
     home = copy("", dirfd=fresh_tmpfs())
@@ -103,7 +103,7 @@ def make_fleet(caller: Caller, *, propagation: int = MS_SHARED) -> Fleet:
         return [copy("", dirfd=old) for _ in range(2)]
 
     first = copy("", dirfd=old)
-    return Fleet(home, first, fds_from_child(make) if caller.foreign else make())
+    return Namespaces(home, first, fds_from_child(make) if caller.foreign else make())
 
 
 def step_over(tree: int) -> None:
@@ -126,15 +126,15 @@ def stack(ns_fd: int) -> list[Mount]:
 def test_one_swap_for_all(caller: Caller) -> None:
     """Beneath the root of each namespace lies the new root, while all still find the old one; one
     unmount then takes the old root from all. New roots are peers, or a foreign caller's slaves."""
-    fleet = make_fleet(caller)
-    everyone = [fleet.first, *fleet.others]
-    olds = {fd: stack(fd)[0].mnt_id for fd in everyone}
+    made = make_namespaces(caller)
+    namespaces = [made.first, *made.others]
+    olds = {fd: stack(fd)[0].mnt_id for fd in namespaces}
     new = tree_with("new")
 
-    fleet.inside(fleet.first, partial(attach_beneath, new, "/"))
+    made.inside(made.first, partial(attach_beneath, new, "/"))
 
-    stacks = {fd: stack(fd) for fd in everyone}
-    low, _ = stacks[fleet.first]
+    stacks = {fd: stack(fd) for fd in namespaces}
+    low, _ = stacks[made.first]
     assert low.mnt_id == mnt_id_of(new)
     group = low.mnt_peer_group
     peer, slave = (MS_SHARED, group, 0), (MS_SLAVE, 0, group)
@@ -144,67 +144,71 @@ def test_one_swap_for_all(caller: Caller) -> None:
     assert {
         fd: (low.mnt_propagation, low.mnt_peer_group, low.mnt_master)
         for fd, (low, _) in stacks.items()
-    } == {fleet.first: peer, **dict.fromkeys(fleet.others, slave if caller.foreign else peer)}
-    assert fleet.files() == [["old"]] * 3
+    } == {made.first: peer, **dict.fromkeys(made.others, slave if caller.foreign else peer)}
+    assert made.files() == [["old"]] * 3
 
-    fleet.inside(fleet.first, partial(step_over, new))
+    made.inside(made.first, partial(step_over, new))
 
-    assert {fd: [layer.mnt_id for layer in stack(fd)] for fd in everyone} == {
+    assert {fd: [layer.mnt_id for layer in stack(fd)] for fd in namespaces} == {
         fd: [low.mnt_id] for fd, (low, _) in stacks.items()
     }
-    assert fleet.files() == [["new"]] * 3
+    assert made.files() == [["new"]] * 3
 
 
 @pytest.mark.rule("B9", "K8")
 @fixes.LOCK_ABOVE_A_PROPAGATED_COPY
 def test_locks_after_the_swap(caller: Caller) -> None:
-    """Before and after, a foreign caller's namespace has its root locked; the old root goes by the
-    hand of the one who swapped, and of no other. An owner may take either away."""
-    fleet = make_fleet(caller)
+    """Before and after, a foreign caller's namespace has its root locked: the old one goes when
+    whoever swapped takes it away, and not before. An owner may take away the new one, from all, and
+    the old one before."""
+    made = make_namespaces(caller)
     new = tree_with("new")
 
-    def end_inside() -> str:
-        return fleet.inside(fleet.others[0], lambda: outcome(umount2, "/", MNT_DETACH))
+    def end_inside() -> Outcome:
+        return made.inside(made.others[0], partial(outcome, umount2, "/", MNT_DETACH))
 
-    fleet.inside(fleet.first, partial(attach_beneath, new, "/"))
-    between = end_inside() if caller.foreign else "EINVAL"
-    fleet.inside(fleet.first, partial(step_over, new))
+    made.inside(made.first, partial(attach_beneath, new, "/"))
+    between = end_inside()
+    if caller.foreign:
+        made.inside(made.first, partial(step_over, new))
+    after = end_inside()
 
-    assert (between, end_inside()) == ("EINVAL", "EINVAL" if caller.foreign else "success")
-    left = 1 if caller.foreign else 0
-    assert [mnt_get_info(fd).nr_mounts for fd in fleet.others] == [left] * 2
+    end, left = ("EINVAL", 1) if caller.foreign else ("success", 0)
+    assert (between, after) == (end, end)
+    assert [mnt_get_info(fd).nr_mounts for fd in made.others] == [left] * 2
 
 
 @pytest.mark.rule("B9")
 def test_whole_trees_arrive(caller: Caller) -> None:
-    """The new root comes with all that is mounted on it; a second swap, in another of the owners'
-    namespaces, reaches the first as well."""
-    fleet = make_fleet(caller)
-    everyone = [fleet.first, *fleet.others]
+    """The new root comes with all that is mounted on it, and goes with it in a second swap: that of
+    the first namespace, or among owners of the last, which reaches the first as well."""
+    made = make_namespaces(caller)
+    namespaces = [made.first, *made.others]
     trees = [tree_with("one"), tree_with("two")]
     put_on(trees[0], "child")
 
-    found = []
-    for swapper, tree in zip((fleet.first, everyone[-1]), trees, strict=True):
-        fleet.swap(fleet.first if caller.foreign else swapper, tree)
-        found.append((fleet.files(), [mnt_get_info(fd).nr_mounts for fd in everyone]))
+    def found() -> tuple[list[list[str]], list[int]]:
+        return made.files(), [mnt_get_info(fd).nr_mounts for fd in namespaces]
 
-    assert found == [([["child", "one"]] * 3, [2] * 3), ([["two"]] * 3, [1] * 3)]
+    made.swap(made.first, trees[0])
+    assert found() == ([["child", "one"]] * 3, [2] * 3)
+    made.swap(made.first if caller.foreign else namespaces[-1], trees[1])
+    assert found() == ([["two"]] * 3, [1] * 3)
 
 
 @pytest.mark.rule("B9")
 @pytest.mark.needs("user namespace")
 def test_foreign_swap_stays_inside() -> None:
-    """A foreign caller's swap of its own root reaches nobody else."""
-    fleet = make_fleet(Caller.FOREIGN)
-    others = [fleet.first, fleet.others[1]]
+    """A foreign caller's swap of its own root reaches no other namespace."""
+    made = make_namespaces(Caller.FOREIGN)
+    others = [made.first, made.others[1]]
     new = tree_with("new")
 
     before = [mount_table(ns_fd=fd) for fd in others]
 
-    fleet.swap(fleet.others[0], new)
+    made.swap(made.others[0], new)
 
-    assert fleet.files() == [["old"], ["new"], ["old"]]
+    assert made.files() == [["old"], ["new"], ["old"]]
     assert [mount_table(ns_fd=fd) for fd in others] == before
     assert len(mount_table()) == 1
 
@@ -212,27 +216,27 @@ def test_foreign_swap_stays_inside() -> None:
 @pytest.mark.rule("B9")
 def test_private_bases_have_nothing_in_common() -> None:
     """Where the base they were made on was private, one swap is for one namespace."""
-    fleet = make_fleet(Caller.OWNER, propagation=MS_PRIVATE)
+    made = make_namespaces(Caller.OWNER, propagation=MS_PRIVATE)
     new = tree_with("new")
-    before = [mount_table(ns_fd=fd) for fd in fleet.others]
+    before = [mount_table(ns_fd=fd) for fd in made.others]
 
-    fleet.swap(fleet.first, new)
+    made.swap(made.first, new)
 
-    assert [mount_table(ns_fd=fd) for fd in fleet.others] == before
-    assert fleet.files() == [["new"], ["old"], ["old"]]
+    assert [mount_table(ns_fd=fd) for fd in made.others] == before
+    assert made.files() == [["new"], ["old"], ["old"]]
 
 
 @pytest.mark.rule("B9")
 @pytest.mark.needs("user namespace")
-def test_tasks_stay_until_they_step() -> None:
+def test_tasks_stay_until_they_enter_again() -> None:
     """Who is inside one of the other namespaces stands on its old root afterwards, gone from every
-    list, until it enters anew."""
+    list, until it enters again."""
     with NamespaceThread() as thread:
-        fleet = make_fleet(Caller.FOREIGN)
-        other, new = fleet.others[0], tree_with("new")
+        made = make_namespaces(Caller.FOREIGN)
+        other, new = made.others[0], tree_with("new")
         thread.enter(other)
         old = thread.run(partial(mnt_id_of, "/"))
-        fleet.swap(fleet.first, new)
+        made.swap(made.first, new)
 
         assert thread.run(partial(mnt_id_of, "/")) == thread.run(partial(mnt_id_of, ".")) == old
         assert thread.run(partial(os.listdir, "/")) == ["old"]
@@ -243,16 +247,16 @@ def test_tasks_stay_until_they_step() -> None:
 
 @pytest.mark.rule("B9", "B6")
 @pytest.mark.needs("user namespace")
-def test_refused_swap_changes_nobody() -> None:
+def test_refused_swap_changes_nothing() -> None:
     """A tree with an unbindable mount cannot go where it would have to be copied: EINVAL, and no
     namespace has changed."""
-    fleet = make_fleet(Caller.FOREIGN)
-    everyone = [fleet.first, *fleet.others]
+    made = make_namespaces(Caller.FOREIGN)
+    namespaces = [made.first, *made.others]
     new = tree_with("new")
     put_on(new, "child", MS_UNBINDABLE)
-    before = [mount_table(ns_fd=fd) for fd in everyone]
+    before = [mount_table(ns_fd=fd) for fd in namespaces]
 
-    end = fleet.inside(fleet.first, lambda: outcome(attach_beneath, new, "/"))
+    end = made.inside(made.first, lambda: outcome(attach_beneath, new, "/"))
 
     assert end == "EINVAL"
-    assert [mount_table(ns_fd=fd) for fd in everyone] == before
+    assert [mount_table(ns_fd=fd) for fd in namespaces] == before

@@ -64,7 +64,7 @@ def moved(source: str, target: str) -> dict[str, Outcome]:
 @pytest.mark.rule("N15")
 def test_mount_on_a_shared_one_stays(caller: Caller, scratch: Path) -> None:
     """A mount that lies on a shared one cannot be moved, as its copies would stay behind: EINVAL.
-    It can once what it lies on is private, if it is not locked."""
+    It can once what it lies on is private."""
     top = nested_tree(scratch)
     caller.act()
     enter(copy(top, recursive=True))
@@ -89,9 +89,9 @@ def test_unbindable_tree_does_not_go_onto_a_shared_mount(caller: Caller, scratch
     top = nested_tree(scratch)
     caller.act()
     enter(copy(top, recursive=True))
-    tmpfs(Path("/own/deep/deeper"))
-    propagation(tmpfs(Path("/own")), MS_PRIVATE)
-    propagation(tmpfs(Path("/own/deep")), MS_UNBINDABLE)
+    for place in ("/own", "/own/deep", "/own/deep/deeper"):
+        tmpfs(Path(place))
+    propagation(Path("/own/deep/deeper"), MS_UNBINDABLE)
     (Path("/b") / "place").mkdir()
     mount(None, "/b", None, MS_SHARED)
     before = mount_table()
@@ -141,17 +141,14 @@ def test_pivot_root_takes_along_who_stands_on_the_old_root(caller: Caller, scrat
 @pytest.mark.rule("N16")
 @pytest.mark.usefixtures("unlocked")
 def test_pivot_root_leaves_other_namespaces_alone(scratch: Path) -> None:
-    """A task in another copy of the same tree stays on its root, and one that changed its root to a
-    directory of the old one stays there."""
+    """A task in another copy of the same tree stays on its root. One that changed its root to a
+    directory of the old one keeps that; its working directory, the old root, is moved."""
     top = nested_tree(scratch)
     (top / "new").mkdir()
     fd, other = copy(top, recursive=True), copy(top, recursive=True)
 
     def where() -> tuple[int, int]:
         return mnt_id_of("/"), mnt_id_of(".")
-
-    def change_root() -> tuple[int, int]:
-        return where()
 
     with ExitStack() as stack:
         enter(other)
@@ -161,7 +158,7 @@ def test_pivot_root_leaves_other_namespaces_alone(scratch: Path) -> None:
         inside = os.open("/", os.O_PATH)
         old = mnt_id_of("/")
         os.chroot("/own")
-        jailed = stack.enter_context(deferred_call(change_root))
+        jailed = stack.enter_context(deferred_call(where))
         os.fchdir(inside)
         os.chroot(".")
         new = tmpfs(Path("/new"))
