@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a copied mount takes along: its attributes and its id map."""
+"""What a copied mount takes along, its attributes and its id map, and changes for itself."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.open_tree_ns.caller import Caller
-from tests.open_tree_ns.calls import clone, copy, enter
-from tests.utils.expect import outcome
+from tests.open_tree_ns.calls import clone, copy, copy_by, enter
+from tests.utils.expect import Outcome, outcome
 from tests.utils.model.prediction import namespace_tree, predict_copy
-from tests.utils.mounts.trees import bind, tmpfs, write
+from tests.utils.mounts.trees import bind, propagation, tmpfs, write
 from tests.utils.tasks.userns import userns_fd
 from tests.utils.uapi.constants import (
     AT_EMPTY_PATH,
@@ -29,6 +31,8 @@ from tests.utils.uapi.constants import (
     MOUNT_ATTR_NOSYMFOLLOW,
     MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_STRICTATIME,
+    MS_PRIVATE,
+    MS_SHARED,
     OPEN_TREE_CLONE,
     MountAttr,
 )
@@ -93,6 +97,47 @@ def test_attributes_of_the_top_come_along(caller: Caller, scratch: Path) -> None
     assert outcome(write, Path("/new")) == "EROFS"
     enter(plain_fd)
     assert outcome(write, Path("/new")) == "success"
+
+
+@pytest.mark.rule("C14")
+@pytest.mark.parametrize("kind", [MS_PRIVATE, MS_SHARED], ids=["private", "shared"])
+@pytest.mark.parametrize("changed", ["source", "copy"])
+def test_read_only_on_one_side_alone(
+    changed: str, kind: int, caller: Caller, scratch: Path
+) -> None:
+    """A source that is made read-only leaves its copy writable, and a copy its source, though the
+    two be peers. A file that is open for writing holds the change up where it was opened, EBUSY,
+    and not on the other side."""
+    source = propagation(tmpfs(scratch / "source", "file"), kind)
+    copied = copy_by(caller, source)
+    other = "copy" if changed == "source" else "source"
+
+    def on(side: str, call: Callable[[Path], Outcome]) -> Outcome:
+        return call(source) if side == "source" else copied.inside(partial(call, Path("/")))
+
+    def opened(side: str) -> int:
+        if side == "source":
+            return os.open(source / "file", os.O_WRONLY)
+        return copied.opened_inside(partial(os.open, "/file", os.O_WRONLY))
+
+    def make_read_only(top: Path) -> Outcome:
+        return outcome(mount_setattr, AT_FDCWD, top, attr_set=MOUNT_ATTR_RDONLY)
+
+    def written(top: Path) -> Outcome:
+        return outcome(write, top / "new")
+
+    own_writer, _other_writer = opened(changed), opened(other)
+    found = {"while in use": on(changed, make_read_only)}
+    os.close(own_writer)
+    found["while the other is in use"] = on(changed, make_read_only)
+    found["write"], found["write on the other side"] = on(changed, written), on(other, written)
+
+    assert found == {
+        "while in use": "EBUSY",
+        "while the other is in use": "success",
+        "write": "EROFS",
+        "write on the other side": "success",
+    }
 
 
 def idmapped(source: Path, target: Path) -> Path:
