@@ -42,9 +42,8 @@ class Case:
     @property
     def short_name(self) -> str:
         """The case as the table of rules names it: module and function, without parameters."""
-        module, _, name = self.nodeid.partition("::")
-        stem = Path(module).stem.removeprefix("test_")
-        return f"{stem}: {name.partition('[')[0].removeprefix('test_')}"
+        module, *_, name = self.nodeid.partition("[")[0].split("::")
+        return f"{Path(module).stem.removeprefix('test_')}: {name.removeprefix('test_')}"
 
 
 class _Collector:

@@ -100,6 +100,13 @@ def _spelt(name: str, value: object) -> str:
     return repr(value)
 
 
+class _Text(str):
+    """The repr of what is no more."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class Outcome(str):
     """How a call ended: :data:`SUCCESS` or the name of an errno, equal to that text.
 
@@ -122,9 +129,9 @@ class Outcome(str):
         return str.__str__(self)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # From a child process comes the text of a call, whose arguments may be of no use elsewhere.
-        result = self.result if isinstance(self.result, int | None) else repr(self.result)
-        return Outcome, (str(self), str(self.call), result)
+        # From a child process come texts: what was given and returned may be of no use elsewhere.
+        spelled = self.result if isinstance(self.result, int | None) else _Text(repr(self.result))
+        return Outcome, (str(self), str(self.call), spelled)
 
     def against(self, expected: object) -> str:
         """Return the text of a failure: the call, what was expected of it, and what came."""

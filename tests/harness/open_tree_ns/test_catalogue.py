@@ -87,8 +87,10 @@ def test_fixes_are_named_in_full(cases: Sequence[Case]) -> None:
 
 
 #: What all of a machine shares: not the limits of user namespaces, of which a case has its own.
-_SHARED = re.compile(r"/proc/sys/(?!user/)|/sys/kernel/|/proc/sysrq|\bfaults_possible\(")
-_WRITES = re.compile(r"O_RDWR|O_WRONLY|write|\bfaults_possible\(")
+_SHARED = re.compile(
+    r"/proc/sys/(?!user/)|/sys/kernel/|/proc/sysrq|\b(faults_possible|mount_max)\("
+)
+_WRITES = re.compile(r"O_RDWR|O_WRONLY|write|\b(faults_possible|mount_max)\(")
 
 
 def test_what_a_machine_shares_is_changed_on_expendable_kernels_only(cases: Sequence[Case]) -> None:

@@ -133,7 +133,7 @@ def _cause(cause: Cause, rules: _Rules, width: int, verbose: bool) -> Iterator[s
 
 
 def _causes(cause: Cause) -> str:
-    return f"one cause, in {cause.others + 1} ways" if cause.others else "one cause"
+    return f"in {cause.others + 1} ways" if cause.others else "one cause"
 
 
 def _named(cause: Cause) -> str:
