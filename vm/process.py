@@ -59,7 +59,8 @@ class Program:
                 process.wait(_KILL_WAIT)
             except subprocess.TimeoutExpired:
                 print(
-                    f"vm: process {process.pid} cannot be killed; it is left behind",
+                    f"vm: process {process.pid} was killed and has not ended after"
+                    f" {_KILL_WAIT:g} s; it is left to end by itself",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which mounts are copied: all, none, or all but those the caller's position leaves out."""
+"""Which mounts are copied: all, none, or all but those the kind of caller leaves out."""
 
 from __future__ import annotations
 
