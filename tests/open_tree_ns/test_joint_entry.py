@@ -12,10 +12,10 @@ import pytest
 
 from tests.open_tree_ns.calls import copy, enter, place
 from tests.open_tree_ns.trees import small_tree
-from tests.utils.expect import outcome
-from tests.utils.mounts.settle import gone
+from tests.utils.expect import Outcome, outcome
+from tests.utils.mounts.settle import gone, within_limit
 from tests.utils.tasks.process import holding, in_child, started
-from tests.utils.tasks.userns import become_foreign
+from tests.utils.tasks.userns import become_foreign, enter_new_userns
 from tests.utils.uapi.caps import CAP_SYS_ADMIN, CAP_SYS_CHROOT, keep_only
 from tests.utils.uapi.constants import CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWUTS, Clone
 from tests.utils.uapi.nsfs import ns_id
@@ -134,3 +134,19 @@ def test_joint_entry_that_is_refused_half_way(scratch: Path) -> None:
     assert (end, alone) == ("EPERM", "success")
     assert place() == before
     assert gone(number), "a refused entry holds the namespace"
+
+
+@pytest.mark.needs("nested user namespace", "sysctl")
+def test_refused_joint_entry_keeps_no_user_namespace() -> None:
+    """The credentials that were made ready for an entry with the user namespace go when it is
+    refused: the user namespace they are of ends with its task, and leaves room for the next."""
+    enter_new_userns()
+    Path("/proc/sys/user/max_user_namespaces").write_text("1")
+
+    def refused_in_its_own() -> Outcome:
+        enter_new_userns()
+        return outcome(setns, os.pidfd_open(os.getpid()), CLONE_NEWNS | CLONE_NEWUSER)
+
+    found = [within_limit(partial(in_child, refused_in_its_own)) for _ in range(3)]
+
+    assert found == ["EINVAL"] * 3
