@@ -65,6 +65,60 @@ def test_handles_do_not_lead_below_locked_mounts(scratch: Path) -> None:
 
 
 @pytest.mark.rule("N11")
+# Root, to make what others own.
+@pytest.mark.needs("root", "user namespace", "file handles")
+def test_handles_do_not_lead_past_ids_that_the_caller_lacks(scratch: Path) -> None:
+    """In a foreign copy no handle is decoded of a directory whose owner or group the caller's user
+    namespace does not know, nor of one below it: ESTALE. Of others, it is."""
+    top = tmpfs(scratch / "top")
+    for name in ("known/own", "known/of a stranger", "known/of strangers", "strange/own"):
+        (top / name).mkdir(parents=True)
+    os.chown(top / "known/of a stranger", 5, -1)
+    os.chown(top / "known/of strangers", -1, 5)
+    os.chown(top / "strange", 5, 5)
+    handles = {
+        str(path.relative_to(top)): handle_of(path) for path in (*top.glob("*"), *top.glob("*/*"))
+    }
+    become_foreign()
+    enter(copy(top, recursive=True))
+    root = os.open("/", _DIRECTORY)
+
+    got = {
+        name: outcome(open_by_handle_at, root, handle, _DIRECTORY)
+        for name, handle in handles.items()
+    }
+
+    assert got == {
+        "known": "success",
+        "known/own": "success",
+        "known/of a stranger": "ESTALE",
+        "known/of strangers": "ESTALE",
+        "strange": "ESTALE",
+        "strange/own": "ESTALE",
+    }
+
+
+@pytest.mark.rule("N11")
+@pytest.mark.needs("user namespace", "file handles")
+def test_handles_on_ones_own_file_system_lead_anywhere(scratch: Path) -> None:
+    """On a file system that was mounted inside, a handle leads from any directory to any other, be
+    it covered: whoever mounted it sees it whole."""
+    top = tmpfs(scratch / "top")
+    become_foreign()
+    enter(copy(top, recursive=True))
+    own = tmpfs(Path("/own"))
+    write(own / "covered/hidden/file")
+    write(own / "beside/file")
+    handle = handle_of(own / "covered/hidden")
+    tmpfs(own / "covered")
+    beside = os.open(own / "beside", _DIRECTORY)
+
+    hidden = open_by_handle_at(beside, handle, _DIRECTORY)
+
+    assert os.listdir(hidden) == ["file"]
+
+
+@pytest.mark.rule("N11")
 @pytest.mark.needs("user namespace", "file handles")
 @pytest.mark.upstream("locked_handle.allowed_use")
 def test_handles_lead_nowhere_once_unmounted(scratch: Path) -> None:
