@@ -16,7 +16,7 @@ from tests.utils.mounts.settle import gone, settled
 from tests.utils.mounts.trees import bind, tmpfs, write
 from tests.utils.tasks.process import holding, in_child
 from tests.utils.tasks.userns import as_foreign, become_foreign
-from tests.utils.uapi.caps import keep_only
+from tests.utils.uapi.caps import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, effective, keep_only
 from tests.utils.uapi.constants import AT_FDCWD, CLONE_NEWUSER, MNT_DETACH
 from tests.utils.uapi.file_handles import (
     FD_NSFS_ROOT,
@@ -62,6 +62,55 @@ def test_handles_do_not_lead_below_locked_mounts(scratch: Path) -> None:
         ("/beside", "covered/hidden"): "ESTALE",
         ("/beside", "beside/dir"): "success",
     }
+
+
+@pytest.mark.rule("N11")
+@pytest.mark.needs("user namespace", "file handles")
+def test_handles_take_power_over_the_namespace(scratch: Path) -> None:
+    """A foreign caller decodes handles in a namespace of its own, of directories, with
+    CAP_DAC_READ_SEARCH there: EPERM in the one that it came from, and for a file, and without."""
+    top = tmpfs(scratch / "top")
+    write(top / "dir/file")
+    handles = {name: handle_of(top / name) for name in ("dir", "dir/file")}
+    outside = os.open(top, _DIRECTORY)
+    become_foreign()
+    copied = copy(top)
+
+    def ask(mount_fd: int, name: str, flags: int) -> Outcome:
+        return outcome(open_by_handle_at, mount_fd, handles[name], flags)
+
+    found = {"where it came from": ask(outside, "dir", _DIRECTORY)}
+    enter(copied)
+    inside = os.open("/", _DIRECTORY)
+    found["in its own"] = ask(inside, "dir", _DIRECTORY)
+    found["a directory, not said to be one"] = ask(inside, "dir", os.O_RDONLY)
+    found["a file"] = ask(inside, "dir/file", os.O_RDONLY)
+    with effective(1 << CAP_SYS_ADMIN):
+        found["without CAP_DAC_READ_SEARCH"] = ask(inside, "dir", _DIRECTORY)
+
+    assert found == {
+        "where it came from": "EPERM",
+        "in its own": "success",
+        "a directory, not said to be one": "EPERM",
+        "a file": "EPERM",
+        "without CAP_DAC_READ_SEARCH": "EPERM",
+    }
+
+
+@pytest.mark.rule("N11")
+@pytest.mark.needs("root", "file handles")
+def test_handles_for_who_may_read_all(scratch: Path) -> None:
+    """Whoever has CAP_DAC_READ_SEARCH in the initial user namespace decodes those of files, too."""
+    top = tmpfs(scratch / "top")
+    write(top / "dir/file")
+    handle = handle_of(top / "dir/file")
+    enter(copy(top))
+    inside = os.open("/", _DIRECTORY)
+
+    with effective(1 << CAP_DAC_READ_SEARCH):
+        end = outcome(open_by_handle_at, inside, handle, os.O_RDONLY)
+
+    assert end == "success"
 
 
 @pytest.mark.rule("N11")
