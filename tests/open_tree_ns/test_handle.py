@@ -185,7 +185,8 @@ def test_kinds_for_setns(caller: Caller, scratch: Path) -> None:
 @pytest.mark.rule("R7")
 def test_other_descriptors_for_setns(scratch: Path) -> None:
     """What open_tree(2) returns without OPEN_TREE_NAMESPACE, and a handle reopened with O_PATH,
-    is EBADF for setns(2); a handle reopened for reading is as good as the first."""
+    is EBADF for setns(2), and the directory opened to be read EINVAL; a handle reopened for
+    reading is as good as the first."""
     leaf = tmpfs(scratch / "leaf")
     fd = copy(leaf)
     link = f"/proc/self/fd/{fd}"
@@ -196,6 +197,7 @@ def test_other_descriptors_for_setns(scratch: Path) -> None:
         os.open(link, os.O_PATH),
     ):
         fails(errno.EBADF, enter, other)
+    fails(errno.EINVAL, enter, os.open(leaf, os.O_RDONLY))
     again = os.open(link, os.O_RDONLY)
     assert ns_inode(again) == ns_inode(fd)
     enter(again)
