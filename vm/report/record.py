@@ -128,7 +128,8 @@ def page(suite: str, kernels: Sequence[Tested]) -> Iterator[str]:
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     yield "Printed by `python3 -m vm kernels --record FOLDER` from the artefacts of a run with"
     yield f"these kernels: {when}, the suite at {suite or 'no known commit'}."
-    yield "The rules: [RULES.md](../tests/open_tree_ns/RULES.md). `?`: no case tells."
+    yield "The rules: [RULES.md](../tests/open_tree_ns/RULES.md). `?`: no case tells, or the kernel"
+    yield "behaves as without a fix that its release has."
     yield ""
     yield "| Linux | kernel | package's version | tested | verdict |"
     yield "|---|---|---|---|---|"
