@@ -65,6 +65,11 @@ def test_a_broken_module_is_told_in_few_words(tmp_path: Path) -> None:
     assert "test_one" not in str(caught.value)
 
 
+def test_a_case_in_a_class_is_named_as_others_are() -> None:
+    names = ("test_x.py::test_y[z::1]", "test_x.py::TestClass::test_y[z]", "test_x.py::test_y")
+    assert {Case(f"tests/{name}", "", ()).short_name for name in names} == {"x: y"}
+
+
 @pytest.mark.skipif(sys.flags.optimize > 1, reason="python -OO keeps no docstrings")
 def test_every_case_says_what_it_checks(cases: Sequence[Case]) -> None:
     """The docstring is the rule in a sentence."""

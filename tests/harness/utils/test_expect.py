@@ -157,6 +157,8 @@ def test_outcomes_come_from_a_child_process() -> None:
     assert pickle.loads(pickle.dumps(outcome(unshare, 0))).against("EPERM") == (
         "unshare(0): expected EPERM, succeeded with 0"
     )
+    text = pickle.loads(pickle.dumps(outcome(os.path.dirname, "/of/it"))).against("EPERM")
+    assert text.endswith(": expected EPERM, succeeded with '/of'")
 
 
 def test_comparisons_name_the_calls_that_differ() -> None:
