@@ -160,6 +160,8 @@ def run_pytest(
     :param prepare: what to do in that namespace first.
     :param cwd: *folder* if not given.
     """
+    # pytest names its folder for temporary files by the user, whom a user namespace calls root.
+    user = f"uid-{NOBODY if as_user else os.getuid()}"
 
     def run() -> list[str]:
         if as_user:
@@ -176,7 +178,7 @@ def run_pytest(
                     user=NOBODY if as_user else None,
                     group=NOBODY if as_user else None,
                     extra_groups=[] if as_user else None,
-                    env={**os.environ, **_ENVIRONMENT, **(environment or {})},
+                    env={**os.environ, **_ENVIRONMENT, "LOGNAME": user, **(environment or {})},
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
